@@ -1,0 +1,2 @@
+//! roadhound
+fn main() {}

@@ -1,0 +1,2 @@
+//! roadhound-train
+fn main() {}
