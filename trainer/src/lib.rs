@@ -1,1 +1,3 @@
 //! Trainer.
+
+pub mod ops;

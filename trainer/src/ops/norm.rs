@@ -1,0 +1,641 @@
+//! Batch normalisation of NHWC maps, fused with an optional residual addition and ReLU.
+//!
+//! In comes `x` `[.., C]`, out goes `relu?(gamma * (x - mean) / sqrt(variance + epsilon) + beta + residual?)`, with
+//! the statistics of the batch (training) or remembered ones (frozen). Sums are taken in `f32` over short blocks
+//! and in `f64` over blocks, in a fixed order: results do not depend on the number of threads. See
+//! [`batch_norm`](super::batch_norm) in the head of [`ops`](super) for an example.
+
+use std::mem::MaybeUninit;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::kernels::{self, LANES};
+use super::{contiguous_f32, with_f32};
+
+/// Added to every variance, as in PyTorch's default.
+pub const BN_EPSILON: f64 = 1e-5;
+
+/// Values per parallel piece of work: a fixed number, so that sums have a fixed order.
+const BLOCK_VALUES: usize = 128 * 1024;
+/// Values whose sums are kept in `f32`: half of a first-level cache.
+const RUN_VALUES: usize = 4 * 1024;
+
+/// Remembered mean and variance of each channel, for inference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunningStats {
+    /// Mean of each channel.
+    pub mean: Vec<f32>,
+    /// Unbiased variance of each channel.
+    pub variance: Vec<f32>,
+}
+
+/// Running statistics that the operators of a training step update.
+pub type SharedRunningStats = Arc<Mutex<RunningStats>>;
+
+impl RunningStats {
+    /// Mean 0 and variance 1 for `channels` channels.
+    #[must_use]
+    pub fn new(channels: usize) -> Self {
+        Self {
+            mean: vec![0.; channels],
+            variance: vec![1.; channels],
+        }
+    }
+
+    /// Wraps the statistics for [`BnStats`].
+    #[must_use]
+    pub fn into_shared(self) -> SharedRunningStats {
+        Arc::new(Mutex::new(self))
+    }
+}
+
+/// Which statistics normalise.
+#[derive(Clone, Debug)]
+pub enum BnStats {
+    /// Those of the batch: mean and biased variance over all but the last dimension. `running` moves towards them
+    /// (with the unbiased variance) by `momentum`, a fraction from 0 to 1, once per call.
+    Training {
+        /// Updated by every forward pass.
+        running: SharedRunningStats,
+        /// Weight of the new statistics.
+        momentum: f32,
+    },
+    /// The remembered ones, as constants.
+    Frozen {
+        /// Only read.
+        running: SharedRunningStats,
+    },
+}
+
+impl BnStats {
+    fn running(&self) -> &SharedRunningStats {
+        match self {
+            Self::Training { running, .. } | Self::Frozen { running } => running,
+        }
+    }
+}
+
+/// A thread that panicked between two complete vectors cannot leave anything broken behind.
+fn lock(running: &SharedRunningStats) -> MutexGuard<'_, RunningStats> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Mean and reciprocal standard deviation of each channel.
+#[derive(Clone, Debug)]
+pub(super) struct Moments {
+    pub mean: Vec<f32>,
+    pub reciprocal_std: Vec<f32>,
+}
+
+/// Two sums per channel.
+#[derive(Clone, Debug)]
+pub(super) struct Sums {
+    pub first: Vec<f64>,
+    pub second: Vec<f64>,
+}
+
+impl Sums {
+    pub(super) fn zero(channels: usize) -> Self {
+        Self {
+            first: vec![0.; channels],
+            second: vec![0.; channels],
+        }
+    }
+
+    /// The sums over pieces, added in order.
+    pub(super) fn total(channels: usize, pieces: &[Self]) -> Self {
+        let mut total = Self::zero(channels);
+        for piece in pieces {
+            for (sum, value) in total.first.iter_mut().zip(&piece.first) {
+                *sum += value;
+            }
+            for (sum, value) in total.second.iter_mut().zip(&piece.second) {
+                *sum += value;
+            }
+        }
+        total
+    }
+
+    /// Adds one value of each kind per channel and row: `pair(index of the value in the piece, channel)`.
+    #[inline(always)]
+    fn add_rows(
+        &mut self,
+        channels: usize,
+        values: usize,
+        pair: impl Fn(usize, usize) -> (f32, f32),
+    ) {
+        let run = (RUN_VALUES / channels).max(1) * channels;
+        let whole = channels - channels % LANES;
+        for start in (0..values).step_by(run) {
+            let end = values.min(start + run);
+            for column in (0..whole).step_by(LANES) {
+                let (mut first, mut second) = ([0f32; LANES], [0f32; LANES]);
+                for row in (start..end).step_by(channels) {
+                    for lane in 0..LANES {
+                        let (a, b) = pair(row + column + lane, column + lane);
+                        first[lane] += a;
+                        second[lane] += b;
+                    }
+                }
+                for lane in 0..LANES {
+                    self.first[column + lane] += f64::from(first[lane]);
+                    self.second[column + lane] += f64::from(second[lane]);
+                }
+            }
+            for column in whole..channels {
+                let (mut first, mut second) = (0f32, 0f32);
+                for row in (start..end).step_by(channels) {
+                    let (a, b) = pair(row + column, column);
+                    first += a;
+                    second += b;
+                }
+                self.first[column] += f64::from(first);
+                self.second[column] += f64::from(second);
+            }
+        }
+    }
+}
+
+kernels::multiversion! {
+    /// Adds sums and sums of squares of rows of channels.
+    pub(super) fn add_moments(sums: &mut Sums, x: &[f32]) {
+        let channels = sums.first.len();
+        sums.add_rows(channels, x.len(), |i, _| (x[i], x[i] * x[i]));
+    }
+}
+
+kernels::multiversion! {
+    /// Adds the sums of `g` and of `g * (x - mean)`, with `g` zero where `mask` is not positive.
+    pub(super) fn add_gradient_sums(sums: &mut Sums, x: &[f32], g: &[f32], mask: Option<&[f32]>, mean: &[f32]) {
+        let channels = sums.first.len();
+        let (g, mean) = (&g[..x.len()], &mean[..channels]);
+        match mask {
+            Some(mask) => {
+                let mask = &mask[..x.len()];
+                sums.add_rows(channels, x.len(), |i, c| {
+                    let g = if mask[i] > 0. { g[i] } else { 0. };
+                    (g, g * (x[i] - mean[c]))
+                });
+            }
+            None => sums.add_rows(channels, x.len(), |i, c| (g[i], g[i] * (x[i] - mean[c]))),
+        }
+    }
+}
+
+/// `y = x * scale + shift` of each channel.
+#[derive(Clone, Debug)]
+pub(super) struct Affine {
+    pub scale: Vec<f32>,
+    pub shift: Vec<f32>,
+}
+
+impl Affine {
+    /// Normalisation as one multiplication and one addition.
+    pub(super) fn new(moments: &Moments, gamma: &[f32], beta: &[f32]) -> Self {
+        let scale: Vec<f32> = gamma
+            .iter()
+            .zip(&moments.reciprocal_std)
+            .map(|(g, r)| g * r)
+            .collect();
+        let shift = beta
+            .iter()
+            .zip(&scale)
+            .zip(&moments.mean)
+            .map(|((b, s), m)| b - m * s)
+            .collect();
+        Self { scale, shift }
+    }
+}
+
+kernels::multiversion! {
+    /// Writes `relu?(x * scale + shift + residual?)`.
+    pub(super) fn apply(affine: &Affine, x: &[f32], residual: Option<&[f32]>, relu: bool, y: &mut [MaybeUninit<f32>]) {
+        let channels = affine.scale.len();
+        let floor = if relu { 0. } else { f32::NEG_INFINITY };
+        let rows = y.chunks_exact_mut(channels).zip(x.chunks_exact(channels));
+        match residual {
+            Some(residual) => for ((y, x), r) in rows.zip(residual.chunks_exact(channels)) {
+                for c in 0..channels {
+                    let value = x[c] * affine.scale[c] + affine.shift[c] + r[c];
+                    y[c].write(if value < floor { floor } else { value });
+                }
+            },
+            None => for (y, x) in rows {
+                for c in 0..channels {
+                    let value = x[c] * affine.scale[c] + affine.shift[c];
+                    y[c].write(if value < floor { floor } else { value });
+                }
+            },
+        }
+    }
+}
+
+/// The gradient with respect to the input: `g * scale + x * slope + offset` of each channel, where the last two
+/// carry the dependence of the batch statistics on the input and are zero when those are constants.
+#[derive(Clone, Debug)]
+pub(super) struct InputGrad {
+    pub scale: Vec<f32>,
+    pub slope: Vec<f32>,
+    pub offset: Vec<f32>,
+}
+
+kernels::multiversion! {
+    /// Writes the gradient of the input, with `g` zero where `mask` is not positive.
+    pub(super) fn apply_input_grad(grad: &InputGrad, x: &[f32], g: &[f32], mask: Option<&[f32]>, x_grad: &mut [MaybeUninit<f32>]) {
+        let channels = grad.scale.len();
+        let rows = x_grad.chunks_exact_mut(channels).zip(x.chunks_exact(channels)).zip(g.chunks_exact(channels));
+        match mask {
+            Some(mask) => for (((out, x), g), mask) in rows.zip(mask.chunks_exact(channels)) {
+                for c in 0..channels {
+                    let g = if mask[c] > 0. { g[c] } else { 0. };
+                    out[c].write(g * grad.scale[c] + (x[c] * grad.slope[c] + grad.offset[c]));
+                }
+            },
+            None => for ((out, x), g) in rows {
+                for c in 0..channels {
+                    out[c].write(g[c] * grad.scale[c] + (x[c] * grad.slope[c] + grad.offset[c]));
+                }
+            },
+        }
+    }
+}
+
+kernels::multiversion! {
+    /// Writes `g` where `mask` is positive, zero elsewhere.
+    pub(super) fn apply_mask(g: &[f32], mask: &[f32], out: &mut [MaybeUninit<f32>]) {
+        for ((out, g), mask) in out.iter_mut().zip(g).zip(mask) {
+            out.write(if *mask > 0. { *g } else { 0. });
+        }
+    }
+}
+
+/// Values per block of `channels` channels: whole rows.
+fn block_len(channels: usize) -> usize {
+    (BLOCK_VALUES / channels).max(1) * channels
+}
+
+/// Turns the sums over the batch into moments, and moves the running statistics.
+pub(super) fn batch_moments(
+    stats: &BnStats,
+    channels: usize,
+    rows: usize,
+    sums: impl FnOnce() -> Sums,
+) -> Result<Moments> {
+    let found = lock(stats.running()).mean.len();
+    if found != channels || lock(stats.running()).variance.len() != channels {
+        bail!("batch_norm: running statistics have {found} channels, the input has {channels}")
+    }
+    match stats {
+        BnStats::Frozen { running } => {
+            let running = lock(running);
+            let reciprocal_std = running
+                .variance
+                .iter()
+                .map(|&v| (1. / (f64::from(v) + BN_EPSILON).sqrt()) as f32)
+                .collect();
+            Ok(Moments {
+                mean: running.mean.clone(),
+                reciprocal_std,
+            })
+        }
+        BnStats::Training { running, momentum } => {
+            if rows < 2 {
+                bail!("batch_norm: a batch of {rows} value per channel has no variance")
+            }
+            let sums = sums();
+            let count = rows as f64;
+            let mean: Vec<f64> = sums.first.iter().map(|sum| sum / count).collect();
+            let variance: Vec<f64> = sums
+                .second
+                .iter()
+                .zip(&mean)
+                .map(|(sum, mean)| (sum / count - mean * mean).max(0.))
+                .collect();
+            let mut running = lock(running);
+            let blend = |old: &mut f32, new: f64| *old += momentum * (new as f32 - *old);
+            for (old, new) in running.mean.iter_mut().zip(&mean) {
+                blend(old, *new);
+            }
+            for (old, new) in running.variance.iter_mut().zip(&variance) {
+                blend(old, new * count / (count - 1.));
+            }
+            Ok(Moments {
+                mean: mean.iter().map(|&mean| mean as f32).collect(),
+                reciprocal_std: variance
+                    .iter()
+                    .map(|v| (1. / (v + BN_EPSILON).sqrt()) as f32)
+                    .collect(),
+            })
+        }
+    }
+}
+
+/// Gradients of gamma and beta (in one vector), and what the input's gradient needs.
+pub(super) fn gradient_coefficients(
+    sums: &Sums,
+    rows: usize,
+    moments: &Moments,
+    gamma: &[f32],
+    training: bool,
+) -> (Vec<f32>, InputGrad) {
+    let channels = gamma.len();
+    let mut affine_grad = Vec::with_capacity(2 * channels);
+    let mut grad = InputGrad {
+        scale: Vec::new(),
+        slope: Vec::new(),
+        offset: Vec::new(),
+    };
+    for (c, gamma) in gamma.iter().enumerate() {
+        let mean = f64::from(moments.mean[c]);
+        let r = f64::from(moments.reciprocal_std[c]);
+        let scale = f64::from(*gamma) * r;
+        let gamma_grad = sums.second[c] * r;
+        affine_grad.push(gamma_grad as f32);
+        let (mut slope, mut offset) = (0., 0.);
+        if training {
+            slope = -scale * r * gamma_grad / rows as f64;
+            offset = -scale * sums.first[c] / rows as f64 - slope * mean;
+        }
+        grad.scale.push(scale as f32);
+        grad.slope.push(slope as f32);
+        grad.offset.push(offset as f32);
+    }
+    affine_grad.extend(sums.first.iter().map(|&sum| sum as f32));
+    (affine_grad, grad)
+}
+
+struct BatchNorm {
+    relu: bool,
+    stats: BnStats,
+    /// Set by the forward pass for the backward pass.
+    moments: OnceLock<Moments>,
+}
+
+/// Writes the values of a range.
+type FillRange<'a> = dyn Fn(std::ops::Range<usize>, &mut [MaybeUninit<f32>]) + Sync + 'a;
+
+/// Gradients of one call.
+struct Gradients {
+    x: Option<Vec<f32>>,
+    affine: Vec<f32>,
+    residual: Option<Vec<f32>>,
+}
+
+impl BatchNorm {
+    #[expect(unsafe_code, reason = "results are not zeroed before they are written")]
+    fn forward(&self, x: &[f32], affine: &[f32], residual: Option<&[f32]>) -> Result<Vec<f32>> {
+        let channels = affine.len() / 2;
+        let block = block_len(channels);
+        let moments = batch_moments(&self.stats, channels, x.len() / channels, || {
+            let pieces: Vec<Sums> = x
+                .par_chunks(block)
+                .map(|x| {
+                    let mut sums = Sums::zero(channels);
+                    add_moments(&mut sums, x);
+                    sums
+                })
+                .collect();
+            Sums::total(channels, &pieces)
+        })?;
+        let coefficients = Affine::new(&moments, &affine[..channels], &affine[channels..]);
+        // A second forward pass of the same operator does not happen; if it did, the first moments would stay.
+        let _ = self.moments.set(moments);
+        // SAFETY: `apply` writes every value of each block: lengths are multiples of the channel count.
+        Ok(unsafe {
+            kernels::filled(x.len(), |y| {
+                y.par_chunks_mut(block).enumerate().for_each(|(i, y)| {
+                    let range = i * block..i * block + y.len();
+                    apply(
+                        &coefficients,
+                        &x[range.clone()],
+                        residual.map(|r| &r[range]),
+                        self.relu,
+                        y,
+                    );
+                });
+            })
+        })
+    }
+
+    #[expect(unsafe_code, reason = "results are not zeroed before they are written")]
+    fn backward(
+        &self,
+        x: &[f32],
+        affine: &[f32],
+        y: &[f32],
+        g: &[f32],
+        want_x: bool,
+        want_residual: bool,
+    ) -> Result<Gradients> {
+        let Some(moments) = self.moments.get() else {
+            bail!("batch_norm: backward before forward")
+        };
+        let channels = affine.len() / 2;
+        let block = block_len(channels);
+        let mask = self.relu.then_some(y);
+        let pieces: Vec<Sums> = x
+            .par_chunks(block)
+            .enumerate()
+            .map(|(i, x)| {
+                let range = i * block..i * block + x.len();
+                let mut sums = Sums::zero(channels);
+                add_gradient_sums(
+                    &mut sums,
+                    x,
+                    &g[range.clone()],
+                    mask.map(|m| &m[range]),
+                    &moments.mean,
+                );
+                sums
+            })
+            .collect();
+        let training = matches!(self.stats, BnStats::Training { .. });
+        let (affine, grad) = gradient_coefficients(
+            &Sums::total(channels, &pieces),
+            x.len() / channels,
+            moments,
+            &affine[..channels],
+            training,
+        );
+        let blocks = |fill: &FillRange<'_>| {
+            // SAFETY: both uses below write every value of each block.
+            unsafe {
+                kernels::filled(x.len(), |out| {
+                    out.par_chunks_mut(block)
+                        .enumerate()
+                        .for_each(|(i, out)| fill(i * block..i * block + out.len(), out));
+                })
+            }
+        };
+        let x_grad = want_x.then(|| {
+            blocks(&|range, out| {
+                apply_input_grad(
+                    &grad,
+                    &x[range.clone()],
+                    &g[range.clone()],
+                    mask.map(|m| &m[range]),
+                    out,
+                );
+            })
+        });
+        let residual = match mask {
+            Some(mask) if want_residual => Some(blocks(&|range, out| {
+                apply_mask(&g[range.clone()], &mask[range], out)
+            })),
+            _ => None,
+        };
+        Ok(Gradients {
+            x: x_grad,
+            affine,
+            residual,
+        })
+    }
+
+    fn check(&self, x: &[usize], affine: &[usize]) -> Result<()> {
+        match (x.last(), affine) {
+            (Some(&channels), &[2, found])
+                if channels == found && channels > 0 && !x.contains(&0) =>
+            {
+                Ok(())
+            }
+            _ => bail!(
+                "batch_norm: expected [.., C] and scale and shift [2, C], found {x:?} and {affine:?}"
+            ),
+        }
+    }
+
+    fn tensors(
+        &self,
+        x: &Tensor,
+        affine: &Tensor,
+        y: &Tensor,
+        g: &Tensor,
+        residual: bool,
+    ) -> Result<[Option<Tensor>; 3]> {
+        let g = g.contiguous()?;
+        let gradients = with_f32([x, affine, y, &g], |[x_data, affine, y, g]| {
+            self.backward(x_data, affine, y, g, x.track_op(), residual)
+        })?;
+        let tensor =
+            |values: Vec<f32>, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
+        let residual_grad = match gradients.residual {
+            Some(values) => Some(tensor(values, x)?),
+            // Without a ReLU in between, the residual's gradient is the result's.
+            None => residual.then(|| g.clone()),
+        };
+        Ok([
+            gradients.x.map(|values| tensor(values, x)).transpose()?,
+            Some(tensor(gradients.affine, affine)?),
+            residual_grad,
+        ])
+    }
+}
+
+impl CustomOp2 for BatchNorm {
+    fn name(&self) -> &'static str {
+        "roadhound-batch-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        affine: &CpuStorage,
+        la: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.check(lx.dims(), la.dims())?;
+        let y = self.forward(contiguous_f32(x, lx)?, contiguous_f32(affine, la)?, None)?;
+        Ok((CpuStorage::F32(y), lx.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        affine: &Tensor,
+        y: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let [x, affine, _] = self.tensors(x, affine, y, g, false)?;
+        Ok((x, affine))
+    }
+}
+
+impl CustomOp3 for BatchNorm {
+    fn name(&self) -> &'static str {
+        "roadhound-batch-norm-residual"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        affine: &CpuStorage,
+        la: &Layout,
+        residual: &CpuStorage,
+        lr: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.check(lx.dims(), la.dims())?;
+        if lr.dims() != lx.dims() {
+            bail!(
+                "batch_norm: residual has shape {:?}, the input {:?}",
+                lr.dims(),
+                lx.dims()
+            )
+        }
+        let y = self.forward(
+            contiguous_f32(x, lx)?,
+            contiguous_f32(affine, la)?,
+            Some(contiguous_f32(residual, lr)?),
+        )?;
+        Ok((CpuStorage::F32(y), lx.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        affine: &Tensor,
+        residual: &Tensor,
+        y: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let [x, affine, residual] = self.tensors(x, affine, y, g, residual.track_op())?;
+        Ok((x, affine, residual))
+    }
+}
+
+/// `relu?(gamma * (x - mean) / sqrt(variance + epsilon) + beta + residual?)`, with the mean and the biased
+/// variance of each channel chosen by `stats` and epsilon = [`BN_EPSILON`].
+///
+/// With [`BnStats::Training`], gradients include the dependence of the statistics on `x`, and the running
+/// statistics move once per call: a network applied to template and search moves them twice per step. Source:
+/// Ioffe and Szegedy, "Batch Normalization", 2015.
+///
+/// # Shapes
+/// - `x`, `residual` and the result: `[.., C]`, usually `[N, H, W, C]`
+/// - `gamma`, `beta` and the running statistics: `[C]`
+///
+/// # Errors
+/// If shapes do not fit, a tensor is not `f32`, the device is not the CPU, or training statistics are asked for
+/// with fewer than two values per channel.
+pub fn batch_norm(
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    residual: Option<&Tensor>,
+    relu: bool,
+    stats: &BnStats,
+) -> Result<Tensor> {
+    let op = BatchNorm {
+        relu,
+        stats: stats.clone(),
+        moments: OnceLock::new(),
+    };
+    let affine = Tensor::stack(&[gamma, beta], 0)?;
+    let x = x.contiguous()?;
+    match residual {
+        Some(residual) => x.apply_op3(&affine, &residual.contiguous()?, op),
+        None => x.apply_op2(&affine, op),
+    }
+}
