@@ -1,3 +1,7 @@
 //! Trainer.
 
+pub mod augment;
+pub mod batch;
+pub mod data;
 pub mod ops;
+pub mod sampler;

@@ -1,0 +1,468 @@
+//! Evaluation clips: OTB-style folders and MOT-style folders with scored spans.
+//!
+//! In goes a folder of clips, each with an `img/` of frames and either `groundtruth_rect*.txt` (one box a frame) or
+//! `gt.txt` with `sot_spans.csv` (several targets, frames and identities). Out come [`Run`]s, one a target, sorted by
+//! folder. These are never trained on.
+//!
+//! ```no_run
+//! for run in roadhound_trainer::data::otb::load_runs("sequences".as_ref())? {
+//!     println!("{}: {} frames, assisted: {}", run.name, run.frames.len(), run.assisted);
+//! }
+//! # Ok::<(), roadhound_trainer::data::DataError>(())
+//! ```
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use roadhound_shared::geometry::BoxXywh;
+
+use super::sequence::Run;
+use super::{DataError, LineProblem, checked_box, list_images, number};
+
+const DEFAULT_FPS: f32 = 30.0;
+
+/// Where a rectangle file puts the first pixel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The top-left pixel is (0, 0).
+    Zero,
+    /// The top-left pixel is (1, 1), as MATLAB counts: OTB.
+    One,
+}
+
+/// All runs below `root`. A folder whose name starts with `otb_` counts pixels from one.
+///
+/// # Errors
+/// Unreadable files and malformed lines; a span that leaves its clip.
+pub fn load_runs(root: &Path) -> Result<Vec<Run>, DataError> {
+    let mut folders = Vec::new();
+    for entry in std::fs::read_dir(root).map_err(DataError::io(root))? {
+        let folder = entry.map_err(DataError::io(root))?.path();
+        if folder.join("img").is_dir() {
+            folders.push(folder);
+        }
+    }
+    folders.sort();
+    let mut runs = Vec::new();
+    for folder in folders {
+        runs.extend(load_folder(&folder)?);
+    }
+    Ok(runs)
+}
+
+/// The runs of one clip.
+///
+/// # Errors
+/// See [`load_runs`].
+pub fn load_folder(folder: &Path) -> Result<Vec<Run>, DataError> {
+    let clip = folder
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    let frames = list_images(&folder.join("img"))?;
+    let fps = frame_rate(&folder.join("seqinfo.ini"))?;
+    let origin = if clip.starts_with("otb_") {
+        Origin::One
+    } else {
+        Origin::Zero
+    };
+    let mut runs = Vec::new();
+
+    let rectangles = rectangle_files(folder)?;
+    for (index, path) in rectangles.iter().enumerate() {
+        let text = std::fs::read_to_string(path).map_err(DataError::io(path))?;
+        let mut truth = parse_rectangles(&text, origin)
+            .map_err(|(line, problem)| DataError::line(path, line, problem))?;
+        let len = truth.len().min(frames.len());
+        truth.truncate(len);
+        let name = if rectangles.len() == 1 {
+            clip.to_owned()
+        } else {
+            format!("{clip}_{}", index + 1)
+        };
+        runs.push(Run {
+            name,
+            frames: frames[..len].to_vec(),
+            truth,
+            fps,
+            assisted: false,
+        });
+    }
+
+    let spans_path = folder.join("sot_spans.csv");
+    if spans_path.exists() {
+        let boxes = read_mot(&folder.join("gt.txt"))?;
+        let text = std::fs::read_to_string(&spans_path).map_err(DataError::io(&spans_path))?;
+        for (index, line) in text.lines().enumerate() {
+            if line.trim().is_empty() {
+                continue;
+            }
+            let at_line = |problem| DataError::line(&spans_path, index as u64 + 1, problem);
+            if index == 0 {
+                if line.trim() != "id,first_frame,last_frame" {
+                    let expected = "id,first_frame,last_frame";
+                    return Err(at_line(LineProblem::Header {
+                        found: line.to_owned(),
+                        expected,
+                    }));
+                }
+                continue;
+            }
+            let [id, first, last] = parse_span(line).map_err(at_line)?;
+            let Some(span) = (first as usize)
+                .checked_sub(1)
+                .and_then(|start| frames.get(start..last as usize))
+            else {
+                return Err(at_line(LineProblem::NoImage {
+                    sequence: clip.to_owned(),
+                    frame: last,
+                }));
+            };
+            let truth = (first..=last)
+                .map(|frame| boxes.get(&(frame, id)).copied())
+                .collect();
+            runs.push(Run {
+                name: format!("{clip}_{id}"),
+                frames: span.to_vec(),
+                truth,
+                fps,
+                assisted: true,
+            });
+        }
+    }
+    Ok(runs)
+}
+
+/// One box a line, fields apart by comma, tab or spaces; `None` where a value is `nan` or the size is not positive.
+///
+/// # Errors
+/// The line, from 1, and what is wrong with it: fewer than four fields, or a field that is no number.
+pub fn parse_rectangles(
+    text: &str,
+    origin: Origin,
+) -> Result<Vec<Option<BoxXywh>>, (u64, LineProblem)> {
+    let mut truth = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        truth.push(parse_rectangle(line, origin).map_err(|problem| (index as u64 + 1, problem))?);
+    }
+    Ok(truth)
+}
+
+fn parse_rectangle(line: &str, origin: Origin) -> Result<Option<BoxXywh>, LineProblem> {
+    let fields: Vec<&str> = line
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|field| !field.is_empty())
+        .collect();
+    if fields.len() < 4 {
+        return Err(LineProblem::FieldCount {
+            found: fields.len(),
+            expected: 4,
+        });
+    }
+    let mut values = [0.0_f32; 4];
+    for (value, (text, field)) in values
+        .iter_mut()
+        .zip(fields.iter().zip(["x", "y", "w", "h"]))
+    {
+        *value = number(text, field, "a number or nan")?;
+    }
+    let [x, y, w, h] = values;
+    if values.iter().any(|v| v.is_nan()) || w <= 0.0 || h <= 0.0 {
+        return Ok(None);
+    }
+    let first_px = match origin {
+        Origin::Zero => 0.0,
+        Origin::One => 1.0,
+    };
+    checked_box(x - first_px, y - first_px, w, h).map(Some)
+}
+
+fn parse_span(line: &str) -> Result<[u32; 3], LineProblem> {
+    let fields: Vec<&str> = line.split(',').collect();
+    if fields.len() != 3 {
+        return Err(LineProblem::FieldCount {
+            found: fields.len(),
+            expected: 3,
+        });
+    }
+    let expected = "a whole number";
+    Ok([
+        number(fields[0], "id", expected)?,
+        number(fields[1], "first_frame", expected)?,
+        number(fields[2], "last_frame", expected)?,
+    ])
+}
+
+/// `frame,id,x,y,w,h,flag,class,visibility` to a box by frame and identity.
+fn read_mot(path: &Path) -> Result<HashMap<(u32, u32), BoxXywh>, DataError> {
+    let text = std::fs::read_to_string(path).map_err(DataError::io(path))?;
+    let mut boxes = HashMap::new();
+    for (index, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let parsed =
+            parse_mot(line).map_err(|problem| DataError::line(path, index as u64 + 1, problem))?;
+        boxes.insert(parsed.0, parsed.1);
+    }
+    Ok(boxes)
+}
+
+fn parse_mot(line: &str) -> Result<((u32, u32), BoxXywh), LineProblem> {
+    let fields: Vec<&str> = line.split(',').collect();
+    if fields.len() < 6 {
+        return Err(LineProblem::FieldCount {
+            found: fields.len(),
+            expected: 9,
+        });
+    }
+    let key = (
+        number(fields[0], "frame", "a whole number")?,
+        number(fields[1], "id", "a whole number")?,
+    );
+    let mut values = [0.0_f32; 4];
+    for (value, (text, field)) in values
+        .iter_mut()
+        .zip(fields[2..].iter().zip(["x", "y", "w", "h"]))
+    {
+        *value = number(text, field, "a number")?;
+    }
+    Ok((
+        key,
+        checked_box(values[0], values[1], values[2], values[3])?,
+    ))
+}
+
+fn frame_rate(path: &Path) -> Result<f32, DataError> {
+    if !path.exists() {
+        return Ok(DEFAULT_FPS);
+    }
+    let text = std::fs::read_to_string(path).map_err(DataError::io(path))?;
+    for (index, line) in text.lines().enumerate() {
+        let Some((key, value)) = line.split_once('=') else {
+            continue;
+        };
+        if key.trim().eq_ignore_ascii_case("frameRate") {
+            let at_line = |problem| DataError::line(path, index as u64 + 1, problem);
+            let expected = "frames a second above zero";
+            let fps: f32 = number(value, "frameRate", expected).map_err(at_line)?;
+            if !(fps.is_finite() && fps > 0.0) {
+                return Err(at_line(LineProblem::NotANumber {
+                    field: "frameRate",
+                    text: value.to_owned(),
+                    expected,
+                }));
+            }
+            return Ok(fps);
+        }
+    }
+    Ok(DEFAULT_FPS)
+}
+
+fn rectangle_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(DataError::io(folder))? {
+        let path = entry.map_err(DataError::io(folder))?.path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if name.starts_with("groundtruth_rect") && name.ends_with(".txt") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::data::shared_folder;
+
+    fn px(x: f32, y: f32, w: f32, h: f32) -> Option<BoxXywh> {
+        Some(BoxXywh {
+            x_px: x,
+            y_px: y,
+            w_px: w,
+            h_px: h,
+        })
+    }
+
+    #[test]
+    fn separators_may_be_commas_tabs_or_spaces() {
+        let text = "10,20,30,40\n10\t20\t30\t40\r\n 10  20 30 40 \n10, 20, 30, 40\n\n";
+        assert_eq!(
+            parse_rectangles(text, Origin::Zero).unwrap(),
+            vec![px(10.0, 20.0, 30.0, 40.0); 4]
+        );
+        assert_eq!(
+            parse_rectangles("10,20,30,40", Origin::One).unwrap(),
+            [px(9.0, 19.0, 30.0, 40.0)]
+        );
+    }
+
+    #[test]
+    fn nan_and_empty_rectangles_mean_absent() {
+        let truth = parse_rectangles(
+            "nan,nan,nan,nan\n0,0,0,0\n1,2,3,4\nNaN NaN NaN NaN\n",
+            Origin::One,
+        )
+        .unwrap();
+        assert_eq!(truth, [None, None, px(0.0, 1.0, 3.0, 4.0), None]);
+    }
+
+    #[test]
+    fn malformed_rectangles_are_named_by_line() {
+        let (line, problem) = parse_rectangles("1,2,3,4\n1,2,3\n", Origin::Zero).unwrap_err();
+        assert_eq!(
+            (line, problem),
+            (
+                2,
+                LineProblem::FieldCount {
+                    found: 3,
+                    expected: 4
+                }
+            )
+        );
+        let (line, problem) = parse_rectangles("\n1,2,wide,4\n", Origin::Zero).unwrap_err();
+        assert!(line == 2 && problem.to_string().contains("w is \"wide\""));
+        assert!(parse_rectangles("inf,2,3,4", Origin::Zero).is_err());
+    }
+
+    fn mot_folder(gt: &str, spans: &str) -> Result<Vec<Run>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let clip = folder.path().join("clip");
+        std::fs::create_dir_all(clip.join("img")).unwrap();
+        for frame in 1..=4 {
+            std::fs::write(clip.join(format!("img/{frame:06}.jpg")), b"").unwrap();
+        }
+        std::fs::write(clip.join("gt.txt"), gt).unwrap();
+        std::fs::write(clip.join("sot_spans.csv"), spans).unwrap();
+        std::fs::write(clip.join("seqinfo.ini"), "[Sequence]\nframeRate=10\n").unwrap();
+        load_runs(folder.path()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn spans_cut_one_target_out_of_a_mot_file() {
+        let gt = "2,1,5,6,7,8,1,2,1.0\n2,9,1,1,1,1,1,2,1.0\n4,1,9,9,9,9,1,2,1.0\n";
+        let runs = mot_folder(gt, "id,first_frame,last_frame\n1,2,4\n").unwrap();
+        assert_eq!(runs.len(), 1);
+        assert_eq!(
+            (runs[0].name.as_str(), runs[0].fps, runs[0].assisted),
+            ("clip_1", 10.0, true)
+        );
+        assert_eq!(
+            runs[0].truth,
+            [px(5.0, 6.0, 7.0, 8.0), None, px(9.0, 9.0, 9.0, 9.0)]
+        );
+        assert!(runs[0].frames[0].ends_with("img/000002.jpg") && runs[0].frames.len() == 3);
+    }
+
+    #[test]
+    fn malformed_mot_and_span_lines_are_named_by_file_and_number() {
+        let gt = "1,1,5,6,7,8,1,2,1.0\n";
+        let header = "id,first_frame,last_frame\n";
+        for (gt, spans, words) in [
+            (
+                format!("{gt}1,x,5,6,7,8,1,2,1"),
+                format!("{header}1,1,1\n"),
+                "gt.txt:2: id is \"x\"",
+            ),
+            (
+                format!("{gt}1,2,5,6"),
+                format!("{header}1,1,1\n"),
+                "gt.txt:2: 4 fields",
+            ),
+            (
+                gt.into(),
+                format!("{header}1,1,5\n"),
+                "sot_spans.csv:2: no image",
+            ),
+            (
+                gt.into(),
+                format!("{header}1,0,2\n"),
+                "sot_spans.csv:2: no image",
+            ),
+            (
+                gt.into(),
+                format!("{header}1,1\n"),
+                "sot_spans.csv:2: 2 fields",
+            ),
+            (gt.into(), "1,1,1\n".into(), "sot_spans.csv:1: header"),
+        ] {
+            let error = mot_folder(&gt, &spans).unwrap_err();
+            assert!(error.contains(words), "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn evaluation_clips_read_as_the_reference_reader_does() {
+        let Some(shared) = shared_folder() else {
+            return;
+        };
+        let runs = load_runs(&shared.join("data/sequences")).unwrap();
+        let found: Vec<_> = runs
+            .iter()
+            .map(|run| {
+                (
+                    run.name.as_str(),
+                    run.frames.len(),
+                    run.truth.iter().flatten().count(),
+                    run.assisted,
+                )
+            })
+            .collect();
+        assert_eq!(found, REFERENCE);
+        let car4 = runs.iter().find(|run| run.name == "otb_car4").unwrap();
+        assert_eq!(car4.truth[0], px(69.0, 50.0, 107.0, 87.0));
+        assert!(
+            runs.iter()
+                .all(|run| run.truth[0].is_some() && run.truth.len() == run.frames.len())
+        );
+    }
+
+    // Printed by tools/sequences.py: name, frames, boxes, assisted.
+    const REFERENCE: &[(&str, usize, usize, bool)] = &[
+        ("eu_kitti_raw_queue_1", 62, 62, true),
+        ("eu_kitti_raw_queue_2", 36, 36, true),
+        ("in_kerala_a_1", 60, 60, true),
+        ("in_kerala_a_2", 101, 101, true),
+        ("in_kerala_a_3", 56, 56, true),
+        ("in_kerala_a_4", 49, 49, true),
+        ("in_kerala_a_5", 27, 27, true),
+        ("in_kerala_b_1", 126, 126, true),
+        ("otb_car4", 420, 420, false),
+        ("otb_carscale", 252, 252, false),
+        ("otb_jogging_1", 307, 307, false),
+        ("otb_jogging_2", 307, 307, false),
+        ("tld_pedestrian1", 140, 140, false),
+        ("tld_pedestrian3", 184, 156, false),
+        ("tlp_carchase1", 300, 300, false),
+        ("tlp_motorcyclechase", 300, 300, false),
+        ("us_carnd_test_1", 38, 38, true),
+        ("us_carnd_test_2", 38, 38, true),
+        ("us_i280_highway_1", 189, 189, true),
+        ("us_i280_highway_2", 221, 221, true),
+        ("us_i280_highway_3", 221, 221, true),
+        ("us_i280_highway_4", 221, 221, true),
+        ("us_i280_highway_5", 97, 97, true),
+        ("us_i280_highway_6", 46, 46, true),
+    ];
+
+    proptest! {
+        #[test]
+        fn any_text_gives_boxes_or_a_line_number_never_a_panic(text in "[ -~\n\t]{0,120}") {
+            match parse_rectangles(&text, Origin::One) {
+                Ok(truth) => prop_assert!(truth.len() <= text.lines().count()),
+                Err((line, _)) => prop_assert!(line >= 1 && line <= text.lines().count() as u64),
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What every reader produces: named sequences of frames with annotated boxes.
+//!
+//! Nothing here touches pixels. A frame names its image; [`super::store::ImageStore`] decodes it when somebody asks.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use roadhound_shared::geometry::BoxXywh;
+
+/// One annotated object on one frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Annotation {
+    /// Pixels of the image file as stored, origin top-left, 0-based.
+    pub box_in_image: BoxXywh,
+    /// Identity within the sequence.
+    pub instance: u32,
+    /// Class name as the pack spells it.
+    pub class: Arc<str>,
+    /// Whether something hides a part of the object; `None` where the pack does not say.
+    pub occluded: Option<bool>,
+    /// The region holds objects that are not boxed one by one: never a target, and no proof of background.
+    pub ignore: bool,
+}
+
+/// One image of a sequence and what is known about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frame {
+    /// The image file; not opened by the readers.
+    pub path: PathBuf,
+    /// Number of the frame as the pack counts them. Gaps are allowed, repeats are not.
+    pub number: u32,
+    /// Everything annotated on this frame; empty means nothing known, not nothing there.
+    pub annotations: Vec<Annotation>,
+}
+
+/// A video or a single still, frames in ascending order of their number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sequence {
+    /// Unique within its pack.
+    pub name: Arc<str>,
+    /// At least one frame.
+    pub frames: Vec<Frame>,
+}
+
+/// One target to be followed from its first frame: the unit of evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// The folder's name, with `_ID` added where a folder holds several targets.
+    pub name: String,
+    /// Image files in order.
+    pub frames: Vec<PathBuf>,
+    /// One entry a frame, pixels of the stored image, 0-based; `None` where the target is absent.
+    pub truth: Vec<Option<BoxXywh>>,
+    /// Frames a second of the recording.
+    pub fps: f32,
+    /// Boxes were made with a detector's help and checked by eye: report them apart.
+    pub assisted: bool,
+}

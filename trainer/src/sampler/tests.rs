@@ -1,0 +1,538 @@
+#![allow(clippy::unwrap_used)]
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use rand::Rng;
+
+use super::*;
+use crate::data::{DataConfig, PackConfig, PackKind};
+
+const RED: [u8; 3] = [250, 10, 10];
+
+/// A pack whose images are grey with one red rectangle, exactly where the annotation says.
+fn write_pack(root: &Path, name: &str, kind: PackKind, sequences: &[(&str, &[[u32; 4]])]) {
+    let folder = root.join(name);
+    let mut lines = String::from("sequence,frame,instance,class,x,y,w,h,occluded\n");
+    for (sequence, boxes) in sequences {
+        for (frame, &[x, y, w, h]) in boxes.iter().enumerate() {
+            let image = image::RgbImage::from_fn(240, 180, |px, py| {
+                let inside = (x..x + w).contains(&px) && (y..y + h).contains(&py);
+                image::Rgb(if inside { RED } else { [100, 110, 100] })
+            });
+            let path = match kind {
+                PackKind::Video => folder.join(format!("images/{sequence}/{frame:05}.png")),
+                _ => folder.join(format!("images/{sequence}.png")),
+            };
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            image.save(path).unwrap();
+            lines += &format!("{sequence},{frame},4,car,{x},{y},{w},{h},-1\n");
+        }
+    }
+    std::fs::write(folder.join("boxes.csv"), lines).unwrap();
+}
+
+fn pack(name: &str, kind: PackKind, weight: f32) -> PackConfig {
+    let held_out = Some(vec![]);
+    PackConfig {
+        name: name.into(),
+        kind,
+        weight,
+        path: None,
+        held_out,
+        fixed_camera_prefixes: vec![],
+    }
+}
+
+fn write_packs(root: &Path) -> DataConfig {
+    let frames: Vec<[u32; 4]> = (0..12)
+        .map(|i| [40 + 6 * i, 60 + 2 * i, 40 + i, 30])
+        .collect();
+    let (near, far) = ([[20, 30, 60, 40]], [[150, 100, 36, 50]]);
+    write_pack(
+        root,
+        "video",
+        PackKind::Video,
+        &[("a", &frames), ("b", &frames[..1])],
+    );
+    write_pack(
+        root,
+        "stills",
+        PackKind::Stills,
+        &[("c", &near), ("d", &far), ("e", &near)],
+    );
+    DataConfig {
+        root: root.to_owned(),
+        packs: vec![
+            pack("video", PackKind::Video, 0.6),
+            pack("stills", PackKind::Stills, 0.4),
+        ],
+        ..DataConfig::default()
+    }
+}
+
+fn sampler(config: SamplerConfig, augment: AugmentConfig) -> (tempfile::TempDir, Sampler) {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = Arc::new(Dataset::open(&write_packs(folder.path())).unwrap());
+    let sampler = Sampler::new(dataset, config, augment, Split::Train, 11).unwrap();
+    (folder, sampler)
+}
+
+/// Edges of the red part of a crop, to a fraction of a pixel from how much of the border pixels is red.
+fn red_box(pixels: &[u8], side: usize) -> Option<[f32; 4]> {
+    let redness = |x: usize, y: usize| {
+        let p = &pixels[(y * side + x) * 3..][..3];
+        // The border is filled with the mean colour, itself a little red.
+        ((f32::from(p[0]) - f32::from(p[1]) - 20.0) / 220.0).clamp(0.0, 1.0)
+    };
+    let red_columns: Vec<f32> = (0..side)
+        .map(|x| (0..side).map(|y| redness(x, y)).fold(0.0, f32::max))
+        .collect();
+    let red_rows: Vec<f32> = (0..side)
+        .map(|y| (0..side).map(|x| redness(x, y)).fold(0.0, f32::max))
+        .collect();
+    let span = |profile: &[f32]| {
+        let first = profile.iter().position(|&red| red > 0.9)?;
+        let last = profile.iter().rposition(|&red| red > 0.9)?;
+        let before: f32 = profile[..first].iter().sum();
+        let after: f32 = profile[last + 1..].iter().sum();
+        Some((first as f32 - before, last as f32 + 1.0 + after))
+    };
+    let ((left, right), (top, bottom)) = (span(&red_columns)?, span(&red_rows)?);
+    Some([left, top, right, bottom])
+}
+
+#[test]
+fn the_box_fits_the_pixels_after_every_geometric_jitter() {
+    let config = SamplerConfig {
+        negative_share: 0.0,
+        elsewhere_share: 0.0,
+        ..SamplerConfig::default()
+    };
+    let (_folder, sampler) = sampler(config, AugmentConfig::none());
+    let mut flipped = 0;
+    for index in 0..150 {
+        let plan = sampler.plan(0, index);
+        let pair = sampler
+            .draw(0, index, &mut SamplerScratch::default())
+            .unwrap();
+        flipped += u32::from(plan.flip);
+        assert!(pair.present);
+        for (pixels, side, expected) in [
+            (&pair.search_rgb, 256, pair.box_in_search.to_array()),
+            (
+                &pair.template_rgb,
+                128,
+                plan.template.box_in_crop(128, plan.flip).to_array(),
+            ),
+        ] {
+            let expected = expected.map(|edge| edge.clamp(0.0, side as f32));
+            let found = red_box(pixels, side).unwrap();
+            for (found, expected) in found.into_iter().zip(expected) {
+                // Interpolation smears an enlarged edge over a source pixel, evenly to both sides.
+                assert!(
+                    (found - expected).abs() < 1.2,
+                    "pair {index}, {side}: {found} instead of {expected}"
+                );
+            }
+        }
+    }
+    assert!((40..110).contains(&flipped), "{flipped} of 150 flipped");
+}
+
+#[test]
+fn a_pair_depends_on_its_seed_epoch_and_index_alone() {
+    let (_folder, sampler) = sampler(SamplerConfig::default(), AugmentConfig::default());
+    let mut warm = SamplerScratch::default();
+    let forwards: Vec<_> = (0..24)
+        .map(|index| sampler.draw(1, index, &mut warm).unwrap())
+        .collect();
+    for index in (0..24).rev() {
+        let again = sampler
+            .draw(1, index, &mut SamplerScratch::default())
+            .unwrap();
+        assert_eq!(again, forwards[index as usize], "pair {index}");
+    }
+    assert_ne!(sampler.draw(2, 0, &mut warm).unwrap(), forwards[0]);
+    assert_ne!(forwards[0], forwards[1]);
+}
+
+#[test]
+fn shares_of_contents_are_met() {
+    let (_folder, sampler) = sampler(SamplerConfig::default(), AugmentConfig::none());
+    let n = 4000;
+    let plans: Vec<_> = (0..n).map(|index| sampler.plan(0, index)).collect();
+    let share = |pick: &dyn Fn(&PairPlan) -> bool| {
+        plans.iter().filter(|plan| pick(plan)).count() as f32 / n as f32
+    };
+    let config = sampler.config();
+    let absent = share(&|p| p.content != Content::Target);
+    // Four standard deviations of the largest share over 4000 draws.
+    let close = |found: f32, wanted: f32| (found - wanted).abs() < 0.032;
+    assert!(
+        close(absent, config.negative_share + config.elsewhere_share),
+        "{absent} absent"
+    );
+    assert!(close(
+        share(&|p| p.latest == Latest::Identical),
+        config.identical_latest_share
+    ));
+    let misaligned = share(&|p| matches!(p.latest, Latest::Misaligned(_)));
+    assert!(close(
+        misaligned,
+        (1.0 - config.identical_latest_share) * config.misaligned_latest_share
+    ));
+    assert!(close(share(&|p| p.flip), 0.5));
+    let wide = share(&|p| {
+        p.content == Content::Target && {
+            let b = p.search.box_in_crop(256, false);
+            ((b.left_px + b.right_px) / 2.0 - 128.0).abs() > 64.0
+        }
+    });
+    assert!(
+        close(wide, 0.82 * config.wide_shift_share / 3.0),
+        "{wide} of the shifts are wide"
+    );
+}
+
+#[test]
+fn packs_are_drawn_by_weight_and_empty_ones_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = write_packs(folder.path());
+    write_pack(
+        folder.path(),
+        "tiny",
+        PackKind::Stills,
+        &[("f", &[[5, 5, 10, 10]])],
+    );
+    config.packs.push(pack("tiny", PackKind::Stills, 5.0));
+    let dataset = Arc::new(Dataset::open(&config).unwrap());
+    let make = |split| {
+        Sampler::new(
+            dataset.clone(),
+            SamplerConfig::default(),
+            AugmentConfig::none(),
+            split,
+            1,
+        )
+    };
+    let sampler = make(Split::Train).unwrap();
+    assert_eq!(sampler.track_count(), 5);
+    let video: Vec<_> = sampler.packs[0]
+        .tracks
+        .iter()
+        .map(|track| track.instance)
+        .collect();
+    let from_video = (0..2000)
+        .filter(|&i| video.contains(&sampler.plan(0, i).instance))
+        .count();
+    assert!(
+        (1100..1300).contains(&from_video),
+        "{from_video} of 2000 at a weight of 0.6"
+    );
+    let error = make(Split::Validation).unwrap_err().to_string();
+    assert!(
+        error.contains("no usable target in the validation split"),
+        "{error}"
+    );
+}
+
+#[test]
+fn splits_share_no_object() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = write_packs(folder.path());
+    config.packs[0].held_out = Some(vec!["b".into()]);
+    config.packs[1].held_out = Some(vec!["d".into()]);
+    let dataset = Arc::new(Dataset::open(&config).unwrap());
+    let instances = |split| {
+        let sampler = Sampler::new(
+            dataset.clone(),
+            SamplerConfig::default(),
+            AugmentConfig::none(),
+            split,
+            1,
+        )
+        .unwrap();
+        sampler
+            .packs
+            .iter()
+            .flat_map(|p| &p.tracks)
+            .map(|t| t.instance)
+            .collect::<Vec<_>>()
+    };
+    let (train, validation) = (instances(Split::Train), instances(Split::Validation));
+    assert_eq!((train.len(), validation.len()), (3, 2));
+    assert!(validation.iter().all(|instance| !train.contains(instance)));
+    config.packs[0].held_out = Some(vec!["nowhere".into()]);
+    assert!(
+        Dataset::open(&config)
+            .unwrap_err()
+            .to_string()
+            .contains("nowhere")
+    );
+}
+
+#[test]
+fn negatives_never_show_the_target_and_elsewhere_never_touches_it() {
+    let config = SamplerConfig {
+        negative_share: 0.5,
+        elsewhere_share: 0.5,
+        ..SamplerConfig::default()
+    };
+    let (_folder, sampler) = sampler(config, AugmentConfig::default());
+    let mut elsewhere = 0;
+    for index in 0..300 {
+        let plan = sampler.plan(0, index);
+        match plan.content {
+            Content::Target => panic!("pair {index} shows its target"),
+            Content::OtherInstance => assert_ne!(plan.search.image, plan.template.image),
+            Content::Elsewhere => {
+                elsewhere += 1;
+                let b = plan.search.box_in_crop(256, plan.flip);
+                assert!(
+                    b.right_px <= 0.1
+                        || b.left_px >= 255.9
+                        || b.bottom_px <= 0.1
+                        || b.top_px >= 255.9,
+                    "{b:?}"
+                );
+            }
+        }
+        if index % 10 == 0 {
+            assert!(
+                !sampler
+                    .draw(0, index, &mut SamplerScratch::default())
+                    .unwrap()
+                    .present
+            );
+        }
+    }
+    assert!(elsewhere > 0);
+}
+
+#[test]
+fn ignore_regions_are_no_target_and_prove_no_absence() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = write_packs(folder.path());
+    // Everything on `e` is one ignore region; `c` and `d` stay as they are.
+    let csv = folder.path().join("stills/boxes.csv");
+    let text = std::fs::read_to_string(&csv).unwrap() + "e,0,9,vehicle_group,0,0,240,180,-1\n";
+    std::fs::write(csv, text).unwrap();
+    let dataset = Arc::new(Dataset::open(&config).unwrap());
+    let ignored = dataset.packs()[1].sequences[2].images[0];
+    let config = SamplerConfig {
+        negative_share: 0.6,
+        elsewhere_share: 0.4,
+        ..SamplerConfig::default()
+    };
+    let sampler = Sampler::new(dataset, config, AugmentConfig::none(), Split::Train, 1).unwrap();
+    assert_eq!(sampler.track_count(), 5);
+    for index in 0..400 {
+        let plan = sampler.plan(0, index);
+        assert!(
+            plan.content == Content::Target || plan.search.image != ignored,
+            "pair {index}"
+        );
+    }
+}
+
+#[test]
+fn frame_gaps_grow_with_progress() {
+    let config = SamplerConfig {
+        gap_at_start: 0.0,
+        gap_ramp_pairs: 20_000,
+        ..SamplerConfig::default()
+    };
+    let (_folder, sampler) = sampler(config, AugmentConfig::none());
+    let first_image = sampler.packs[0].tracks[0].appearances[0].image.index();
+    let widest = |epoch| {
+        let gap = |i| {
+            let plan = sampler.plan(epoch, i);
+            let in_long_track =
+                plan.template.image.index() < first_image + 12 && plan.content == Content::Target;
+            if in_long_track {
+                plan.search
+                    .image
+                    .index()
+                    .abs_diff(plan.template.image.index())
+            } else {
+                0
+            }
+        };
+        (0..500).map(gap).max().unwrap()
+    };
+    assert_eq!(widest(0), 2);
+    assert!(widest(1) >= 10, "{}", widest(1));
+}
+
+#[test]
+fn pasting_and_occluding_leave_the_box_where_it_was() {
+    let config = SamplerConfig {
+        negative_share: 0.0,
+        elsewhere_share: 0.0,
+        ..SamplerConfig::default()
+    };
+    let mut augment = AugmentConfig::none();
+    augment.paste.share = 1.0;
+    let (_folder, pasted) = sampler(config.clone(), augment);
+    let (_folder2, plain) = sampler(config, AugmentConfig::none());
+    let mut scratch = SamplerScratch::default();
+    for index in 0..60 {
+        // The plan does not depend on augmentation, so both show the same target in the same place.
+        let (a, b) = (
+            pasted.draw(0, index, &mut scratch).unwrap(),
+            plain.draw(0, index, &mut scratch).unwrap(),
+        );
+        assert_eq!((a.box_in_search, a.present), (b.box_in_search, b.present));
+        let [l, t, r, bottom] = a.box_in_search.to_array();
+        let (cx, cy) = (((l + r) / 2.0) as usize, ((t + bottom) / 2.0) as usize);
+        let at = (cy * 256 + cx) * 3;
+        assert_eq!(
+            a.search_rgb[at..at + 3],
+            b.search_rgb[at..at + 3],
+            "the target's middle survives the paste"
+        );
+    }
+}
+
+#[test]
+fn a_target_hidden_almost_wholly_is_absent() {
+    let config = SamplerConfig {
+        negative_share: 0.0,
+        elsewhere_share: 0.0,
+        ..SamplerConfig::default()
+    };
+    let mut augment = AugmentConfig::none();
+    augment.occluder.absent_share = 1.0;
+    let (_folder, sampler) = sampler(config, augment);
+    for index in 0..40 {
+        let pair = sampler
+            .draw(0, index, &mut SamplerScratch::default())
+            .unwrap();
+        assert!(!pair.present);
+    }
+}
+
+#[test]
+fn occluders_hide_no_more_than_the_share_asked_for() {
+    let (_folder, sampler) = sampler(SamplerConfig::default(), AugmentConfig::none());
+    let scene = sampler.packs[0].tracks[0].scene;
+    let target = BoxLtrb {
+        left_px: 90.0,
+        top_px: 100.0,
+        right_px: 170.0,
+        bottom_px: 150.0,
+    };
+    let blue = [1, 2, 254]; // on no image, so every other pixel of the box is hidden
+    for index in 0..60 {
+        let mut crop = Crop::filled(256, [100, 110, 100]);
+        cover(&mut crop, &target, Fill::Colour(blue));
+        let mut rng = sample_rng(9, 9, index);
+        sampler
+            .occlude(
+                &mut crop,
+                &target,
+                0.4,
+                scene,
+                &mut rng,
+                &mut SamplerScratch::default(),
+            )
+            .unwrap();
+        let seen = crop.pixels().chunks(3).filter(|p| *p == blue).count() as f32 / (80.0 * 50.0);
+        // Where the colour drawn was the box's own, nothing looks hidden; edges round to whole pixels.
+        assert!(
+            (0.58..0.62).contains(&seen) || seen > 0.99,
+            "{seen} of the box left"
+        );
+    }
+}
+
+#[test]
+fn configuration_round_trips_and_refuses_what_cannot_be_drawn() {
+    let config = SamplerConfig::default();
+    assert_eq!(
+        toml::from_str::<SamplerConfig>(&toml::to_string(&config).unwrap()).unwrap(),
+        config
+    );
+    assert!(toml::from_str::<SamplerConfig>("negatives = 0.1").is_err());
+    let config = SamplerConfig {
+        negative_share: 0.8,
+        elsewhere_share: 0.3,
+        ..SamplerConfig::default()
+    };
+    assert!(
+        config
+            .validate()
+            .unwrap_err()
+            .to_string()
+            .contains("negative_share + elsewhere_share")
+    );
+    let config = SamplerConfig {
+        pairs_per_epoch: 0,
+        ..SamplerConfig::default()
+    };
+    assert!(config.validate().is_err());
+}
+
+#[test]
+fn a_real_pack_gives_pairs_of_the_promised_sizes() {
+    let Some(shared) = crate::data::shared_folder() else {
+        return;
+    };
+    let config = DataConfig {
+        root: shared.join("data/train"),
+        ..DataConfig::default()
+    };
+    let dataset = Arc::new(Dataset::open(&config).unwrap());
+    for split in [Split::Train, Split::Validation] {
+        let sampler = Sampler::new(
+            dataset.clone(),
+            SamplerConfig::default(),
+            AugmentConfig::default(),
+            split,
+            1,
+        )
+        .unwrap();
+        let mut scratch = SamplerScratch::default();
+        let pairs: Vec<_> = (0..48)
+            .map(|index| sampler.draw(0, index, &mut scratch).unwrap())
+            .collect();
+        for pair in &pairs {
+            assert_eq!(
+                (pair.template_rgb.len(), pair.search_rgb.len()),
+                (128 * 128 * 3, 256 * 256 * 3)
+            );
+            assert_eq!(
+                pair.has_distinct_latest,
+                pair.template_rgb != pair.template_latest_rgb
+            );
+            assert!(!pair.present || holds_centre(&pair.box_in_search, 256));
+        }
+        let present = pairs.iter().filter(|pair| pair.present).count();
+        assert!((30..=46).contains(&present), "{present} of 48 present");
+    }
+}
+
+proptest! {
+    #[test]
+    fn streams_of_different_pairs_differ(a in any::<[u64; 3]>(), b in any::<[u64; 3]>()) {
+        let first = |k: [u64; 3]| sample_rng(k[0], k[1], k[2]).random::<u128>();
+        prop_assert_eq!(first(a) == first(b), a == b);
+    }
+
+    #[test]
+    fn mirrored_boxes_mirror_back(x in -50.0_f32..200.0, y in -50.0_f32..200.0, w in 5.0_f32..80.0, h in 5.0_f32..80.0) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("i.png");
+        image::RgbImage::new(4, 4).save(&path).unwrap();
+        let image = crate::data::store::ImageStore::new(0, 560).register(&path).unwrap();
+        let box_in_image = BoxXywh { x_px: x, y_px: y, w_px: w, h_px: h };
+        let view = View { image, box_in_image, window: CropWindow::square(60.0, 50.0, 90.0) };
+        let (straight, mirrored) = (view.box_in_crop(256, false), view.box_in_crop(256, true));
+        prop_assert!((straight.left_px + mirrored.right_px - 256.0).abs() < 1e-2);
+        prop_assert!((straight.right_px + mirrored.left_px - 256.0).abs() < 1e-2);
+        prop_assert_eq!((straight.top_px, straight.bottom_px), (mirrored.top_px, mirrored.bottom_px));
+        let back = view.window.image_from_crop(256).apply_box(&straight.into());
+        prop_assert!((back.x_px - x).abs() < 1e-2 && (back.w_px - w).abs() < 1e-2);
+    }
+}
