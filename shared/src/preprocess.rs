@@ -37,7 +37,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::frame::{FrameView, PixelFormat, Plane};
+use crate::frame::{FrameView, PixelFormat, Plane, YuvMatrix};
 use crate::geometry::{AxisAffine, BoxXywh};
 
 /// Longest side of a crop, in pixels.
@@ -184,8 +184,8 @@ pub struct CropScratch {
     chroma_rows: AxisTaps,
     first: Strip,
     chroma: Strip,
-    /// One output row, three channels one after the other, as 8.8 fixed point.
-    channels: Vec<u16>,
+    /// One output row of `crop_rgb8`: red, green, blue from the lowest byte up.
+    packed: Vec<u32>,
 }
 
 /// Resamples a window to `crop_px x crop_px` interleaved bytes, rounded to nearest.
@@ -204,15 +204,23 @@ pub fn crop_rgb8(
     out_hwc: &mut [u8],
 ) -> Result<(), PreprocessError> {
     let side = check(window, crop_px, out_hwc.len())?;
-    let to_rgb = ToRgb::new(frame);
-    resample(frame, window, side, border, scratch, |y, channels| {
-        let row = &mut out_hwc[3 * side * y..3 * side * (y + 1)];
-        for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
-            let rgb = to_rgb.convert(channels.map(|channel| f32::from(channel[x])));
-            // The clamp of `convert` keeps this inside a byte.
-            pixel.copy_from_slice(&rgb.map(|value| (value + 0.5) as u8));
+    // At this magnitude a float's last bit is one, so that adding it rounds to nearest; `as` would be slower. No value
+    // exceeds 255 by as much as a half.
+    let round = |value: f32| (value + 8_388_608.0).to_bits() & 0xff;
+    // Packed first, in a loop without three-byte steps, which keep compilers from using vectors.
+    let mut packed = core::mem::take(&mut scratch.packed);
+    packed.resize(side, 0);
+    resample(frame, window, side, border, scratch, |y, row| {
+        row.convert(&mut packed, |packed, rgb| {
+            *packed = round(rgb[0]) | round(rgb[1]) << 8 | round(rgb[2]) << 16;
+        });
+        let (pixels, _) = out_hwc[3 * side * y..3 * side * (y + 1)].as_chunks_mut::<3>();
+        for (pixel, packed) in pixels.iter_mut().zip(&packed) {
+            let [red, green, blue, _] = packed.to_le_bytes();
+            *pixel = [red, green, blue];
         }
     });
+    scratch.packed = packed;
     Ok(())
 }
 
@@ -233,23 +241,20 @@ pub fn crop_tensor(
     out_chw: &mut [f32],
 ) -> Result<(), PreprocessError> {
     let side = check(window, crop_px, out_chw.len())?;
-    let to_rgb = ToRgb::new(frame);
     let Normalisation { mean, scale } = *normalisation;
     let (red, rest) = out_chw.split_at_mut(side * side);
     let (green, blue) = rest.split_at_mut(side * side);
-    resample(frame, window, side, border, scratch, |y, channels| {
+    resample(frame, window, side, border, scratch, |y, row| {
         let span = side * y..side * (y + 1);
-        let planes = [
-            &mut red[span.clone()],
-            &mut green[span.clone()],
-            &mut blue[span],
-        ];
-        for x in 0..side {
-            let rgb = to_rgb.convert(channels.map(|channel| f32::from(channel[x])));
-            for c in 0..3 {
-                planes[c][x] = (rgb[c] - mean[c]) * scale[c];
-            }
-        }
+        let planes = red[span.clone()]
+            .iter_mut()
+            .zip(&mut green[span.clone()])
+            .zip(&mut blue[span]);
+        row.convert(planes, |((red, green), blue), rgb| {
+            *red = (rgb[0] - mean[0]) * scale[0];
+            *green = (rgb[1] - mean[1]) * scale[1];
+            *blue = (rgb[2] - mean[2]) * scale[2];
+        });
     });
     Ok(())
 }
@@ -279,50 +284,6 @@ fn check(window: &CropWindow, crop_px: u32, found: usize) -> Result<usize, Prepr
         return Err(PreprocessError::OutputLength { expected, found });
     }
     Ok(side)
-}
-
-/// An affine map from 8.8 fixed-point channels of the frame's own space to red, green, blue in 0..=255.
-#[derive(Clone, Copy)]
-struct ToRgb {
-    from_first: f32,
-    from_second: [f32; 3],
-    from_third: [f32; 3],
-    offset: [f32; 3],
-    rgb_already: bool,
-}
-
-impl ToRgb {
-    fn new(frame: &FrameView<'_>) -> Self {
-        const UNIT: f32 = 1.0 / 256.0;
-        let k = frame.yuv_matrix().coefficients();
-        let luma = -k.y * k.y_offset;
-        Self {
-            from_first: k.y * UNIT,
-            from_second: [0.0, k.g_from_u * UNIT, k.b_from_u * UNIT],
-            from_third: [k.r_from_v * UNIT, k.g_from_v * UNIT, 0.0],
-            offset: [
-                luma - 128.0 * k.r_from_v,
-                luma - 128.0 * (k.g_from_u + k.g_from_v),
-                luma - 128.0 * k.b_from_u,
-            ],
-            rgb_already: !frame.is_yuv(),
-        }
-    }
-
-    #[inline(always)]
-    fn convert(&self, native: [f32; 3]) -> [f32; 3] {
-        if self.rgb_already {
-            return native.map(|value| value * (1.0 / 256.0));
-        }
-        let [y, u, v] = native;
-        core::array::from_fn(|c| {
-            let value = self.from_first * y
-                + self.from_second[c] * u
-                + self.from_third[c] * v
-                + self.offset[c];
-            value.clamp(0.0, 255.0)
-        })
-    }
 }
 
 /// All of a weight: the weights of one output pixel, with what lies outside the frame, sum to this.
@@ -440,153 +401,517 @@ impl AxisTaps {
             .unwrap_or(0);
         (first, end)
     }
+
+    /// Source pixels of the output that needs most.
+    fn most_taps(&self) -> usize {
+        self.taps
+            .iter()
+            .map(|tap| tap.end - tap.start)
+            .max()
+            .unwrap_or(1)
+    }
 }
 
-/// One plane's columns, with its rows combined for the current output row.
+/// How the samples of a plane lie: which of eight neighbouring samples belong to which pixel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// Three samples a pixel.
+    Triple,
+    /// One sample a pixel.
+    Single,
+    /// Y0 U Y1 V for two pixels.
+    Yuyv,
+    /// U V for two pixels.
+    Chroma,
+}
+
+impl Layout {
+    /// Samples that `pixels` take, an even number where pixels share samples.
+    const fn samples(self, pixels: usize) -> usize {
+        match self {
+            Self::Triple => 3 * pixels,
+            Self::Single | Self::Chroma => pixels,
+            Self::Yuyv => 2 * pixels,
+        }
+    }
+
+    /// A run of samples starts at a multiple of so many pixels.
+    const fn alignment(self) -> usize {
+        match self {
+            Self::Triple | Self::Single => 1,
+            Self::Yuyv | Self::Chroma => 2,
+        }
+    }
+
+    /// Where the second half of a group's lanes is read, in samples from where the first is. Two pixels of three
+    /// samples take a half each, whose fourth lane weighs nothing.
+    const fn second_half(self) -> usize {
+        match self {
+            Self::Triple => 3,
+            Self::Single | Self::Yuyv | Self::Chroma => 4,
+        }
+    }
+
+    /// Pixels that one group of [`LANES`] samples holds whole.
+    const fn pixels_a_group(self) -> usize {
+        match self {
+            Self::Triple => 2,
+            Self::Single | Self::Chroma => 8,
+            Self::Yuyv => 4,
+        }
+    }
+
+    /// Adds the weight of pixel `j` of a group to the lanes it is made of.
+    fn weigh(self, lanes: &mut [u16; LANES], j: usize, weight: u32) {
+        let mut add = |lane: usize| {
+            // One pixel alone weighs 65536; a lane holds at most 65535. The bias makes up for it.
+            lanes[lane] = (u32::from(lanes[lane]) + weight).min(u32::from(u16::MAX)) as u16;
+        };
+        match self {
+            Self::Triple => (4 * j..4 * j + 3).for_each(&mut add),
+            Self::Single => add(j),
+            Self::Yuyv => [2 * j, j / 2 * 4 + 1, j / 2 * 4 + 3]
+                .into_iter()
+                .for_each(&mut add),
+            Self::Chroma => [j / 2 * 2, j / 2 * 2 + 1].into_iter().for_each(&mut add),
+        }
+    }
+}
+
+/// Samples that are weighed together: one 128-bit register of 16-bit numbers.
+const LANES: usize = 8;
+/// Columns whose rows are combined together.
+const BLOCK: usize = 32;
+/// Above so many taps, what 16-bit sums drop with each tap would add up; sums are then kept in 32 bits.
+const MAX_SHORT_TAPS: usize = 64;
+
+/// `a * w / 65536`, rounded down; one instruction on x86 and two on ARM.
+#[inline(always)]
+fn mul_high(a: u16, w: u16) -> u16 {
+    ((u32::from(a) * u32::from(w)) >> 16) as u16
+}
+
+/// One plane on its way into the crop. All samples are 8.8 fixed point.
 #[derive(Clone, Debug, Default)]
 struct Strip {
-    sums: Vec<u32>,
+    /// The columns that the window needs, rows combined for the current output row; padded with zeros.
+    samples: Vec<u16>,
+    /// The bytes of a source row that `samples` stand for.
+    bytes: core::ops::Range<usize>,
+    /// Whether columns are summed in 32 bits.
+    is_exact: bool,
+    /// Groups weighed for each output column.
+    groups: usize,
+    /// For each output column: where its first group starts in `samples`.
+    starts: Vec<u32>,
+    /// For each output column: `groups` times the weight of each lane.
+    weights: Vec<[u16; LANES]>,
+    /// For each output column: what the sum starts from, which is the border's share and, of short sums, half of what
+    /// they will drop.
+    initial: Vec<[u16; 4]>,
+    /// For each output column: the sums, lanes folded to four, two to a number as they lie in memory.
+    sums: Vec<[u32; 2]>,
 }
 
 impl Strip {
-    /// Combines rows `tap` of a plane over `bytes`; `fill` repeats along the row as 8.8 fixed point.
-    fn combine(
-        &mut self,
-        plane: &Plane<'_>,
-        bytes: core::ops::Range<usize>,
-        taps: (Tap, &[u32]),
-        fill: &[u16],
-    ) {
-        let (tap, weights) = taps;
+    /// Lays out columns for a window. `fill` is the border's colour, in the order of the layout's lanes.
+    fn prepare(&mut self, layout: Layout, columns: &AxisTaps, row_bytes: usize, fill: [u16; 4]) {
+        let align = |pixel: usize| pixel / layout.alignment() * layout.alignment();
+        let (low, high) = columns.range();
+        // Whole blocks wherever the row has them, so that few columns are left over.
+        let low_byte = layout.samples(align(low)) / BLOCK * BLOCK;
+        let high_byte = layout.samples(align(high + layout.alignment() - 1));
+        self.bytes = low_byte..high_byte.next_multiple_of(BLOCK).min(row_bytes);
+        let most_pixels = columns.most_taps();
+        self.is_exact = most_pixels > MAX_SHORT_TAPS;
+        let pixels_a_group = layout.pixels_a_group();
+        self.groups = (most_pixels + layout.alignment() - 1).div_ceil(pixels_a_group);
+        let stride = layout.samples(pixels_a_group);
+        self.samples.clear();
+        self.samples
+            .resize(self.bytes.len() + stride * (self.groups - 1) + LANES, 0);
+        let side = columns.taps.len();
+        self.starts.clear();
+        self.initial.clear();
+        self.weights.clear();
+        self.weights.resize(side * self.groups, [0; LANES]);
         self.sums.clear();
-        let fills = fill.iter().cycle().take(bytes.len());
-        self.sums
-            .extend(fills.map(|&value| (u32::from(value) * tap.outside) >> 8));
+        self.sums.resize(side, [0; 2]);
+        for (x, groups) in self.weights.chunks_exact_mut(self.groups).enumerate() {
+            let (tap, weights) = columns.of(x);
+            let first = align(tap.first);
+            self.starts.push((layout.samples(first) - low_byte) as u32);
+            for (i, &weight) in weights.iter().enumerate() {
+                let j = tap.first - first + i;
+                layout.weigh(&mut groups[j / pixels_a_group], j % pixels_a_group, weight);
+            }
+            let mut initial = fill.map(|value| share(value, tap.outside));
+            if !self.is_exact {
+                for (l, initial) in initial.iter_mut().enumerate() {
+                    let used = |group: &[u16; LANES]| {
+                        [l, l + LANES / 2].map(|l| usize::from(group[l] > 0))
+                    };
+                    *initial += half(groups.iter().flat_map(used).sum());
+                }
+            }
+            self.initial.push(initial);
+        }
+    }
+
+    /// Combines source rows into the samples of one output row.
+    fn combine_rows(&mut self, plane: &Plane<'_>, (tap, weights): (Tap, &[u32]), fill: &[u16]) {
+        let samples = &mut self.samples[..self.bytes.len()];
+        let count = weights.iter().filter(|weight| **weight > 0).count();
+        if count > MAX_SHORT_TAPS {
+            return combine_rows_exactly(samples, &self.bytes, plane, (tap, weights), fill);
+        }
+        if tap.outside > 0 {
+            let border: [u16; 3 * BLOCK] = border_row(fill, self.bytes.start, tap.outside);
+            for chunk in samples.chunks_mut(border.len()) {
+                for (sample, value) in chunk.iter_mut().zip(border) {
+                    *sample = value + half(count);
+                }
+            }
+        } else {
+            samples.fill(half(count));
+        }
+        let mut rows = heapless::Vec::<(&[u8], u16), MAX_SHORT_TAPS>::new();
         for (i, &weight) in weights
             .iter()
             .enumerate()
             .filter(|(_, weight)| **weight > 0)
         {
-            let row = &plane.row(tap.first + i)[bytes.clone()];
-            for (sum, &byte) in self.sums.iter_mut().zip(row) {
-                *sum += u32::from(byte) * weight;
+            let row = &plane.row(tap.first + i)[self.bytes.clone()];
+            let full = rows
+                .push((row, weight.min(u32::from(u16::MAX)) as u16))
+                .is_err();
+            debug_assert!(!full, "no more taps than counted");
+        }
+        // Seen through, this factor would be merged with the shift of `mul_high`, and what is one 16-bit
+        // multiplication on x86 would become several of 32 bits.
+        let to_fixed = core::hint::black_box(256_u16);
+        let weigh = |sample: &mut u16, byte: u8, weight: u16| {
+            *sample += mul_high(u16::from(byte).wrapping_mul(to_fixed), weight);
+        };
+        let (blocks, rest) = samples.as_chunks_mut::<BLOCK>();
+        for (b, block) in blocks.iter_mut().enumerate() {
+            // A copy, so that sums stay in registers.
+            let mut sums = *block;
+            for (row, weight) in &rows {
+                if let Some(bytes) = row.get(b * BLOCK..).and_then(<[u8]>::first_chunk::<BLOCK>) {
+                    for l in 0..BLOCK {
+                        weigh(&mut sums[l], bytes[l], *weight);
+                    }
+                }
+            }
+            *block = sums;
+        }
+        let done = self.bytes.len() / BLOCK * BLOCK;
+        for (row, weight) in &rows {
+            for (sample, &byte) in rest.iter_mut().zip(&row[done..]) {
+                weigh(sample, byte, *weight);
             }
         }
-        for sum in &mut self.sums {
-            *sum = (*sum + 128) >> 8;
+    }
+
+    /// Combines the columns of `samples` into `sums`.
+    fn combine_columns(&mut self, layout: Layout) {
+        if self.is_exact {
+            return self.combine_columns_exactly(layout);
+        }
+        // Known strides and folds make straight code of the inner loop.
+        match layout {
+            Layout::Triple => self.fold_columns::<6, 3>(),
+            Layout::Single | Layout::Yuyv | Layout::Chroma => self.fold_columns::<8, 4>(),
+        }
+    }
+
+    #[inline(always)]
+    fn fold_columns<const STRIDE: usize, const HALF: usize>(&mut self) {
+        match self.groups {
+            1 => self.fold_columns_of::<STRIDE, HALF>(1),
+            2 => self.fold_columns_of::<STRIDE, HALF>(2),
+            3 => self.fold_columns_of::<STRIDE, HALF>(3),
+            groups => self.fold_columns_of::<STRIDE, HALF>(groups),
+        }
+    }
+
+    #[inline(always)]
+    fn fold_columns_of<const STRIDE: usize, const HALF: usize>(&mut self, groups: usize) {
+        let sums: &mut [[u16; 4]] = bytemuck::cast_slice_mut(&mut self.sums);
+        let columns = sums.iter_mut().zip(&self.starts).zip(&self.initial);
+        for (((sums, &start), initial), weights) in columns.zip(self.weights.chunks_exact(groups)) {
+            let Some(samples) = self.samples.get(start as usize..) else {
+                continue;
+            };
+            let mut lanes = [0_u16; LANES];
+            for (g, weights) in weights.iter().enumerate() {
+                if let Some(samples) = samples
+                    .get(g * STRIDE..)
+                    .and_then(<[u16]>::first_chunk::<LANES>)
+                {
+                    for l in 0..LANES / 2 {
+                        lanes[l] += mul_high(samples[l], weights[l]);
+                    }
+                    for l in LANES / 2..LANES {
+                        lanes[l] += mul_high(samples[l - LANES / 2 + HALF], weights[l]);
+                    }
+                }
+            }
+            // All loaded before any is stored: a store might change `initial`, for all the compiler knows.
+            let mut folded = [0; 4];
+            for l in 0..4 {
+                folded[l] = initial[l] + lanes[l] + lanes[l + LANES / 2];
+            }
+            #[expect(
+                clippy::manual_memcpy,
+                reason = "compilers copy the array as one integer, put together by shifts"
+            )]
+            for l in 0..4 {
+                sums[l] = folded[l];
+            }
+        }
+    }
+
+    /// As `fold_columns_of`, with sums of 32 bits.
+    fn combine_columns_exactly(&mut self, layout: Layout) {
+        let stride = layout.samples(layout.pixels_a_group());
+        let sums: &mut [[u16; 4]] = bytemuck::cast_slice_mut(&mut self.sums);
+        for (x, sums) in sums.iter_mut().enumerate() {
+            let mut lanes = [0_u32; LANES];
+            let weights = &self.weights[x * self.groups..(x + 1) * self.groups];
+            for (g, weights) in weights.iter().enumerate() {
+                let samples = &self.samples[self.starts[x] as usize + g * stride..];
+                for (l, lane) in lanes.iter_mut().enumerate() {
+                    let half = l / 4 * layout.second_half();
+                    *lane += u32::from(samples[half + l % 4]) * u32::from(weights[l]);
+                }
+            }
+            for (l, sum) in sums.iter_mut().enumerate() {
+                // Bounded by 255 * 2^24 and some: all weights of a channel sum to 2^16.
+                *sum = self.initial[x][l] + round_high(lanes[l] + lanes[l + LANES / 2]);
+            }
         }
     }
 }
 
-/// Calls `emit` with each output row: three channels of the frame's own colour space in 8.8 fixed point.
+/// As `Strip::combine_rows`, with sums of 32 bits.
+fn combine_rows_exactly(
+    samples: &mut [u16],
+    bytes: &core::ops::Range<usize>,
+    plane: &Plane<'_>,
+    (tap, weights): (Tap, &[u32]),
+    fill: &[u16],
+) {
+    for (b, block) in samples.chunks_mut(BLOCK).enumerate() {
+        let start = bytes.start + b * BLOCK;
+        let border: [u16; BLOCK] = border_row(fill, start, tap.outside);
+        let mut sums = border.map(|value| u32::from(value) << 8);
+        for (i, &weight) in weights.iter().enumerate() {
+            let row = &plane.row(tap.first + i)[start..start + block.len()];
+            for (sum, &byte) in sums.iter_mut().zip(row) {
+                *sum += u32::from(byte) * weight;
+            }
+        }
+        for (sample, sum) in block.iter_mut().zip(sums) {
+            *sample = ((sum + 128) >> 8) as u16;
+        }
+    }
+}
+
+/// What `outside` of the border's colour adds to the samples of a row from `start` on; `fill` repeats along the row.
+fn border_row<const N: usize>(fill: &[u16], start: usize, outside: u32) -> [u16; N] {
+    core::array::from_fn(|i| share(fill[(start + i) % fill.len()], outside))
+}
+
+/// `value * weight / ONE`, rounded to nearest.
+fn share(value: u16, weight: u32) -> u16 {
+    round_high(u32::from(value) * weight)
+}
+
+fn round_high(sum: u32) -> u16 {
+    ((sum + ONE / 2) >> 16) as u16
+}
+
+/// Half of what `count` products rounded down lose together, in units of the last place. A lone product loses a whole
+/// one: its weight of 65536 was cut to 65535.
+fn half(count: usize) -> u16 {
+    count.div_ceil(2) as u16
+}
+
+/// One resampled output row, not yet red, green and blue.
+struct Row<'a> {
+    format: PixelFormat,
+    yuv: YuvToRgb,
+    first: &'a [[u32; 2]],
+    /// Empty unless the format is NV12.
+    chroma: &'a [[u32; 2]],
+}
+
+impl Row<'_> {
+    /// Hands red, green and blue, 0 to 255, of each pixel to `put`.
+    #[inline(always)]
+    fn convert<T>(&self, out: impl IntoIterator<Item = T>, mut put: impl FnMut(T, [f32; 3])) {
+        let rgb = |value: u32| value as i32 as f32 * (1.0 / 256.0);
+        let pixels = out.into_iter().zip(self.first);
+        // One loop for each format: the choice must not be made for each pixel.
+        match self.format {
+            PixelFormat::Rgb8 => pixels.for_each(|(out, &[a, b])| {
+                put(out, [rgb(even(a)), rgb(odd(a)), rgb(even(b))]);
+            }),
+            PixelFormat::Bgr8 => pixels.for_each(|(out, &[a, b])| {
+                put(out, [rgb(even(b)), rgb(odd(a)), rgb(even(a))]);
+            }),
+            PixelFormat::Grey8 => pixels.for_each(|(out, &[a, b])| {
+                put(out, [rgb(even(a) + odd(a) + even(b) + odd(b)); 3]);
+            }),
+            PixelFormat::Yuyv => pixels.for_each(|(out, &[a, b])| {
+                put(out, self.yuv.convert([even(a) + even(b), odd(a), odd(b)]));
+            }),
+            PixelFormat::Nv12 => pixels
+                .zip(self.chroma)
+                .for_each(|((out, &[a, b]), &[c, d])| {
+                    let luma = even(a) + odd(a) + even(b) + odd(b);
+                    put(
+                        out,
+                        self.yuv.convert([luma, even(c) + even(d), odd(c) + odd(d)]),
+                    );
+                }),
+        }
+    }
+}
+
+/// The first of two 16-bit lanes read as one number.
+#[inline(always)]
+fn even(lanes: u32) -> u32 {
+    if cfg!(target_endian = "little") {
+        lanes & 0xffff
+    } else {
+        lanes >> 16
+    }
+}
+
+/// The second of two 16-bit lanes read as one number.
+#[inline(always)]
+fn odd(lanes: u32) -> u32 {
+    if cfg!(target_endian = "little") {
+        lanes >> 16
+    } else {
+        lanes & 0xffff
+    }
+}
+
+/// An affine map from 8.8 fixed-point Y U V to red, green, blue, clamped to 0..=255.
+#[derive(Clone, Copy)]
+struct YuvToRgb {
+    from_y: f32,
+    from_u: [f32; 3],
+    from_v: [f32; 3],
+    offset: [f32; 3],
+}
+
+impl YuvToRgb {
+    fn new(matrix: YuvMatrix) -> Self {
+        const UNIT: f32 = 1.0 / 256.0;
+        let k = matrix.coefficients();
+        let from_u = [0.0, k.g_from_u, k.b_from_u];
+        let from_v = [k.r_from_v, k.g_from_v, 0.0];
+        Self {
+            from_y: k.y * UNIT,
+            from_u: from_u.map(|factor| factor * UNIT),
+            from_v: from_v.map(|factor| factor * UNIT),
+            offset: core::array::from_fn(|c| -k.y * k.y_offset - 128.0 * (from_u[c] + from_v[c])),
+        }
+    }
+
+    #[inline(always)]
+    fn convert(&self, yuv: [u32; 3]) -> [f32; 3] {
+        // Signed numbers have a conversion instruction everywhere.
+        let [y, u, v] = yuv.map(|value| value as i32 as f32);
+        let luma = self.from_y * y;
+        let [red, green, blue] = [
+            luma + self.from_v[0] * v + self.offset[0],
+            luma + self.from_u[1] * u + self.from_v[1] * v + self.offset[1],
+            luma + self.from_u[2] * u + self.offset[2],
+        ];
+        [red, green, blue].map(|value| value.clamp(0.0, 255.0))
+    }
+}
+
+/// Calls `emit` with the index and the contents of each output row.
 fn resample(
     frame: &FrameView<'_>,
     window: &CropWindow,
     side: usize,
     border: Border,
     scratch: &mut CropScratch,
-    mut emit: impl FnMut(usize, [&[u16]; 3]),
+    mut emit: impl FnMut(usize, Row<'_>),
 ) {
     let replicate = border == Border::Replicate;
     let (width, height) = (frame.width_px() as usize, frame.height_px() as usize);
-    let axis = |centre: f32, extent: f32| {
-        (
-            f64::from(centre) - f64::from(extent) / 2.0,
-            f64::from(extent),
-        )
-    };
-    let (x_px, w_px) = axis(window.cx_px, window.w_px);
-    let (y_px, h_px) = axis(window.cy_px, window.h_px);
+    let origin = |centre: f32, extent: f32| f64::from(centre) - f64::from(extent) / 2.0;
     let CropScratch {
         columns,
         rows,
         chroma_rows,
         first,
         chroma,
-        channels,
+        ..
     } = scratch;
-    columns.fill(x_px, w_px, side, width, replicate);
-    rows.fill(y_px, h_px, side, height, replicate);
-    let chroma_plane = frame.chroma_plane();
-    if chroma_plane.is_some() {
-        chroma_rows.fill_halved(rows);
-    }
-    let fill = native_fill(frame, border);
-    // Whole groups of pixels that share chroma.
-    let (low, high) = columns.range();
-    let (low, high) = if frame.is_yuv() {
-        (low & !1, (high + 1) & !1)
-    } else {
-        (low, high)
+    columns.fill(
+        origin(window.cx_px, window.w_px),
+        f64::from(window.w_px),
+        side,
+        width,
+        replicate,
+    );
+    rows.fill(
+        origin(window.cy_px, window.h_px),
+        f64::from(window.h_px),
+        side,
+        height,
+        replicate,
+    );
+
+    let [c0, c1, c2] = native_fill(frame, border);
+    let format = frame.format();
+    let layout = match format {
+        PixelFormat::Rgb8 | PixelFormat::Bgr8 => Layout::Triple,
+        PixelFormat::Grey8 | PixelFormat::Nv12 => Layout::Single,
+        PixelFormat::Yuyv => Layout::Yuyv,
     };
-    channels.clear();
-    channels.resize(3 * side, 0);
+    // The border's colour as it repeats along a row, and on the lanes that columns fold to. A channel that several
+    // lanes share has it on one of them.
+    let (along_row, on_lanes): (&[u16], _) = match format {
+        PixelFormat::Rgb8 => (&[c0, c1, c2], [c0, c1, c2, 0]),
+        PixelFormat::Bgr8 => (&[c2, c1, c0], [c2, c1, c0, 0]),
+        PixelFormat::Grey8 | PixelFormat::Nv12 => (&[c0], [c0, 0, 0, 0]),
+        PixelFormat::Yuyv => (&[c0, c1, c0, c2], [c0, c1, 0, c2]),
+    };
+    let plane = frame.first_plane();
+    first.prepare(layout, columns, plane.row(0).len(), on_lanes);
+    let chroma_plane = frame.chroma_plane();
+    if let Some(plane) = &chroma_plane {
+        chroma_rows.fill_halved(rows);
+        chroma.prepare(Layout::Chroma, columns, plane.row(0).len(), [c1, c2, 0, 0]);
+    }
+    let yuv = YuvToRgb::new(frame.yuv_matrix());
     for y in 0..side {
-        let plane = frame.first_plane();
-        match frame.format() {
-            PixelFormat::Rgb8 => first.combine(&plane, 3 * low..3 * high, rows.of(y), &fill),
-            PixelFormat::Bgr8 => {
-                first.combine(
-                    &plane,
-                    3 * low..3 * high,
-                    rows.of(y),
-                    &[fill[2], fill[1], fill[0]],
-                );
-            }
-            PixelFormat::Grey8 | PixelFormat::Nv12 => {
-                first.combine(&plane, low..high, rows.of(y), &fill[..1])
-            }
-            PixelFormat::Yuyv => {
-                first.combine(
-                    &plane,
-                    2 * low..2 * high,
-                    rows.of(y),
-                    &[fill[0], fill[1], fill[0], fill[2]],
-                );
-            }
-        }
+        first.combine_rows(&plane, rows.of(y), along_row);
+        first.combine_columns(layout);
         if let Some(plane) = &chroma_plane {
-            chroma.combine(plane, low..high, chroma_rows.of(y), &fill[1..]);
+            chroma.combine_rows(plane, chroma_rows.of(y), &[c1, c2]);
+            chroma.combine_columns(Layout::Chroma);
         }
-        for x in 0..side {
-            let (tap, weights) = columns.of(x);
-            let mut sums = fill.map(|value| u32::from(value) * tap.outside);
-            for (i, &weight) in weights.iter().enumerate() {
-                let p = tap.first + i - low;
-                let pixel = match frame.format() {
-                    PixelFormat::Rgb8 => [
-                        first.sums[3 * p],
-                        first.sums[3 * p + 1],
-                        first.sums[3 * p + 2],
-                    ],
-                    PixelFormat::Bgr8 => [
-                        first.sums[3 * p + 2],
-                        first.sums[3 * p + 1],
-                        first.sums[3 * p],
-                    ],
-                    PixelFormat::Grey8 => [first.sums[p]; 3],
-                    PixelFormat::Yuyv => [
-                        first.sums[2 * p],
-                        first.sums[p / 2 * 4 + 1],
-                        first.sums[p / 2 * 4 + 3],
-                    ],
-                    PixelFormat::Nv12 => [
-                        first.sums[p],
-                        chroma.sums[p / 2 * 2],
-                        chroma.sums[p / 2 * 2 + 1],
-                    ],
-                };
-                for (sum, value) in sums.iter_mut().zip(pixel) {
-                    *sum += value * weight;
-                }
-            }
-            for (c, sum) in sums.into_iter().enumerate() {
-                channels[c * side + x] = ((sum + (ONE / 2)) >> 16) as u16;
-            }
-        }
-        let (c0, rest) = channels.split_at(side);
-        let (c1, c2) = rest.split_at(side);
-        emit(y, [c0, c1, c2]);
+        emit(
+            y,
+            Row {
+                format,
+                yuv,
+                first: &first.sums,
+                chroma: &chroma.sums,
+            },
+        );
     }
 }
 
