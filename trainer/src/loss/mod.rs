@@ -1,0 +1,21 @@
+//! Losses: tensors in, a scalar out. Nothing here knows of networks or data.
+//!
+//! - [`score`]: penalty-reduced focal loss of the score map (CenterNet, Zhou et al. 2019).
+//! - [`boxes`]: `1 - GIoU` and size-relative L1 on the cells inside the object.
+//! - [`presence`]: binary cross entropy of "the target is here".
+//! - [`identity`]: contrastive loss over instance embeddings (InfoNCE, van den Oord et al. 2018).
+//!
+//! [`targets`] turns boxes into the maps that the first two compare with.
+
+pub mod boxes;
+pub mod identity;
+pub mod presence;
+pub mod score;
+pub mod targets;
+
+use candle_core::{Result, Tensor};
+
+/// `log(1 + exp(x))` without overflow; its gradient is the sigmoid everywhere.
+pub fn softplus(x: &Tensor) -> Result<Tensor> {
+    x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?
+}

@@ -1,0 +1,11 @@
+//! The follow model: a Siamese backbone with tied weights, pixel-wise correlation, and heads for score,
+//! box, presence and instance identity.
+//!
+//! In: template crops `[N, 128, 128, 3]` and search crops `[N, 256, 256, 3]`, normalised RGB.
+//! Out: [`net::SearchMaps`]. Nothing here knows of losses, data or files.
+
+pub mod layers;
+pub mod net;
+
+pub use layers::Pass;
+pub use net::{ModelConfig, SearchMaps, TrackerNet};
