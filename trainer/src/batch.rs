@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
+use roadhound_shared::geometry::BoxLtrb;
 use serde::{Deserialize, Serialize};
 
 use crate::data::DataError;
@@ -89,6 +90,30 @@ impl Batch {
             batch.push(&sampler.draw(epoch, index, scratch)?);
         }
         Ok(Some(batch))
+    }
+
+    /// Pair `i` of the batch, which holds at least `i + 1`.
+    pub fn pair(&self, i: usize) -> Pair {
+        let (template, search) = (
+            self.template_px * self.template_px * 3,
+            self.search_px * self.search_px * 3,
+        );
+        let crop = |rgb: &[u8], len: usize| rgb[i * len..(i + 1) * len].to_vec();
+        let [left_px, top_px, right_px, bottom_px] = self.box_in_search[i];
+        Pair {
+            template_rgb: crop(&self.template_rgb, template),
+            template_latest_rgb: crop(&self.template_latest_rgb, template),
+            search_rgb: crop(&self.search_rgb, search),
+            box_in_search: BoxLtrb {
+                left_px,
+                top_px,
+                right_px,
+                bottom_px,
+            },
+            present: self.present[i] > 0.5,
+            instance: self.instance[i],
+            has_distinct_latest: self.has_distinct_latest[i],
+        }
     }
 
     fn push(&mut self, pair: &Pair) {

@@ -4,10 +4,13 @@
 //! data -> sampler -> augment -> batch -> task (model + loss) -> train_loop -> export
 //! ```
 //!
+//! Read [`config`] for what a run is made of, [`train_loop`] for how it goes, [`task::track`] for what is learned.
 //! candle's types stop at [`batch`]; [`data`], [`sampler`] and [`augment`] run without a device.
 
 pub mod augment;
 pub mod batch;
+pub mod checkpoint;
+pub mod config;
 pub mod data;
 pub mod loss;
 pub mod model;
@@ -15,3 +18,5 @@ pub mod ops;
 pub mod optim;
 pub mod params;
 pub mod sampler;
+pub mod task;
+pub mod train_loop;

@@ -1,0 +1,220 @@
+//! Checkpoints: everything that a run needs to go on as if it had never stopped, in one safetensors file.
+//!
+//! In: a [`Checkpoint`]. Out: a file that is either the old one or the new one, never a torn one: it is written
+//! beside its target, flushed to disk, and renamed.
+//!
+//! Tensor names are `weights/NAME`, `average/NAME`, `adam_first/NAME`, `adam_second/NAME`; the metadata holds the
+//! step, the number of updates and the resolved configuration.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::optim::AdamW;
+use crate::params::Snapshot;
+
+/// State of a run between two steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// Steps done.
+    pub step: u64,
+    /// Weights and running statistics.
+    pub weights: Snapshot,
+    /// Their exponential moving average: what is evaluated and shipped.
+    pub average: Snapshot,
+    /// The optimiser's memory.
+    pub adam: AdamW,
+    /// Resolved configuration, TOML.
+    pub config_toml: String,
+}
+
+/// A checkpoint that cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The file system said no.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// The file is not a checkpoint, or is damaged.
+    #[error("{path}: not a checkpoint: {reason}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+const GROUPS: [&str; 4] = ["weights", "average", "adam_first", "adam_second"];
+
+impl Checkpoint {
+    /// Writes atomically.
+    pub fn save(&self, path: &Path) -> Result<(), CheckpointError> {
+        let io = |source| CheckpointError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let groups = [
+            &self.weights,
+            &self.average,
+            &self.adam.first,
+            &self.adam.second,
+        ];
+        let bytes: BTreeMap<String, Vec<u8>> = GROUPS
+            .iter()
+            .zip(groups)
+            .flat_map(|(group, snapshot)| {
+                snapshot.values.iter().map(move |(name, values)| {
+                    (
+                        format!("{group}/{name}"),
+                        values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+                    )
+                })
+            })
+            .collect();
+        let mut views = Vec::with_capacity(bytes.len());
+        for (name, data) in &bytes {
+            let view = TensorView::new(Dtype::F32, vec![data.len() / 4], data).map_err(|e| {
+                CheckpointError::Format {
+                    path: path.to_owned(),
+                    reason: e.to_string(),
+                }
+            })?;
+            views.push((name.as_str(), view));
+        }
+        let metadata = HashMap::from([
+            ("step".to_owned(), self.step.to_string()),
+            ("updates".to_owned(), self.adam.updates.to_string()),
+            ("config".to_owned(), self.config_toml.clone()),
+        ]);
+        let blob =
+            safetensors::serialize(views, Some(metadata)).map_err(|e| CheckpointError::Format {
+                path: path.to_owned(),
+                reason: e.to_string(),
+            })?;
+        write_atomically(path, &blob).map_err(io)
+    }
+
+    /// Reads what [`Checkpoint::save`] wrote.
+    pub fn load(path: &Path) -> Result<Self, CheckpointError> {
+        let blob = std::fs::read(path).map_err(|source| CheckpointError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        let bad = |reason: String| CheckpointError::Format {
+            path: path.to_owned(),
+            reason,
+        };
+        let tensors = SafeTensors::deserialize(&blob).map_err(|e| bad(e.to_string()))?;
+        let (_, header) = SafeTensors::read_metadata(&blob).map_err(|e| bad(e.to_string()))?;
+        let metadata = header
+            .metadata()
+            .clone()
+            .ok_or_else(|| bad("no metadata".into()))?;
+        let field = |name: &str| {
+            metadata
+                .get(name)
+                .ok_or_else(|| bad(format!("no field {name}")))
+        };
+        let number = |name: &str| {
+            field(name)?
+                .parse::<u64>()
+                .map_err(|e| bad(format!("field {name}: {e}")))
+        };
+        let mut groups: [Snapshot; 4] = Default::default();
+        for (name, view) in tensors.iter() {
+            let (group, parameter) = name
+                .split_once('/')
+                .ok_or_else(|| bad(format!("unexpected tensor {name}")))?;
+            let at = GROUPS
+                .iter()
+                .position(|g| *g == group)
+                .ok_or_else(|| bad(format!("unexpected tensor {name}")))?;
+            if view.dtype() != Dtype::F32 {
+                return Err(bad(format!(
+                    "tensor {name} is {:?}, expected F32",
+                    view.dtype()
+                )));
+            }
+            let values = view
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect();
+            groups[at].values.insert(parameter.to_owned(), values);
+        }
+        let [weights, average, first, second] = groups;
+        Ok(Self {
+            step: number("step")?,
+            weights,
+            average,
+            adam: AdamW {
+                first,
+                second,
+                updates: number("updates")?,
+            },
+            config_toml: field("config")?.clone(),
+        })
+    }
+}
+
+/// Writes `bytes` beside `path`, flushes them to disk and renames: a reader sees the old file or the new one.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    let partial = path.with_file_name(name);
+    let mut file = std::fs::File::create(&partial)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&partial, path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn sample() -> Checkpoint {
+        let snapshot = |x: f32| Snapshot {
+            values: BTreeMap::from([("a.b".to_owned(), vec![x, -x, f32::MIN_POSITIVE])]),
+        };
+        Checkpoint {
+            step: 12,
+            weights: snapshot(1.5),
+            average: snapshot(2.5),
+            adam: AdamW {
+                first: snapshot(0.1),
+                second: snapshot(0.2),
+                updates: 11,
+            },
+            config_toml: "seed = 1\n".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_to_the_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("last.safetensors");
+        sample().save(&path).unwrap();
+        assert_eq!(Checkpoint::load(&path).unwrap(), sample());
+    }
+
+    #[test]
+    fn a_truncated_file_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("last.safetensors");
+        sample().save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for keep in [0, 4, 9, bytes.len() / 2, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..keep]).unwrap();
+            let message = Checkpoint::load(&path).unwrap_err().to_string();
+            assert!(message.contains("last.safetensors"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Typed configuration: one TOML file a run, checked whole before anything starts.
+//!
+//! In: the text of a file. Out: [`TrackerRun`], every default filled in; its TOML is what the run writes and hashes.
+//!
+//! ```
+//! let run = roadhound_trainer::config::TrackerRun::parse("seed = 7\n[optim]\nlearning_rate = 0.001\n").unwrap();
+//! assert_eq!((run.seed, run.optim.learning_rate), (7, 0.001));
+//! let error = roadhound_trainer::config::TrackerRun::parse("[optim]\nlerning_rate = 0.001\n").unwrap_err();
+//! assert!(error.to_string().contains("lerning_rate"));
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::augment::AugmentConfig;
+use crate::data::DataConfig;
+use crate::model::ModelConfig;
+use crate::ops::Precision;
+use crate::optim::OptimConfig;
+use crate::sampler::SamplerConfig;
+use crate::task::track::LossConfig;
+use crate::train_loop::LoopConfig;
+
+/// What the machine is asked for. Threads do not change the weights; precision does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ComputeConfig {
+    /// Threads of the network's arithmetic.
+    pub threads: usize,
+    /// Threads that prepare batches.
+    pub workers: usize,
+    /// Precision of the products in convolutions.
+    pub precision: Precision,
+}
+
+impl Default for ComputeConfig {
+    fn default() -> Self {
+        Self {
+            threads: 1,
+            workers: 1,
+            precision: Precision::F32,
+        }
+    }
+}
+
+/// Held-out pairs that are scored during training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ValidationConfig {
+    /// Batches.
+    pub batches: usize,
+}
+
+impl Default for ValidationConfig {
+    fn default() -> Self {
+        Self { batches: 15 }
+    }
+}
+
+/// A tracker's training run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrackerRun {
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Network.
+    pub model: ModelConfig,
+    /// Losses.
+    pub loss: LossConfig,
+    /// Optimiser.
+    pub optim: OptimConfig,
+    /// Length and rhythm.
+    pub train: LoopConfig,
+    /// Threads and precision.
+    pub compute: ComputeConfig,
+    /// Held-out pairs.
+    pub validation: ValidationConfig,
+    /// Data sets.
+    pub data: DataConfig,
+    /// Which frames make a pair.
+    pub sampler: SamplerConfig,
+    /// How they are changed.
+    pub augment: AugmentConfig,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// The text is not a configuration.
+    #[error("{0}")]
+    Syntax(String),
+    /// A value is out of its range.
+    #[error("{0}")]
+    Value(String),
+}
+
+impl TrackerRun {
+    /// Parses and validates; the error is one line with the line number and the key.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let run: Self =
+            toml::from_str(text).map_err(|e| ConfigError::Syntax(one_line(text, &e)))?;
+        run.model
+            .validate()
+            .map_err(|e| ConfigError::Value(e.to_string()))?;
+        for (name, value) in [
+            ("train.batch", run.train.batch),
+            ("compute.threads", run.compute.threads),
+            ("compute.workers", run.compute.workers),
+        ] {
+            if value == 0 || value > 4096 {
+                return Err(ConfigError::Value(format!(
+                    "{name} is {value}, expected 1 to 4096"
+                )));
+            }
+        }
+        for (name, value) in [
+            ("train.log_every", run.train.log_every),
+            ("train.validate_every", run.train.validate_every),
+            ("train.checkpoint_every", run.train.checkpoint_every),
+            ("train.pairs", run.train.pairs),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::Value(format!("{name} is 0")));
+            }
+        }
+        let rate = run.optim.learning_rate;
+        if !(rate > 0.0 && rate < 1.0) {
+            return Err(ConfigError::Value(format!(
+                "optim.learning_rate is {rate}, expected above 0 and below 1"
+            )));
+        }
+        Ok(run)
+    }
+
+    /// Reads a file; relative data paths stay relative to the working directory.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text).map_err(|e| match e {
+            ConfigError::Syntax(reason) | ConfigError::Value(reason) => {
+                ConfigError::Syntax(format!("{}: {reason}", path.display()))
+            }
+            io => io,
+        })
+    }
+
+    /// The resolved configuration as TOML, every default spelled out.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string(self).map_err(|e| ConfigError::Value(e.to_string()))
+    }
+
+    /// SHA-256 of the resolved configuration, hexadecimal: what a bundle's card names.
+    pub fn hash(&self) -> Result<String, ConfigError> {
+        let digest = Sha256::digest(self.to_toml()?.as_bytes());
+        Ok(digest.iter().map(|b| format!("{b:02x}")).collect())
+    }
+}
+
+/// A TOML error as one line: `line 3: unknown field ...`.
+pub fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let line = error
+        .span()
+        .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let message = error
+        .message()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    match line {
+        Some(line) => format!("line {line}: {message}"),
+        None => message,
+    }
+}

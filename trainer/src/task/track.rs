@@ -1,0 +1,368 @@
+//! The tracker's task: pairs of crops in, the sum of score, box, presence and identity losses out.
+
+use anyhow::Context;
+use candle_core::{Device, Result, Tensor};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use roadhound_shared::geometry::{BoxLtrb, BoxXywh};
+use serde::{Deserialize, Serialize};
+
+use super::{StepLoss, Task};
+use crate::batch::Batch;
+use crate::loss::boxes::{box_losses, cell_centres_px};
+use crate::loss::identity::info_nce;
+use crate::loss::presence::presence_bce;
+use crate::loss::score::penalty_reduced_focal;
+use crate::loss::targets::CellTargets;
+use crate::model::{Pass, TrackerNet};
+use crate::ops::Precision;
+use crate::params::{Params, Snapshot};
+
+/// Weights of the losses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LossConfig {
+    /// Score map.
+    pub score: f64,
+    /// `1 - GIoU`.
+    pub giou: f64,
+    /// Size-relative L1.
+    pub l1: f64,
+    /// Presence.
+    pub presence: f64,
+    /// Identity.
+    pub identity: f64,
+    /// Temperature of the identity loss.
+    pub identity_temperature: f64,
+    /// Cells away from the object, per image, that serve as backgrounds to the identity loss.
+    pub identity_backgrounds: usize,
+}
+
+impl Default for LossConfig {
+    fn default() -> Self {
+        Self {
+            score: 1.0,
+            giou: 2.0,
+            l1: 2.0,
+            presence: 0.5,
+            identity: 0.15,
+            identity_temperature: 0.1,
+            identity_backgrounds: 4,
+        }
+    }
+}
+
+/// How the network's pixels are normalised: `(rgb - 114) / 58`, as `roadhound_shared` does on the board.
+pub const PIXEL_MEAN: f32 = 114.0;
+/// See [`PIXEL_MEAN`].
+pub const PIXEL_SCALE: f32 = 1.0 / 58.0;
+
+/// Weight of a new batch in the running statistics of batch normalisation.
+pub const BN_MOMENTUM: f32 = 0.1;
+
+/// The task; see the module head.
+pub struct TrackTask {
+    net: TrackerNet,
+    average: TrackerNet,
+    loss: LossConfig,
+    precision: Precision,
+    seed: u64,
+    device: Device,
+    validation: Vec<Batch>,
+}
+
+impl TrackTask {
+    /// Joins `net` (being trained), `average` (same shape, receives snapshots) and fixed validation batches.
+    pub fn new(
+        net: TrackerNet,
+        average: TrackerNet,
+        loss: LossConfig,
+        precision: Precision,
+        seed: u64,
+        device: &Device,
+        validation: Vec<Batch>,
+    ) -> Self {
+        Self {
+            net,
+            average,
+            loss,
+            precision,
+            seed,
+            device: device.clone(),
+            validation,
+        }
+    }
+
+    /// The network being trained.
+    pub fn net(&self) -> &TrackerNet {
+        &self.net
+    }
+
+    /// Normalised `[N, px, px, 3]` from interleaved bytes.
+    fn images(&self, rgb: &[u8], px: usize) -> Result<Tensor> {
+        let n = rgb.len() / (px * px * 3);
+        let values: Vec<f32> = rgb
+            .iter()
+            .map(|v| (f32::from(*v) - PIXEL_MEAN) * PIXEL_SCALE)
+            .collect();
+        Tensor::from_vec(values, (n, px, px, 3), &self.device)
+    }
+
+    /// Template features, the latest template mixed in where the pair has one of its own.
+    fn template(&self, net: &TrackerNet, batch: &Batch, pass: Pass) -> Result<(Tensor, Tensor)> {
+        let px = net.config().template_px;
+        let len = px * px * 3;
+        let n = batch.present.len();
+        let mut crops = batch.template_rgb.clone();
+        let mut latest_at: Vec<u32> = (0..n as u32).collect();
+        let mut count = n as u32;
+        for (i, at) in latest_at.iter_mut().enumerate() {
+            if batch.has_distinct_latest[i] {
+                crops.extend_from_slice(&batch.template_latest_rgb[i * len..(i + 1) * len]);
+                *at = count;
+                count += 1;
+            }
+        }
+        let features = net.features(&self.images(&crops, px)?, pass)?;
+        let first = features.narrow(0, 0, n)?;
+        let latest = features.index_select(&Tensor::new(latest_at, &self.device)?, 0)?;
+        let embedding = net.embed_template(&first.contiguous()?, pass)?;
+        Ok((net.mix_templates(&first, &latest)?, embedding))
+    }
+
+    fn targets(&self, batch: &Batch) -> CellTargets {
+        let config = self.net.config();
+        CellTargets::new(
+            &batch.box_in_search,
+            &batch.present,
+            config.search_cells(),
+            config.stride() as f32,
+        )
+    }
+
+    fn identity_loss(
+        &self,
+        anchors: &Tensor,
+        cells: &Tensor,
+        batch: &Batch,
+        targets: &CellTargets,
+        step: u64,
+    ) -> Result<Tensor> {
+        let (n, area, e) = cells.dims3()?;
+        let mut rng =
+            ChaCha8Rng::seed_from_u64(self.seed ^ step.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut rows: Vec<u32> = (0..n)
+            .map(|i| (i * area + targets.peak_cell[i]) as u32)
+            .collect();
+        let mut owner: Vec<Option<usize>> = (0..n).map(Some).collect();
+        let stride = self.net.config().stride() as f32;
+        for i in 0..n {
+            for _ in 0..self.loss.identity_backgrounds {
+                let cell = rng.random_range(0..area);
+                let x = ((cell % targets.cells) as f32 + 0.5) * stride;
+                let y = ((cell / targets.cells) as f32 + 0.5) * stride;
+                let [l, t, r, b] = batch.box_in_search[i];
+                let near = x > l - stride && x < r + stride && y > t - stride && y < b + stride;
+                if !(near && batch.present[i] > 0.5) {
+                    rows.push((i * area + cell) as u32);
+                    owner.push(None);
+                }
+            }
+        }
+        let m = rows.len();
+        let mut mask = vec![0f32; n * m];
+        for i in 0..n {
+            for (j, other) in owner.iter().enumerate() {
+                let takes_part = match other {
+                    None => true,
+                    Some(o) if *o == i => true,
+                    Some(o) => batch.present[*o] > 0.5 && batch.instance[*o] != batch.instance[i],
+                };
+                mask[i * m + j] = f32::from(takes_part);
+            }
+        }
+        let candidates = cells
+            .reshape((n * area, e))?
+            .index_select(&Tensor::new(rows, &self.device)?, 0)?;
+        let mask = Tensor::from_vec(mask, (n, m), &self.device)?;
+        let weight = Tensor::new(batch.present.as_slice(), &self.device)?;
+        info_nce(
+            anchors,
+            &candidates,
+            &mask,
+            &weight,
+            self.loss.identity_temperature,
+        )
+    }
+}
+
+impl Task for TrackTask {
+    type Batch = Batch;
+
+    fn params(&self) -> &Params {
+        self.net.params()
+    }
+
+    fn loss(&self, batch: &Batch, step: u64) -> Result<StepLoss> {
+        let config = self.net.config();
+        let pass = Pass::Train {
+            momentum: BN_MOMENTUM,
+            precision: self.precision,
+        };
+        let n = batch.present.len();
+        let (template, anchors) = self.template(&self.net, batch, pass)?;
+        let search = self
+            .net
+            .features(&self.images(&batch.search_rgb, config.search_px)?, pass)?;
+        let maps = self.net.heads(&template, &search, pass)?;
+
+        let targets = self.targets(batch);
+        let area = targets.cells * targets.cells;
+        let map = |values: &[f32]| Tensor::from_slice(values, (n, area), &self.device);
+        let score = penalty_reduced_focal(
+            &maps.score_logits,
+            &map(&targets.gauss)?,
+            &map(&targets.peak)?,
+        )?;
+        let centres = Tensor::from_vec(
+            cell_centres_px(targets.cells, config.stride() as f32),
+            (area, 2),
+            &self.device,
+        )?;
+        let truth = Tensor::from_vec(batch.box_in_search.concat(), (n, 4), &self.device)?;
+        let boxes = box_losses(
+            &maps.box_ltrb_px,
+            &centres,
+            &truth,
+            &map(&targets.box_weight)?,
+        )?;
+        let presence = presence_bce(
+            &maps.presence_logits,
+            &Tensor::new(batch.present.as_slice(), &self.device)?,
+        )?;
+        let identity = self.identity_loss(&anchors, &maps.embedding, batch, &targets, step)?;
+
+        let weights = &self.loss;
+        let localisation = (((&score * weights.score)? + (&boxes.giou * weights.giou)?)?
+            + (&boxes.l1 * weights.l1)?)?;
+        let total =
+            ((localisation + (&presence * weights.presence)?)? + (&identity * weights.identity)?)?;
+        let parts = vec![
+            ("score", score.to_scalar()?),
+            ("giou", boxes.giou.to_scalar()?),
+            ("l1", boxes.l1.to_scalar()?),
+            ("presence", presence.to_scalar()?),
+            ("identity", identity.to_scalar()?),
+            ("iou", boxes.iou),
+        ];
+        Ok(StepLoss { total, parts })
+    }
+
+    fn validate(&mut self, snapshot: &Snapshot) -> anyhow::Result<Vec<(&'static str, f64)>> {
+        self.average.params().restore(snapshot)?;
+        let net = &self.average;
+        let config = net.config();
+        let (mut ious, mut present_scores, mut absent_scores) =
+            (Vec::new(), Vec::new(), Vec::new());
+        let (mut right, mut anchors_seen) = (0usize, 0usize);
+        for batch in &self.validation {
+            let (template, anchors) = self.template(net, batch, Pass::Eval)?;
+            let search = net.features(
+                &self.images(&batch.search_rgb, config.search_px)?,
+                Pass::Eval,
+            )?;
+            let maps = net.heads(&template, &search, Pass::Eval)?;
+            let scores = maps.score_logits.to_vec2::<f32>()?;
+            let distances = maps.box_ltrb_px.to_vec3::<f32>()?;
+            let presence = maps.presence_logits.to_vec1::<f32>()?;
+            let targets = self.targets(batch);
+            let n = batch.present.len();
+            let at: Vec<u32> = (0..n)
+                .map(|i| (i * targets.cells.pow(2) + targets.peak_cell[i]) as u32)
+                .collect();
+            let objects = maps
+                .embedding
+                .flatten(0, 1)?
+                .index_select(&Tensor::new(at, &self.device)?, 0)?;
+            let similarity = anchors.matmul(&objects.t()?)?.to_vec2::<f32>()?;
+            for i in 0..n {
+                if batch.present[i] <= 0.5 {
+                    absent_scores.push(f64::from(presence[i]));
+                    continue;
+                }
+                present_scores.push(f64::from(presence[i]));
+                let best = (0..scores[i].len())
+                    .max_by(|a, b| scores[i][*a].total_cmp(&scores[i][*b]))
+                    .unwrap_or(0);
+                let centre = |k: usize| (k as f32 + 0.5) * config.stride() as f32;
+                let (x, y) = (centre(best % targets.cells), centre(best / targets.cells));
+                let [l, t, r, b] = [
+                    distances[i][best][0],
+                    distances[i][best][1],
+                    distances[i][best][2],
+                    distances[i][best][3],
+                ];
+                let [tl, tt, tr, tb] = batch.box_in_search[i];
+                ious.push(f64::from(iou_ltrb(
+                    [x - l, y - t, x + r, y + b],
+                    [tl, tt, tr, tb],
+                )));
+                let rivals = (0..n).filter(|j| {
+                    batch.present[*j] > 0.5 && (*j == i || batch.instance[*j] != batch.instance[i])
+                });
+                let winner = rivals.max_by(|a, b| similarity[i][*a].total_cmp(&similarity[i][*b]));
+                right += usize::from(winner == Some(i));
+                anchors_seen += 1;
+            }
+        }
+        let share = |over: f64| {
+            ious.iter().filter(|v| **v > over).count() as f64 / ious.len().max(1) as f64
+        };
+        let auc = (0..=20).map(|k| share(f64::from(k) / 20.0)).sum::<f64>() / 21.0;
+        Ok(vec![
+            ("auc", auc),
+            ("iou", ious.iter().sum::<f64>() / ious.len().max(1) as f64),
+            ("sr50", share(0.5)),
+            ("presence_auc", rank_auc(&present_scores, &absent_scores)),
+            ("identity_top1", right as f64 / anchors_seen.max(1) as f64),
+        ])
+    }
+
+    fn save_batch(&self, batch: &Batch, path: &std::path::Path) -> anyhow::Result<()> {
+        let pairs: Vec<_> = (0..batch.len).map(|i| batch.pair(i)).collect();
+        crate::data::sheet::contact_sheet(&pairs, 6)
+            .save(path)
+            .with_context(|| format!("{}", path.display()))
+    }
+}
+
+fn iou_ltrb(a: [f32; 4], b: [f32; 4]) -> f32 {
+    let xywh = |[left_px, top_px, right_px, bottom_px]: [f32; 4]| {
+        BoxXywh::from(BoxLtrb {
+            left_px,
+            top_px,
+            right_px,
+            bottom_px,
+        })
+    };
+    xywh(a).iou(&xywh(b))
+}
+
+/// Probability that a present score beats an absent one; ties count half.
+fn rank_auc(present: &[f64], absent: &[f64]) -> f64 {
+    let wins: f64 = present
+        .iter()
+        .flat_map(|p| {
+            absent.iter().map(move |a| {
+                if p > a {
+                    1.0
+                } else if p == a {
+                    0.5
+                } else {
+                    0.0
+                }
+            })
+        })
+        .sum();
+    wins / (present.len() * absent.len()).max(1) as f64
+}

@@ -1,0 +1,325 @@
+//! The loop that every task is trained by.
+//!
+//! In: a [`Task`], a source of batches, a run folder. Out, in the run folder:
+//!
+//! | file | what |
+//! |---|---|
+//! | `config.toml` | the resolved configuration, written before the first step |
+//! | `losses.csv` | one line per logging interval: step, pairs, rate, gradient norm, loss parts, speed, loader share |
+//! | `validation.csv` | figures of the averaged weights on held-out data |
+//! | `last.safetensors`, `best.safetensors` | checkpoints, replaced atomically |
+//! | `bad_batch.png` | the batch that gave a loss that is not a number, if one did |
+//!
+//! A run that is stopped (Ctrl-C, power cut) and resumed gives the weights of an uninterrupted one, to the bit:
+//! every random choice is a function of the seed and of the step.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Checkpoint;
+use crate::optim::{AdamW, OptimConfig};
+use crate::params::Snapshot;
+use crate::task::Task;
+
+/// Length and rhythm of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoopConfig {
+    /// Pairs to train on, in all.
+    pub pairs: u64,
+    /// Pairs per step.
+    pub batch: usize,
+    /// Steps between lines of the loss log.
+    pub log_every: u64,
+    /// Steps between validations.
+    pub validate_every: u64,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Decay of the weights' moving average, reached gradually.
+    pub average_keep: f64,
+}
+
+impl Default for LoopConfig {
+    fn default() -> Self {
+        Self {
+            pairs: 120_000,
+            batch: 24,
+            log_every: 20,
+            validate_every: 500,
+            checkpoint_every: 200,
+            average_keep: 0.998,
+        }
+    }
+}
+
+impl LoopConfig {
+    /// Steps of the whole run.
+    pub fn steps(&self) -> u64 {
+        self.pairs.div_ceil(self.batch.max(1) as u64)
+    }
+}
+
+/// Why the loop returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished,
+    /// The stop flag was raised; the checkpoint is written.
+    Stopped,
+}
+
+/// What a run is made of.
+pub struct Run<'a> {
+    /// Where its files go.
+    pub folder: PathBuf,
+    /// Length and rhythm.
+    pub config: LoopConfig,
+    /// Optimiser.
+    pub optim: OptimConfig,
+    /// Resolved configuration, kept with every checkpoint.
+    pub config_toml: String,
+    /// Raised to ask for a checkpoint and a clean end.
+    pub stop: &'a AtomicBool,
+    /// No progress bar.
+    pub quiet: bool,
+}
+
+/// Numbers summed since the last line of the log.
+#[derive(Default)]
+struct Tally {
+    steps: u64,
+    parts: Vec<(&'static str, f64)>,
+    norm: f64,
+    waiting: Duration,
+}
+
+impl Tally {
+    fn add(&mut self, parts: &[(&'static str, f32)], norm: f64, waiting: Duration) {
+        if self.parts.is_empty() {
+            self.parts = parts.iter().map(|(name, _)| (*name, 0.0)).collect();
+        }
+        for ((_, sum), (_, value)) in self.parts.iter_mut().zip(parts) {
+            *sum += f64::from(*value);
+        }
+        self.steps += 1;
+        self.norm += norm;
+        self.waiting += waiting;
+    }
+}
+
+impl Run<'_> {
+    /// Path of the newest checkpoint.
+    pub fn last(&self) -> PathBuf {
+        self.folder.join("last.safetensors")
+    }
+
+    /// Trains `task` until all steps are done or the flag is raised. `batches(step)` gives the batches from `step` on.
+    pub fn train<T: Task, I>(
+        &self,
+        task: &mut T,
+        batches: impl FnOnce(u64) -> Result<I>,
+    ) -> Result<Outcome>
+    where
+        I: Iterator<Item = Result<T::Batch>>,
+    {
+        std::fs::create_dir_all(&self.folder)
+            .with_context(|| format!("{}", self.folder.display()))?;
+        let steps = self.config.steps();
+        let mut adam = AdamW::default();
+        let mut average = task.params().snapshot()?;
+        let mut step = 0;
+        if self.last().exists() {
+            let checkpoint = Checkpoint::load(&self.last())?;
+            if checkpoint.config_toml != self.config_toml {
+                bail!(
+                    "{}: made with another configuration; give --out another folder",
+                    self.last().display()
+                );
+            }
+            task.params()
+                .restore(&checkpoint.weights)
+                .with_context(|| format!("{}", self.last().display()))?;
+            (adam, average, step) = (checkpoint.adam, checkpoint.average, checkpoint.step);
+            log::info!("resumed at step {step} of {steps}");
+        }
+        let config_path = self.folder.join("config.toml");
+        std::fs::write(&config_path, &self.config_toml)
+            .with_context(|| format!("{}", config_path.display()))?;
+
+        let mut batches = batches(step)?;
+        let bar = self.progress_bar(steps, step);
+        let mut best = f64::NEG_INFINITY;
+        let mut tally = Tally::default();
+        let mut since = Instant::now();
+        while step < steps {
+            let waited = Instant::now();
+            let batch = batches
+                .next()
+                .context("the batches ended before the run did")??;
+            let waiting = waited.elapsed();
+            let loss = task.loss(&batch, step)?;
+            let value = loss.total.to_scalar::<f32>()?;
+            let rate = self.optim.rate_at(step, steps);
+            let norm = if value.is_finite() {
+                let gradients = loss.total.backward()?;
+                adam.step(task.params(), &gradients, rate, &self.optim)?
+            } else {
+                f64::NAN
+            };
+            if !norm.is_finite() {
+                let path = self.folder.join("bad_batch.png");
+                task.save_batch(&batch, &path)?;
+                bail!(
+                    "step {step}: the loss or its gradient is not a number ({:?}); batch saved as {}, last good state in {}",
+                    loss.parts,
+                    path.display(),
+                    self.last().display()
+                );
+            }
+            let weights = task.params().snapshot()?;
+            let keep = self
+                .config
+                .average_keep
+                .min((step + 1) as f64 / (step + 11) as f64);
+            average.blend_towards(&weights, keep as f32);
+            step += 1;
+            tally.add(&loss.parts, norm, waiting);
+            bar.set_position(step * self.config.batch as u64);
+
+            if step % self.config.log_every == 0 || step == steps {
+                self.log_losses(step, rate, &tally, since.elapsed())?;
+                bar.set_message(format!("loss {value:.2}"));
+                tally = Tally::default();
+                since = Instant::now();
+            }
+            let stopping = self.stop.load(Ordering::Relaxed);
+            if step % self.config.validate_every == 0 || step == steps {
+                let figures = task.validate(&average)?;
+                self.log_validation(step, &figures)?;
+                let auc = figures
+                    .iter()
+                    .find(|(name, _)| *name == "auc")
+                    .map_or(0.0, |(_, v)| *v);
+                if auc > best {
+                    best = auc;
+                    self.checkpoint(
+                        &self.folder.join("best.safetensors"),
+                        step,
+                        &weights,
+                        &average,
+                        &adam,
+                    )?;
+                }
+                since = Instant::now();
+            }
+            if step % self.config.checkpoint_every == 0 || step == steps || stopping {
+                self.checkpoint(&self.last(), step, &weights, &average, &adam)?;
+            }
+            if stopping {
+                bar.abandon_with_message("stopped; run the same command to go on");
+                return Ok(Outcome::Stopped);
+            }
+        }
+        bar.finish();
+        Ok(Outcome::Finished)
+    }
+
+    fn checkpoint(
+        &self,
+        path: &Path,
+        step: u64,
+        weights: &Snapshot,
+        average: &Snapshot,
+        adam: &AdamW,
+    ) -> Result<()> {
+        let checkpoint = Checkpoint {
+            step,
+            weights: weights.clone(),
+            average: average.clone(),
+            adam: adam.clone(),
+            config_toml: self.config_toml.clone(),
+        };
+        Ok(checkpoint.save(path)?)
+    }
+
+    fn log_losses(&self, step: u64, rate: f64, tally: &Tally, elapsed: Duration) -> Result<()> {
+        let names: Vec<&str> = tally.parts.iter().map(|(name, _)| *name).collect();
+        let header = format!(
+            "step,pairs,rate,gradient_norm,{},pairs_per_s,loader_share",
+            names.join(",")
+        );
+        let n = tally.steps.max(1) as f64;
+        let values: Vec<String> = tally
+            .parts
+            .iter()
+            .map(|(_, sum)| format!("{:.5}", sum / n))
+            .collect();
+        let pairs = self.config.batch as u64;
+        let seconds = elapsed.as_secs_f64().max(1e-9);
+        let line = format!(
+            "{step},{},{rate:.3e},{:.4},{},{:.2},{:.4}",
+            step * pairs,
+            tally.norm / n,
+            values.join(","),
+            (tally.steps * pairs) as f64 / seconds,
+            tally.waiting.as_secs_f64() / seconds
+        );
+        append_csv(&self.folder.join("losses.csv"), &header, &line)
+    }
+
+    fn log_validation(&self, step: u64, figures: &[(&'static str, f64)]) -> Result<()> {
+        let names: Vec<&str> = figures.iter().map(|(name, _)| *name).collect();
+        let values: Vec<String> = figures.iter().map(|(_, v)| format!("{v:.5}")).collect();
+        let pairs = step * self.config.batch as u64;
+        log::info!(
+            "step {step}, {pairs} pairs: {}",
+            figures
+                .iter()
+                .map(|(n, v)| format!("{n} {v:.3}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+        append_csv(
+            &self.folder.join("validation.csv"),
+            &format!("step,pairs,{}", names.join(",")),
+            &format!("{step},{pairs},{}", values.join(",")),
+        )
+    }
+
+    fn progress_bar(&self, steps: u64, step: u64) -> ProgressBar {
+        if self.quiet {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(steps * self.config.batch as u64);
+        if let Ok(style) =
+            ProgressStyle::with_template("{bar:30} {pos}/{len} pairs, {per_sec}, {eta} left, {msg}")
+        {
+            bar.set_style(style);
+        }
+        bar.set_position(step * self.config.batch as u64);
+        bar.reset_eta();
+        bar
+    }
+}
+
+/// Appends a line, after a header where the file is new.
+fn append_csv(path: &Path, header: &str, line: &str) -> Result<()> {
+    let name = || format!("{}", path.display());
+    let new = !path.exists();
+    let mut file: File = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(name)?;
+    if new {
+        writeln!(file, "{header}").with_context(name)?;
+    }
+    writeln!(file, "{line}").with_context(name)
+}
