@@ -1,2 +1,121 @@
-//! roadhound-train
-fn main() {}
+//! `roadhound-train`: learns the tracker and writes the bundles that `roadhound` runs.
+//!
+//! Exit status: 0 done (also after Ctrl-C, with a checkpoint); 2 bad usage, configuration, data or model, said in one
+//! line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod commands;
+
+// The training step allocates and frees hundreds of megabytes of feature maps; the system's allocator gives them back
+// to the kernel each time and pays for the page faults.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(
+    name = "roadhound-train",
+    version,
+    about = "Learns the tracker and exports the bundles that roadhound runs"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train the tracker; the same command goes on where a stopped run ended.
+    Tracker(TrackerArguments),
+    /// Write a bundle from a checkpoint.
+    Export(ExportArguments),
+    /// Draw a contact sheet of training pairs, to look at.
+    Samples(SamplesArguments),
+}
+
+#[derive(clap::Args)]
+struct TrackerArguments {
+    /// TOML file; every key has a default.
+    #[arg(long)]
+    config: PathBuf,
+    /// Folder for checkpoints and logs.
+    #[arg(long)]
+    out: PathBuf,
+    /// Folder of the training packs, instead of the configuration's.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Pairs to train on, instead of the configuration's.
+    #[arg(long)]
+    pairs: Option<u64>,
+    /// Threads of the arithmetic, instead of the configuration's. They do not change the weights.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// No progress bar.
+    #[arg(long)]
+    quiet: bool,
+}
+
+#[derive(clap::Args)]
+struct ExportArguments {
+    /// Checkpoint written by `tracker`.
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// Folder of the bundle; replaced as a whole.
+    #[arg(long)]
+    out: PathBuf,
+    /// Name of the model.
+    #[arg(long, default_value = "roadhound-s")]
+    name: String,
+    /// Constants of the tracker: a TOML file with the `[tracker]` table's keys, over the defaults.
+    #[arg(long)]
+    tracker: Option<PathBuf>,
+    /// Scores to put on the card, `name=value`, repeatable.
+    #[arg(long = "score", value_name = "NAME=VALUE")]
+    scores: Vec<String>,
+    /// Commit of the code that trained the weights.
+    #[arg(long, default_value = "unknown")]
+    commit: String,
+}
+
+#[derive(clap::Args)]
+struct SamplesArguments {
+    /// TOML file, as for `tracker`.
+    #[arg(long)]
+    config: PathBuf,
+    /// PNG file to write.
+    #[arg(long)]
+    out: PathBuf,
+    /// Folder of the training packs, instead of the configuration's.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// First pair.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// How many pairs.
+    #[arg(long, default_value_t = 48)]
+    count: u64,
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Tracker(a) => commands::tracker(&a),
+        Command::Export(a) => commands::export(&a),
+        Command::Samples(a) => commands::samples(&a),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let line = format!("{error:#}")
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ");
+            eprintln!("roadhound-train: {line}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The bundle: a folder with `bundle.toml`, the graphs and `probe.json`, written from a trained network.
+//!
+//! In: a network with its final weights and a [`Card`]. Out: a folder that `roadhound` accepts: every file hashed,
+//! the probe's expected outputs recorded from the very network that was exported. The folder is put together beside
+//! its place and renamed, so a reader never sees half a bundle.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use roadhound_shared::contract::{
+    BUNDLE_FORMAT, BundleManifest, FileEntry, FollowContract, FollowSizes, Probe, ProbeTolerance,
+    Quantisation, Training,
+};
+use roadhound_shared::tracker::TrackerConfig;
+
+use super::follow::{search_graph, template_graph};
+use crate::model::TrackerNet;
+use crate::network::CandleNetwork;
+
+/// What a bundle says about itself besides its tensors.
+pub struct Card {
+    /// Name of the model.
+    pub name: String,
+    /// Version of the model.
+    pub version: String,
+    /// Licence of weights and data.
+    pub licence: String,
+    /// Constants of the tracker.
+    pub tracker: TrackerConfig,
+    /// Where the weights come from.
+    pub training: Training,
+    /// Scores by name.
+    pub scores: BTreeMap<String, f64>,
+}
+
+/// Seed of the probe's input.
+const PROBE_SEED: u64 = 20_261_123;
+
+/// The tensor contract of a network.
+pub fn contract_of(net: &TrackerNet) -> Result<FollowContract> {
+    let config = net.config();
+    let sizes = FollowSizes {
+        template_px: config.template_px as u32,
+        search_px: config.search_px as u32,
+        stride_px: config.stride() as u32,
+        object_px: config.template_px as u32 / 2,
+        feature_channels: config.feature_channels,
+        embedding_size: config.embedding,
+    };
+    Ok(FollowContract::new(sizes)?)
+}
+
+/// Writes the bundle of `net` to `folder`, replacing what is there.
+pub fn write(net: TrackerNet, card: Card, folder: &Path) -> Result<BundleManifest> {
+    let contract = contract_of(&net)?;
+    let folded = net.folded()?;
+    let metadata = [
+        ("licence", card.licence.as_str()),
+        ("config_sha256", card.training.config_sha256.as_str()),
+    ];
+    let template = template_graph(&folded, &metadata);
+    let search = search_graph(&folded, &metadata);
+    let mut network = CandleNetwork::new(net, &Device::Cpu);
+    let probe = Probe::capture(
+        &mut network,
+        &contract,
+        PROBE_SEED,
+        ProbeTolerance::default(),
+    )?;
+    let probe = serde_json::to_vec_pretty(&probe)?;
+
+    let contents = [
+        (contract.template_file.clone(), template),
+        (contract.search_file.clone(), search),
+        ("probe.json".to_owned(), probe),
+    ];
+    let manifest = BundleManifest {
+        format: BUNDLE_FORMAT,
+        name: card.name,
+        version: card.version,
+        licence: card.licence,
+        files: contents
+            .iter()
+            .map(|(name, bytes)| (name.clone(), FileEntry::of(bytes)))
+            .collect(),
+        follow: contract,
+        tracker: card.tracker,
+        quantisation: Quantisation::default(),
+        training: card.training,
+        scores: card.scores,
+    };
+    let text = manifest.to_toml()?;
+    replace_folder(
+        folder,
+        contents
+            .iter()
+            .map(|(n, b)| (n.as_str(), b.as_slice()))
+            .chain([("bundle.toml", text.as_bytes())]),
+    )?;
+    Ok(manifest)
+}
+
+/// Writes `files` into a folder beside `folder`, keeps whatever else the old folder held, and swaps the two.
+fn replace_folder<'a>(
+    folder: &Path,
+    files: impl Iterator<Item = (&'a str, &'a [u8])>,
+) -> Result<()> {
+    let sibling = |suffix: &str| -> PathBuf {
+        let mut name = folder.file_name().unwrap_or_default().to_owned();
+        name.push(suffix);
+        folder.with_file_name(name)
+    };
+    let (fresh, old) = (sibling(".partial"), sibling(".old"));
+    let shown = |path: &Path| format!("{}", path.display());
+    for stale in [&fresh, &old] {
+        if stale.exists() {
+            std::fs::remove_dir_all(stale).with_context(|| shown(stale))?;
+        }
+    }
+    std::fs::create_dir_all(&fresh).with_context(|| shown(&fresh))?;
+    if folder.is_dir() {
+        for entry in std::fs::read_dir(folder).with_context(|| shown(folder))? {
+            let entry = entry.with_context(|| shown(folder))?;
+            if entry.path().is_file() {
+                std::fs::copy(entry.path(), fresh.join(entry.file_name()))
+                    .with_context(|| shown(&entry.path()))?;
+            }
+        }
+    }
+    for (name, bytes) in files {
+        let path = fresh.join(name);
+        std::fs::write(&path, bytes).with_context(|| shown(&path))?;
+    }
+    if folder.exists() {
+        std::fs::rename(folder, &old).with_context(|| shown(folder))?;
+    }
+    std::fs::rename(&fresh, folder).with_context(|| shown(folder))?;
+    if old.exists() {
+        std::fs::remove_dir_all(&old).with_context(|| shown(&old))?;
+    }
+    Ok(())
+}

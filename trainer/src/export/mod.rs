@@ -1,0 +1,11 @@
+//! From trained weights to the files that the board reads.
+//!
+//! - [`onnx`]: the subset of the ONNX format that is written, and a small graph builder.
+//! - [`follow`]: `template.onnx` and `search.onnx` of a [`FoldedNet`](crate::model::net::FoldedNet).
+//! - [`interpret`]: runs what was written, to check it.
+//! - [`bundle`]: the folder with manifest, hashes and probe.
+
+pub mod bundle;
+pub mod follow;
+pub mod interpret;
+pub mod onnx;
