@@ -247,19 +247,33 @@ fn pack_weights(
     panels
 }
 
-/// The forward pass over all images.
+/// The forward pass over all images. `inspect` sees each image's result while it is in the cache, and what it
+/// returns comes back in the order of the images.
 #[expect(unsafe_code, reason = "results are not zeroed before they are written")]
-pub(super) fn forward(g: &Geometry, precision: Precision, x: &[f32], w: &[f32]) -> Vec<f32> {
+pub(super) fn forward<T: Send>(
+    g: &Geometry,
+    precision: Precision,
+    x: &[f32],
+    w: &[f32],
+    inspect: impl Fn(&[f32]) -> T + Sync,
+) -> (Vec<f32>, Vec<T>) {
     let word = word(precision);
     let weights = forward_weights(g, word, w);
+    let mut seen = Vec::new();
     // SAFETY: every chunk is one image's result, which `forward_image` fills.
-    unsafe {
+    let y = unsafe {
         kernels::filled(g.images * g.out_len(), |y| {
-            y.par_chunks_mut(g.out_len())
+            seen = y
+                .par_chunks_mut(g.out_len())
                 .zip(x.par_chunks(g.image_len()))
-                .for_each(|(y, x)| forward_image(g, word, x, &weights, y));
+                .map(|(y, x)| {
+                    forward_image(g, word, x, &weights, y);
+                    inspect(y.assume_init_ref())
+                })
+                .collect();
         })
-    }
+    };
+    (y, seen)
 }
 
 fn forward_weights(g: &Geometry, word: Word, w: &[f32]) -> Scratch {
@@ -324,7 +338,6 @@ pub(super) enum OutGrad<'a> {
     /// All images, in memory.
     Given(&'a [f32]),
     /// Computed into the slice for the image of that index, just before it is used.
-    #[allow(dead_code, reason = "used by the fused convolution")]
     Computed(&'a (dyn Fn(usize, &mut [f32]) + Sync)),
 }
 
@@ -651,12 +664,8 @@ impl CustomOp2 for Conv2d {
         w_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let g = Geometry::new(x_layout.dims(), w_layout.dims(), self.stride, self.padding)?;
-        let y = forward(
-            &g,
-            self.precision,
-            contiguous_f32(x, x_layout)?,
-            contiguous_f32(w, w_layout)?,
-        );
+        let (x, w) = (contiguous_f32(x, x_layout)?, contiguous_f32(w, w_layout)?);
+        let (y, _) = forward(&g, self.precision, x, w, |_| ());
         Ok((CpuStorage::F32(y), g.out_shape()))
     }
 

@@ -188,6 +188,12 @@ pub(super) unsafe fn filled(len: usize, fill: impl FnOnce(&mut [MaybeUninit<f32>
     values
 }
 
+/// Views values as possibly uninitialised ones, for functions that only write them.
+pub(super) fn as_uninit(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    // SAFETY: MaybeUninit<f32> has the layout of f32, and the functions it is passed to write whole f32 values.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), values.len()) }
+}
+
 /// One walk over the operands; see the head of this module for the formula.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gemm {

@@ -26,6 +26,7 @@ mod conv;
 mod conv_bn;
 pub mod gradcheck;
 mod kernels;
+mod memory;
 mod norm;
 mod pool;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 
 pub use conv::conv2d;
 pub use conv_bn::ConvBn;
+pub use memory::keep_freed_memory;
 pub use norm::{BN_EPSILON, BnStats, RunningStats, SharedRunningStats, batch_norm};
 pub use pool::global_max_pool;
 

@@ -6,6 +6,7 @@
 //! [`batch_norm`](super::batch_norm) in the head of [`ops`](super) for an example.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
@@ -118,68 +119,190 @@ impl Sums {
         total
     }
 
-    /// Adds one value of each kind per channel and row: `pair(index of the value in the piece, channel)`.
+    /// Adds one value of each kind per channel and row.
     #[inline(always)]
-    fn add_rows(
-        &mut self,
-        channels: usize,
-        values: usize,
-        pair: impl Fn(usize, usize) -> (f32, f32),
-    ) {
+    fn add_rows(&mut self, values: usize, pair: &impl Pair) {
+        let channels = self.first.len();
         let run = (RUN_VALUES / channels).max(1) * channels;
         let whole = channels - channels % LANES;
         for start in (0..values).step_by(run) {
-            let end = values.min(start + run);
+            let rows = start..values.min(start + run);
             for column in (0..whole).step_by(LANES) {
-                let (mut first, mut second) = ([0f32; LANES], [0f32; LANES]);
-                for row in (start..end).step_by(channels) {
-                    for lane in 0..LANES {
-                        let (a, b) = pair(row + column + lane, column + lane);
-                        first[lane] += a;
-                        second[lane] += b;
-                    }
-                }
-                for lane in 0..LANES {
-                    self.first[column + lane] += f64::from(first[lane]);
-                    self.second[column + lane] += f64::from(second[lane]);
-                }
+                self.add_columns::<LANES>(rows.clone(), column, pair);
             }
             for column in whole..channels {
-                let (mut first, mut second) = (0f32, 0f32);
-                for row in (start..end).step_by(channels) {
-                    let (a, b) = pair(row + column, column);
-                    first += a;
-                    second += b;
-                }
-                self.first[column] += f64::from(first);
-                self.second[column] += f64::from(second);
+                self.add_columns::<1>(rows.clone(), column, pair);
             }
         }
+    }
+
+    #[inline(always)]
+    fn add_columns<const L: usize>(&mut self, rows: Range<usize>, column: usize, pair: &impl Pair) {
+        let channels = self.first.len();
+        let (mut first, mut second) = ([0f32; L], [0f32; L]);
+        for row in rows.step_by(channels) {
+            let (a, b) = pair.get::<L>(row + column, column);
+            for lane in 0..L {
+                first[lane] += a[lane];
+                second[lane] += b[lane];
+            }
+        }
+        for lane in 0..L {
+            self.first[column + lane] += f64::from(first[lane]);
+            self.second[column + lane] += f64::from(second[lane]);
+        }
+    }
+}
+
+/// An array of `L` values, one expression per lane. (`std::array::from_fn` is not always inlined, and then neither
+/// vectorised.)
+macro_rules! each_lane {
+    (|$l:ident| $value:expr) => {{
+        let mut lanes = [0f32; L];
+        for $l in 0..L {
+            lanes[$l] = $value;
+        }
+        lanes
+    }};
+}
+
+/// `L` consecutive values, as an array that the compiler keeps in a register.
+#[inline(always)]
+fn lanes<const L: usize>(values: &[f32], start: usize) -> [f32; L] {
+    let mut lanes = [0.; L];
+    lanes.copy_from_slice(&values[start..start + L]);
+    lanes
+}
+
+/// Two values of each position, `L` neighbouring channels at a time.
+trait Pair {
+    fn get<const L: usize>(&self, index: usize, channel: usize) -> ([f32; L], [f32; L]);
+}
+
+/// One value of each position, `L` neighbouring channels at a time.
+trait Single {
+    fn get<const L: usize>(&self, index: usize, channel: usize) -> [f32; L];
+}
+
+/// Writes a value for every position of rows of channels.
+#[inline(always)]
+fn write_rows(channels: usize, out: &mut [MaybeUninit<f32>], value: &impl Single) {
+    let whole = channels - channels % LANES;
+    for row in (0..out.len()).step_by(channels) {
+        for column in (0..whole).step_by(LANES) {
+            let lanes: [f32; LANES] = value.get(row + column, column);
+            out[row + column..row + column + LANES].write_copy_of_slice(&lanes);
+        }
+        for column in whole..channels {
+            let [lane] = value.get::<1>(row + column, column);
+            out[row + column].write(lane);
+        }
+    }
+}
+
+struct Moment<'a>(&'a [f32]);
+
+impl Pair for Moment<'_> {
+    #[inline(always)]
+    fn get<const L: usize>(&self, index: usize, _channel: usize) -> ([f32; L], [f32; L]) {
+        let x: [f32; L] = lanes(self.0, index);
+        (x, each_lane!(|l| x[l] * x[l]))
     }
 }
 
 kernels::multiversion! {
     /// Adds sums and sums of squares of rows of channels.
     pub(super) fn add_moments(sums: &mut Sums, x: &[f32]) {
-        let channels = sums.first.len();
-        sums.add_rows(channels, x.len(), |i, _| (x[i], x[i] * x[i]));
+        sums.add_rows(x.len(), &Moment(x));
+    }
+}
+
+/// Where the gradient passes the ReLU.
+#[derive(Clone, Copy)]
+pub(super) enum Mask<'a> {
+    /// Everywhere: there is none.
+    All,
+    /// Where this result is positive.
+    Result(&'a [f32]),
+    /// Where the normalised input is positive: the result without having to read it.
+    Affine(&'a Affine),
+}
+
+impl Mask<'_> {
+    /// The mask of a part of the values.
+    pub(super) fn part(self, range: Range<usize>) -> Self {
+        match self {
+            Self::Result(y) => Mask::Result(&y[range]),
+            Self::All | Self::Affine(_) => self,
+        }
+    }
+}
+
+/// A mask known at compile time, and the gradient behind it.
+trait Gate {
+    fn gated<const L: usize>(&self, index: usize, channel: usize, x: [f32; L]) -> [f32; L];
+}
+
+struct Open<'a>(&'a [f32]);
+
+impl Gate for Open<'_> {
+    #[inline(always)]
+    fn gated<const L: usize>(&self, index: usize, _channel: usize, _x: [f32; L]) -> [f32; L] {
+        lanes(self.0, index)
+    }
+}
+
+struct ByResult<'a>(&'a [f32], &'a [f32]);
+
+impl Gate for ByResult<'_> {
+    #[inline(always)]
+    fn gated<const L: usize>(&self, index: usize, _channel: usize, _x: [f32; L]) -> [f32; L] {
+        let (g, y): ([f32; L], [f32; L]) = (lanes(self.0, index), lanes(self.1, index));
+        each_lane!(|l| if y[l] > 0. { g[l] } else { 0. })
+    }
+}
+
+struct ByAffine<'a>(&'a [f32], &'a Affine);
+
+impl Gate for ByAffine<'_> {
+    #[inline(always)]
+    fn gated<const L: usize>(&self, index: usize, channel: usize, x: [f32; L]) -> [f32; L] {
+        let g: [f32; L] = lanes(self.0, index);
+        let (scale, shift): ([f32; L], [f32; L]) =
+            (lanes(&self.1.scale, channel), lanes(&self.1.shift, channel));
+        // The same expression as in the forward pass, so that both round to the same side of zero.
+        each_lane!(|l| {
+            if x[l] * scale[l] + shift[l] > 0. {
+                g[l]
+            } else {
+                0.
+            }
+        })
+    }
+}
+
+struct GradientPair<'a, G> {
+    x: &'a [f32],
+    mean: &'a [f32],
+    gate: G,
+}
+
+impl<G: Gate> Pair for GradientPair<'_, G> {
+    #[inline(always)]
+    fn get<const L: usize>(&self, index: usize, channel: usize) -> ([f32; L], [f32; L]) {
+        let (x, mean): ([f32; L], [f32; L]) = (lanes(self.x, index), lanes(self.mean, channel));
+        let g = self.gate.gated(index, channel, x);
+        (g, each_lane!(|l| g[l] * (x[l] - mean[l])))
     }
 }
 
 kernels::multiversion! {
-    /// Adds the sums of `g` and of `g * (x - mean)`, with `g` zero where `mask` is not positive.
-    pub(super) fn add_gradient_sums(sums: &mut Sums, x: &[f32], g: &[f32], mask: Option<&[f32]>, mean: &[f32]) {
-        let channels = sums.first.len();
-        let (g, mean) = (&g[..x.len()], &mean[..channels]);
+    /// Adds the sums of the gradient `g` behind the mask, and of it times `x - mean`.
+    pub(super) fn add_gradient_sums(sums: &mut Sums, x: &[f32], g: &[f32], mask: Mask<'_>, mean: &[f32]) {
         match mask {
-            Some(mask) => {
-                let mask = &mask[..x.len()];
-                sums.add_rows(channels, x.len(), |i, c| {
-                    let g = if mask[i] > 0. { g[i] } else { 0. };
-                    (g, g * (x[i] - mean[c]))
-                });
-            }
-            None => sums.add_rows(channels, x.len(), |i, c| (g[i], g[i] * (x[i] - mean[c]))),
+            Mask::All => sums.add_rows(x.len(), &GradientPair { x, mean, gate: Open(g) }),
+            Mask::Result(y) => sums.add_rows(x.len(), &GradientPair { x, mean, gate: ByResult(g, y) }),
+            Mask::Affine(affine) => sums.add_rows(x.len(), &GradientPair { x, mean, gate: ByAffine(g, affine) }),
         }
     }
 }
@@ -209,25 +332,47 @@ impl Affine {
     }
 }
 
+struct Applied<'a, const RESIDUAL: bool> {
+    affine: &'a Affine,
+    x: &'a [f32],
+    residual: &'a [f32],
+    floor: f32,
+}
+
+impl<const RESIDUAL: bool> Single for Applied<'_, RESIDUAL> {
+    #[inline(always)]
+    fn get<const L: usize>(&self, index: usize, channel: usize) -> [f32; L] {
+        let x: [f32; L] = lanes(self.x, index);
+        let (scale, shift): ([f32; L], [f32; L]) = (
+            lanes(&self.affine.scale, channel),
+            lanes(&self.affine.shift, channel),
+        );
+        let residual: [f32; L] = if RESIDUAL {
+            lanes(self.residual, index)
+        } else {
+            [0.; L]
+        };
+        each_lane!(|l| {
+            let value = x[l] * scale[l] + shift[l];
+            let value = if RESIDUAL { value + residual[l] } else { value };
+            // Written so that a NaN stays one.
+            if value < self.floor {
+                self.floor
+            } else {
+                value
+            }
+        })
+    }
+}
+
 kernels::multiversion! {
     /// Writes `relu?(x * scale + shift + residual?)`.
     pub(super) fn apply(affine: &Affine, x: &[f32], residual: Option<&[f32]>, relu: bool, y: &mut [MaybeUninit<f32>]) {
         let channels = affine.scale.len();
         let floor = if relu { 0. } else { f32::NEG_INFINITY };
-        let rows = y.chunks_exact_mut(channels).zip(x.chunks_exact(channels));
         match residual {
-            Some(residual) => for ((y, x), r) in rows.zip(residual.chunks_exact(channels)) {
-                for c in 0..channels {
-                    let value = x[c] * affine.scale[c] + affine.shift[c] + r[c];
-                    y[c].write(if value < floor { floor } else { value });
-                }
-            },
-            None => for (y, x) in rows {
-                for c in 0..channels {
-                    let value = x[c] * affine.scale[c] + affine.shift[c];
-                    y[c].write(if value < floor { floor } else { value });
-                }
-            },
+            Some(residual) => write_rows(channels, y, &Applied::<true> { affine, x, residual, floor }),
+            None => write_rows(channels, y, &Applied::<false> { affine, x, residual: &[], floor }),
         }
     }
 }
@@ -241,32 +386,44 @@ pub(super) struct InputGrad {
     pub offset: Vec<f32>,
 }
 
+struct InputGradOf<'a, G> {
+    grad: &'a InputGrad,
+    x: &'a [f32],
+    gate: G,
+}
+
+impl<G: Gate> Single for InputGradOf<'_, G> {
+    #[inline(always)]
+    fn get<const L: usize>(&self, index: usize, channel: usize) -> [f32; L] {
+        let x: [f32; L] = lanes(self.x, index);
+        let g = self.gate.gated(index, channel, x);
+        let scale: [f32; L] = lanes(&self.grad.scale, channel);
+        let (slope, offset): ([f32; L], [f32; L]) = (
+            lanes(&self.grad.slope, channel),
+            lanes(&self.grad.offset, channel),
+        );
+        each_lane!(|l| g[l] * scale[l] + (x[l] * slope[l] + offset[l]))
+    }
+}
+
 kernels::multiversion! {
-    /// Writes the gradient of the input, with `g` zero where `mask` is not positive.
-    pub(super) fn apply_input_grad(grad: &InputGrad, x: &[f32], g: &[f32], mask: Option<&[f32]>, x_grad: &mut [MaybeUninit<f32>]) {
+    /// Writes the gradient of the input.
+    pub(super) fn apply_input_grad(grad: &InputGrad, x: &[f32], g: &[f32], mask: Mask<'_>, out: &mut [MaybeUninit<f32>]) {
         let channels = grad.scale.len();
-        let rows = x_grad.chunks_exact_mut(channels).zip(x.chunks_exact(channels)).zip(g.chunks_exact(channels));
         match mask {
-            Some(mask) => for (((out, x), g), mask) in rows.zip(mask.chunks_exact(channels)) {
-                for c in 0..channels {
-                    let g = if mask[c] > 0. { g[c] } else { 0. };
-                    out[c].write(g * grad.scale[c] + (x[c] * grad.slope[c] + grad.offset[c]));
-                }
-            },
-            None => for ((out, x), g) in rows {
-                for c in 0..channels {
-                    out[c].write(g[c] * grad.scale[c] + (x[c] * grad.slope[c] + grad.offset[c]));
-                }
-            },
+            Mask::All => write_rows(channels, out, &InputGradOf { grad, x, gate: Open(g) }),
+            Mask::Result(y) => write_rows(channels, out, &InputGradOf { grad, x, gate: ByResult(g, y) }),
+            Mask::Affine(affine) => write_rows(channels, out, &InputGradOf { grad, x, gate: ByAffine(g, affine) }),
         }
     }
 }
 
 kernels::multiversion! {
-    /// Writes `g` where `mask` is positive, zero elsewhere.
-    pub(super) fn apply_mask(g: &[f32], mask: &[f32], out: &mut [MaybeUninit<f32>]) {
-        for ((out, g), mask) in out.iter_mut().zip(g).zip(mask) {
-            out.write(if *mask > 0. { *g } else { 0. });
+    /// Writes `g` where `y` is positive, zero elsewhere.
+    pub(super) fn apply_mask(g: &[f32], y: &[f32], out: &mut [MaybeUninit<f32>]) {
+        for ((out, g), y) in out.iter_mut().zip(g).zip(y) {
+            let g = *g;
+            out.write(if *y > 0. { g } else { 0. });
         }
     }
 }
@@ -374,7 +531,7 @@ struct BatchNorm {
 }
 
 /// Writes the values of a range.
-type FillRange<'a> = dyn Fn(std::ops::Range<usize>, &mut [MaybeUninit<f32>]) + Sync + 'a;
+type FillRange<'a> = dyn Fn(Range<usize>, &mut [MaybeUninit<f32>]) + Sync + 'a;
 
 /// Gradients of one call.
 struct Gradients {
@@ -434,7 +591,11 @@ impl BatchNorm {
         };
         let channels = affine.len() / 2;
         let block = block_len(channels);
-        let mask = self.relu.then_some(y);
+        let mask = if self.relu {
+            Mask::Result(y)
+        } else {
+            Mask::All
+        };
         let pieces: Vec<Sums> = x
             .par_chunks(block)
             .enumerate()
@@ -445,7 +606,7 @@ impl BatchNorm {
                     &mut sums,
                     x,
                     &g[range.clone()],
-                    mask.map(|m| &m[range]),
+                    mask.part(range),
                     &moments.mean,
                 );
                 sums
@@ -475,14 +636,14 @@ impl BatchNorm {
                     &grad,
                     &x[range.clone()],
                     &g[range.clone()],
-                    mask.map(|m| &m[range]),
+                    mask.part(range),
                     out,
                 );
             })
         });
         let residual = match mask {
-            Some(mask) if want_residual => Some(blocks(&|range, out| {
-                apply_mask(&g[range.clone()], &mask[range], out)
+            Mask::Result(y) if want_residual => Some(blocks(&|range, out| {
+                apply_mask(&g[range.clone()], &y[range], out)
             })),
             _ => None,
         };

@@ -555,3 +555,154 @@ fn a_small_network_passes_the_f32_gradient_check() {
     })
     .unwrap();
 }
+
+/// The fused layer against convolution followed by normalisation: result, gradients, running statistics.
+fn check_conv_bn(
+    case: &Case,
+    relu: bool,
+    with_residual: bool,
+    training: bool,
+    precision: Precision,
+) {
+    let channels = case.w[3];
+    let step = |fused: bool| -> Vec<Vec<f32>> {
+        let mut rng = ChaCha8Rng::seed_from_u64(31);
+        let mut draw = |shape: &[usize]| tensor(&random(&mut rng, shape.iter().product()), shape);
+        let vars: Vec<Var> = [&case.x[..], &case.w, &[channels], &[channels]]
+            .iter()
+            .map(|shape| Var::from_tensor(&draw(shape)).unwrap())
+            .collect();
+        let running = RunningStats {
+            mean: vec![0.1; channels],
+            variance: vec![2.; channels],
+        }
+        .into_shared();
+        let stats = if training {
+            BnStats::Training {
+                running: running.clone(),
+                momentum: 0.1,
+            }
+        } else {
+            BnStats::Frozen {
+                running: running.clone(),
+            }
+        };
+        let u = conv2d(&vars[0], &vars[1], case.stride, case.padding, precision).unwrap();
+        let residual = Var::from_tensor(&draw(u.dims())).unwrap();
+        let g = draw(u.dims());
+        let residual_tensor = with_residual.then(|| residual.as_tensor());
+        let y = if fused {
+            let layer = ConvBn {
+                weight: &vars[1],
+                gamma: &vars[2],
+                beta: &vars[3],
+                stats: &stats,
+                stride: case.stride,
+                padding: case.padding,
+                relu,
+                precision,
+            };
+            layer.forward(&vars[0], residual_tensor).unwrap()
+        } else {
+            batch_norm(&u, &vars[2], &vars[3], residual_tensor, relu, &stats).unwrap()
+        };
+        let grads = (&y * &g).unwrap().sum_all().unwrap().backward().unwrap();
+        let mut all = vec![values(&y)];
+        all.extend(vars.iter().map(|v| values(grads.get(v).unwrap())));
+        all.extend(with_residual.then(|| values(grads.get(&residual).unwrap())));
+        let running = running.lock().unwrap();
+        all.push([&running.mean[..], &running.variance].concat());
+        all
+    };
+    for (i, (fused, separate)) in step(true).iter().zip(step(false)).enumerate() {
+        let error = difference(fused, &as_f64(&separate));
+        assert!(
+            error < 1e-4,
+            "value {i} of {:?}, relu {relu}, training {training}: {error}",
+            case.w
+        );
+    }
+}
+
+#[test]
+fn fused_layer_equals_convolution_then_normalisation() {
+    for case in &CASES {
+        for relu in [false, true] {
+            for with_residual in [false, true] {
+                for training in [false, true] {
+                    check_conv_bn(case, relu, with_residual, training, Precision::F32);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn fused_layer_without_relu_passes_the_f32_gradient_check() {
+    let mut rng = ChaCha8Rng::seed_from_u64(37);
+    let mut draw = |shape: &[usize]| tensor(&random(&mut rng, shape.iter().product()), shape);
+    let point = [
+        draw(&[2, 6, 6, 3]),
+        draw(&[3, 3, 3, 8]),
+        draw(&[8]),
+        draw(&[8]),
+        draw(&[2, 3, 3, 8]),
+    ];
+    let weights = draw(&[2, 3, 3, 8]);
+    gradcheck::check(&point, &gradcheck::Settings::F32, |t| {
+        let layer = ConvBn {
+            weight: &t[1],
+            gamma: &t[2],
+            beta: &t[3],
+            stats: &BnStats::Training {
+                running: RunningStats::new(8).into_shared(),
+                momentum: 0.1,
+            },
+            stride: 2,
+            padding: 1,
+            relu: false,
+            precision: Precision::F32,
+        };
+        (layer.forward(&t[0], Some(&t[4]))? * &weights)?.mean_all()
+    })
+    .unwrap();
+}
+
+#[test]
+fn fused_layer_rejects_parameters_that_do_not_fit() {
+    let stats = BnStats::Frozen {
+        running: RunningStats::new(4).into_shared(),
+    };
+    let of = |channels: usize| tensor(&vec![1.; channels], &[channels]);
+    let (weight, four, three) = (tensor(&[1.; 12], &[1, 1, 3, 4]), of(4), of(3));
+    let layer = ConvBn {
+        weight: &weight,
+        gamma: &four,
+        beta: &four,
+        stats: &stats,
+        stride: 1,
+        padding: 0,
+        relu: true,
+        precision: Precision::F32,
+    };
+    let x = tensor(&[1.; 12], &[1, 2, 2, 3]);
+    assert_eq!(layer.forward(&x, None).unwrap().dims(), [1, 2, 2, 4]);
+    assert!(
+        layer
+            .forward(&x, Some(&tensor(&[1.; 16], &[1, 1, 4, 4])))
+            .is_err()
+    );
+    assert!(
+        layer
+            .forward(&x, Some(&tensor(&[1.; 8], &[1, 1, 2, 4])))
+            .is_err()
+    );
+    assert!(
+        ConvBn {
+            gamma: &three,
+            ..layer
+        }
+        .forward(&x, None)
+        .is_err()
+    );
+}
