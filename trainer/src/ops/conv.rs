@@ -145,9 +145,8 @@ kernels::multiversion! {
     fn pack_pixels(word: Word, pixels: &[f32], channels: usize, out: &mut [u32]) {
         match word {
             Word::F32 => for (out, value) in out.iter_mut().zip(pixels) { *out = value.to_bits(); },
-            Word::Bf16Pair if channels.is_multiple_of(2) => {
-                for (out, pair) in out.iter_mut().zip(pixels.as_chunks::<2>().0) { *out = bf16_pair(pair[0], pair[1]); }
-            }
+            // Neighbouring channels are neighbours in memory: nothing but rounding is left to do.
+            Word::Bf16Pair if channels.is_multiple_of(2) => kernels::round_pairs(pixels, out),
             Word::Bf16Pair => {
                 let words = channels.div_ceil(2);
                 for (out, pixel) in out.chunks_exact_mut(words).zip(pixels.chunks_exact(channels)) {
@@ -466,24 +465,36 @@ kernels::multiversion! {
 /// Adds (or, for the first image of a group, writes) one image's weight gradient `[kh, kw, Ci, Co]`.
 fn weight_grad_image(
     g: &Geometry,
-    _word: Word,
+    word: Word,
     x: &[f32],
     out_grad: &[f32],
     accumulate: bool,
     w_grad: &mut [MaybeUninit<f32>],
 ) {
-    let word = Word::F32;
+    match word {
+        Word::F32 => weight_grad_image_f32(g, x, out_grad, accumulate, w_grad),
+        Word::Bf16Pair => weight_grad_image_bf16(g, x, out_grad, accumulate, w_grad),
+    }
+}
+
+fn weight_grad_image_f32(
+    g: &Geometry,
+    x: &[f32],
+    out_grad: &[f32],
+    accumulate: bool,
+    w_grad: &mut [MaybeUninit<f32>],
+) {
     let border = Border {
         before: g.padding,
         after_h: g.padding,
         after_w: g.padding,
     };
-    let image = Padded::new(word, x, [g.height, g.width, g.inputs], border);
+    let image = Padded::new(Word::F32, x, [g.height, g.width, g.inputs], border);
     let mut panels = Scratch::take(Gemm::panel_words(g.out_h * g.out_w, g.outputs));
     pack_pixel_panels(out_grad, g.outputs, &mut panels);
     let row_words = g.stride * image.row_words + g.out_w * g.outputs;
     let gemm = Gemm {
-        word,
+        word: Word::F32,
         outer: g.kernel_h,
         rows: g.kernel_w * g.inputs,
         columns: g.outputs,
@@ -499,6 +510,114 @@ fn weight_grad_image(
         accumulate,
     };
     gemm.run(&image.words, &panels, w_grad);
+}
+
+/// The sum runs over pixels, so a bf16 word pairs two neighbouring pixels of a row. The pairs differ from tap to
+/// tap: each input row is packed as `[out_w / 2, kw, Ci]`, for a strip of rows at a time.
+fn weight_grad_image_bf16(
+    g: &Geometry,
+    x: &[f32],
+    out_grad: &[f32],
+    accumulate: bool,
+    w_grad: &mut [MaybeUninit<f32>],
+) {
+    let pairs = g.out_w.div_ceil(2);
+    let pixel_words = g.kernel_w * g.inputs;
+    let row_words = pairs * pixel_words;
+    let grad_row = g.out_w * g.outputs;
+    let strip = (BLOCK_WORDS / (g.stride * row_words + Gemm::panel_words(pairs, g.outputs)))
+        .clamp(1, g.out_h);
+    let mut rounded = Scratch::take((g.width + 2 * g.padding) * g.inputs);
+    rounded.fill(0);
+    let mut image = Scratch::take(((strip - 1) * g.stride + g.kernel_h) * row_words);
+    let mut panels = Scratch::take(Gemm::panel_words(strip * pairs, g.outputs));
+    for first in (0..g.out_h).step_by(strip) {
+        let rows = strip.min(g.out_h - first);
+        let in_rows = (rows - 1) * g.stride + g.kernel_h;
+        for (row, words) in image.chunks_exact_mut(row_words).take(in_rows).enumerate() {
+            let y = first * g.stride + row;
+            if (g.padding..g.height + g.padding).contains(&y) {
+                let pixels = &x[(y - g.padding) * g.width * g.inputs..][..g.width * g.inputs];
+                round_to_high_half(pixels, &mut rounded[g.padding * g.inputs..]);
+                pair_pixels(&rounded, g.stride * g.inputs, g.out_w, pixel_words, words);
+            } else {
+                words.fill(0);
+            }
+        }
+        pack_pixel_pair_panels(
+            &out_grad[first * grad_row..][..rows * grad_row],
+            g.out_w,
+            g.outputs,
+            &mut panels,
+        );
+        let gemm = Gemm {
+            word: Word::Bf16Pair,
+            outer: g.kernel_h,
+            rows: pixel_words,
+            columns: g.outputs,
+            segments: rows,
+            segment_len: pairs,
+            a_outer: row_words,
+            a_row: 1,
+            a_segment: g.stride * row_words,
+            a_k: pixel_words,
+            c_outer: pixel_words * g.outputs,
+            c_row: g.outputs,
+            segment_block: rows,
+            accumulate: accumulate || first > 0,
+        };
+        gemm.run(&image, &panels, w_grad);
+    }
+}
+
+kernels::multiversion! {
+    /// Rounds to bf16, left in the high half of each word.
+    fn round_to_high_half(values: &[f32], out: &mut [u32]) {
+        for (out, value) in out.iter_mut().zip(values) { *out = bf16_bits(*value) << 16; }
+    }
+}
+
+kernels::multiversion! {
+    /// Pairs the windows of `window` words that start at pixels 0 and 1, 2 and 3, ... of a padded row whose output
+    /// pixels are `step` words apart. The partner of an odd last pixel is zero.
+    fn pair_pixels(rounded: &[u32], step: usize, pixels: usize, window: usize, out: &mut [u32]) {
+        for (pair, out) in out.chunks_exact_mut(window).enumerate() {
+            let first = &rounded[2 * pair * step..][..window];
+            if 2 * pair + 1 < pixels {
+                let second = &rounded[(2 * pair + 1) * step..][..window];
+                for ((out, first), second) in out.iter_mut().zip(first).zip(second) { *out = (first >> 16) | second; }
+            } else {
+                for (out, first) in out.iter_mut().zip(first) { *out = first >> 16; }
+            }
+        }
+    }
+}
+
+kernels::multiversion! {
+    /// Rows of `width` pixels to panels whose summed dimension is the pair of pixels of a row.
+    fn pack_pixel_pair_panels(pixels: &[f32], width: usize, channels: usize, out: &mut [u32]) {
+        let rows = pixels.len() / (width * channels);
+        let pairs = width.div_ceil(2);
+        for column in (0..channels).step_by(PANEL) {
+            let used = (channels - column).min(PANEL);
+            let lanes = used.div_ceil(LANES) * LANES;
+            let panel = &mut out[column * rows * pairs..][..rows * pairs * lanes];
+            for (index, out) in panel.chunks_exact_mut(lanes).enumerate() {
+                let (row, pair) = (index / pairs, index % pairs);
+                let (values, rest) = out.split_at_mut(used);
+                let first = &pixels[(row * width + 2 * pair) * channels + column..][..used];
+                if 2 * pair + 1 < width {
+                    let second = &pixels[(row * width + 2 * pair + 1) * channels + column..][..used];
+                    for ((out, first), second) in values.iter_mut().zip(first).zip(second) {
+                        *out = bf16_pair(*first, *second);
+                    }
+                } else {
+                    for (out, first) in values.iter_mut().zip(first) { *out = bf16_bits(*first); }
+                }
+                rest.fill(0);
+            }
+        }
+    }
 }
 
 /// The pixels of the input gradient that share the taps they receive from: with stride s there are s x s sets,

@@ -76,6 +76,46 @@ pub(super) fn has_bf16() -> bool {
     }
 }
 
+/// Rounds neighbouring values to bf16 and packs them into words, the first in the low half. `out` takes half as
+/// many words as there are values, an even number. Denormals become zero.
+///
+/// # Panics
+/// Without [`has_bf16`], or if the lengths do not fit.
+pub(super) fn round_pairs(values: &[f32], out: &mut [u32]) {
+    assert!(has_bf16() && values.len() == 2 * out.len());
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the processor has the features, and the lengths fit.
+    unsafe {
+        round_pairs_avx512(values, out);
+    }
+}
+
+/// # Safety
+/// The processor has the features, and `values` is twice as long as `out`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn round_pairs_avx512(values: &[f32], out: &mut [u32]) {
+    use std::arch::x86_64::*;
+    const STEP: usize = LANES / 2;
+    let whole = out.len() - out.len() % STEP;
+    // SAFETY: a vector of 16 values fills 8 words, all inside the slices; the mask bounds the last vector.
+    unsafe {
+        for i in (0..whole).step_by(STEP) {
+            let rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(values.as_ptr().add(2 * i)));
+            let rounded = std::mem::transmute::<__m256bh, __m256i>(rounded);
+            _mm256_storeu_si256(out.as_mut_ptr().add(i).cast(), rounded);
+        }
+        let rest = out.len() - whole;
+        if rest > 0 {
+            let mask = 0xffff >> (LANES - 2 * rest);
+            let rounded =
+                _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, values.as_ptr().add(2 * whole)));
+            let rounded = std::mem::transmute::<__m256bh, __m256i>(rounded);
+            _mm256_mask_storeu_epi16(out.as_mut_ptr().add(whole).cast(), mask, rounded);
+        }
+    }
+}
+
 /// Compiles a safe function once per instruction set and picks the version at run time.
 macro_rules! multiversion {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
