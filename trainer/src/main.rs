@@ -100,6 +100,7 @@ struct SamplesArguments {
 }
 
 fn main() -> ExitCode {
+    roadhound_trainer::ops::keep_freed_memory();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let arguments = Arguments::parse();
     let result = match arguments.command {
