@@ -1,2 +1,210 @@
-//! roadhound
-fn main() {}
+//! The `roadhound` command: arguments in, exit status out. What the commands do is in the library.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use roadhound_edge::bench::{BenchOptions, bench};
+use roadhound_edge::bundle::{ModelSource, Precision};
+use roadhound_edge::failure::Failure;
+use roadhound_edge::source::{Options as SourceOptions, RawLayout};
+use roadhound_edge::track::{TrackOptions, track};
+use roadhound_shared::geometry::BoxXywh;
+
+/// Follows objects in dashcam video.
+#[derive(Parser)]
+#[command(name = "roadhound", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Follow one object through a folder of images, a video file (H.264 MP4, MJPEG AVI) or a raw frame dump
+    Track(TrackArgs),
+    /// Measure the time of every stage, the start-up and the memory
+    Bench(BenchArgs),
+}
+
+#[derive(Args)]
+struct ModelArgs {
+    /// Folder of a model bundle; without it, the model built into this program
+    #[arg(long, value_name = "BUNDLE")]
+    model: Option<PathBuf>,
+    /// Arithmetic of the network
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
+    /// Threads of the network
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    threads: u8,
+}
+
+impl ModelArgs {
+    fn source(&self) -> ModelSource {
+        self.model
+            .clone()
+            .map_or(ModelSource::BuiltIn, ModelSource::Folder)
+    }
+}
+
+#[derive(Args)]
+struct TrackArgs {
+    /// Folder of images, video file, or raw dump
+    source: PathBuf,
+    /// Box of the object in the first frame, in pixels from the image's top-left corner
+    #[arg(long, value_name = "X,Y,W,H", allow_hyphen_values = true, value_parser = parse_box)]
+    init: BoxXywh,
+    /// Write boxes here, one `x,y,w,h` a frame, `nan,nan,nan,nan` where the object is lost
+    #[arg(long, value_name = "F.txt")]
+    out: Option<PathBuf>,
+    /// Write milliseconds from decoded frame to box here, one line a frame
+    #[arg(long, value_name = "F.time")]
+    times: Option<PathBuf>,
+    /// Write one JSON object a frame here
+    #[arg(long, value_name = "F")]
+    jsonl: Option<PathBuf>,
+    /// Write an annotated video here
+    #[arg(long, value_name = "F.mp4")]
+    video: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Frames per second of a folder of images or raw dump [default: seqinfo.ini's, else 30]
+    #[arg(long, value_name = "N", value_parser = parse_fps)]
+    fps: Option<f64>,
+    /// Layout of a raw dump; the format may come from its name (.yuyv .nv12 .rgb .bgr .grey)
+    #[arg(long, value_name = "WxH[:FORMAT][@FPS]")]
+    raw: Option<RawLayout>,
+    /// No progress bar and no summary
+    #[arg(long)]
+    quiet: bool,
+}
+
+#[derive(Args)]
+struct BenchArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Frames to measure
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    frames: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_box(text: &str) -> Result<BoxXywh, String> {
+    let values = text
+        .split(',')
+        .map(|part| part.trim().parse::<f32>().ok().filter(|v| v.is_finite()))
+        .collect::<Option<Vec<_>>>();
+    match values.as_deref() {
+        Some(&[x, y, w, h]) => Ok(BoxXywh::new(x, y, w, h)),
+        _ => Err("expected four numbers X,Y,W,H".into()),
+    }
+}
+
+fn parse_fps(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(fps) if fps.is_finite() && fps > 0.0 => Ok(fps),
+        _ => Err("expected a positive number".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e),
+    };
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure.line());
+            failure.status()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Track(args) => {
+            let quiet = args.quiet;
+            let to_stdout = args.out.is_none() && args.jsonl.is_none() && args.video.is_none();
+            let summary = track(&TrackOptions {
+                source_options: SourceOptions {
+                    fps: args.fps,
+                    raw: args.raw,
+                },
+                initial: args.init,
+                model: args.model.source(),
+                precision: args.model.precision,
+                threads: args.model.threads.into(),
+                source: args.source,
+                out: args.out,
+                times: args.times,
+                jsonl: args.jsonl,
+                video: args.video,
+                quiet,
+            })?;
+            if !quiet && !to_stdout {
+                say(&summary.to_string());
+            }
+            Ok(())
+        }
+        Command::Bench(args) => {
+            let figures = bench(&BenchOptions {
+                model: args.model.source(),
+                precision: args.model.precision,
+                threads: args.model.threads.into(),
+                frames: args.frames,
+            })?;
+            say(&if args.json {
+                figures.to_json()
+            } else {
+                figures.to_string()
+            });
+            Ok(())
+        }
+    }
+}
+
+/// Help and version are answers; everything else is one line on standard error.
+fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    ) {
+        say(error.render().to_string().trim_end());
+        let asked = error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+        return if asked {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(2)
+        };
+    }
+    let text = error.render().to_string();
+    let head: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let line = head.join(" ");
+    complain(&format!(
+        "{}; see roadhound --help",
+        line.trim_start_matches("error: ")
+    ));
+    ExitCode::from(2)
+}
+
+fn say(text: &str) {
+    // A reader that has gone away is no failure of ours.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "roadhound: {line}");
+}

@@ -1,0 +1,265 @@
+//! From a bundle folder, or the one built in, to a network that is known to compute the right thing.
+//!
+//! Every file that the manifest lists is compared with its SHA-256, the graphs with the tensor contract, and the
+//! probe's input is run and its outputs compared, before the first frame is looked at. What does not match is
+//! refused by name.
+//!
+//! ```no_run
+//! use roadhound_edge::bundle::{Model, ModelSource, Precision};
+//! let model = Model::open(&ModelSource::Folder("edge/models/roadhound-s".into()), Precision::F32, 1)?;
+//! println!("{} {}", model.manifest.name, model.manifest.version);
+//! # Ok::<(), roadhound_edge::bundle::BundleError>(())
+//! ```
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use roadhound_shared::contract::{
+    BundleManifest, ContractError, Probe, ProbeError, QuantisationKind,
+};
+
+use crate::embedded;
+use crate::infer::{InferError, TractNetwork};
+
+/// File of the manifest.
+const MANIFEST: &str = "bundle.toml";
+/// File of the probe.
+const PROBE: &str = "probe.json";
+/// No manifest is longer than this.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+/// No file of a bundle is longer than this.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// Where a bundle comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSource {
+    /// The one inside the program.
+    BuiltIn,
+    /// A folder with a `bundle.toml`.
+    Folder(PathBuf),
+}
+
+/// How the network computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Precision {
+    /// Eight-bit integers.
+    Int8,
+    /// 32-bit floating point.
+    F32,
+}
+
+/// Why a bundle was refused: where it is and what does not match.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {reason}")]
+pub struct BundleError {
+    /// The file or folder at fault.
+    pub place: String,
+    /// What is wrong with it.
+    pub reason: Box<BundleReason>,
+}
+
+/// What is wrong with a bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleReason {
+    /// The file cannot be read.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The manifest is wrong, or a file is not the one it lists.
+    #[error(transparent)]
+    Contract(#[from] ContractError),
+    /// A graph is not the one the manifest describes.
+    #[error(transparent)]
+    Infer(#[from] InferError),
+    /// The probe cannot be read.
+    #[error("not a probe: {0}")]
+    ProbeFormat(#[from] serde_json::Error),
+    /// The network computes something else than it did when it was exported.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// A file is too large to be part of a bundle.
+    #[error("{found} bytes, at most {most} are read")]
+    TooLarge {
+        /// Its length.
+        found: u64,
+        /// The limit.
+        most: u64,
+    },
+    /// The text is not UTF-8.
+    #[error("not text")]
+    NotText,
+    /// Integer arithmetic was asked for.
+    #[error("--precision int8: this model has no int8 graphs, only f32")]
+    NoInt8,
+}
+
+/// A verified model, ready to run.
+pub struct Model {
+    /// What the bundle says about itself.
+    pub manifest: BundleManifest,
+    /// Its two graphs.
+    pub network: TractNetwork,
+    /// How long loading, optimising and the probe took.
+    pub start_up: StartUp,
+}
+
+/// Times of the steps from files to a verified network.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StartUp {
+    /// Reading files and comparing hashes.
+    pub verify: Duration,
+    /// Parsing and optimising the graphs.
+    pub load: Duration,
+    /// Replaying the probe.
+    pub probe: Duration,
+}
+
+impl Model {
+    /// Opens, verifies and probes a bundle.
+    ///
+    /// # Errors
+    /// The first thing that does not match, with the file it was found in.
+    pub fn open(
+        source: &ModelSource,
+        precision: Precision,
+        threads: usize,
+    ) -> Result<Self, BundleError> {
+        let files = Files::of(source);
+        let started = Instant::now();
+        let manifest_text = files.read(MANIFEST, MAX_MANIFEST_BYTES)?;
+        let manifest = std::str::from_utf8(&manifest_text)
+            .map_err(|_| BundleReason::NotText)
+            .and_then(|text| Ok(BundleManifest::parse(text)?))
+            .map_err(|reason| files.at(MANIFEST, reason))?;
+        match (precision, manifest.quantisation.kind) {
+            (Precision::F32, QuantisationKind::None) => {}
+            (Precision::Int8, QuantisationKind::None) => {
+                return Err(files.at("", BundleReason::NoInt8));
+            }
+        }
+        // All are verified, also those that only people read: a bundle is whole or it is refused.
+        let mut template = None;
+        let mut search = None;
+        let mut probe = None;
+        for name in manifest.files.keys() {
+            let bytes = files.read(name, MAX_FILE_BYTES)?;
+            manifest
+                .verify_file(name, &bytes)
+                .map_err(|e| files.at("", e.into()))?;
+            if *name == manifest.follow.template_file {
+                template = Some(bytes);
+            } else if *name == manifest.follow.search_file {
+                search = Some(bytes);
+            } else if name == PROBE {
+                probe = Some(bytes);
+            }
+        }
+        let unlisted = |name: &str| {
+            files.at(
+                MANIFEST,
+                ContractError::UnknownFile {
+                    name: name.to_owned(),
+                }
+                .into(),
+            )
+        };
+        let template = template.ok_or_else(|| unlisted(&manifest.follow.template_file))?;
+        let search = search.ok_or_else(|| unlisted(&manifest.follow.search_file))?;
+        let probe = probe.ok_or_else(|| unlisted(PROBE))?;
+        let probe: Probe = serde_json::from_slice(&probe).map_err(|e| files.at(PROBE, e.into()))?;
+        let verify = started.elapsed();
+
+        let started = Instant::now();
+        let mut network = TractNetwork::load(&manifest.follow, &template, &search, threads)
+            .map_err(|e| files.at("", e.into()))?;
+        drop((template, search));
+        let load = started.elapsed();
+
+        let started = Instant::now();
+        probe
+            .replay(&mut network, &manifest.follow)
+            .map_err(|e| files.at("", e.into()))?;
+        let start_up = StartUp {
+            verify,
+            load,
+            probe: started.elapsed(),
+        };
+        Ok(Self {
+            manifest,
+            network,
+            start_up,
+        })
+    }
+}
+
+/// The files of a bundle, wherever they are.
+enum Files<'a> {
+    BuiltIn(embedded::EmbeddedBundle),
+    Folder(&'a Path),
+}
+
+impl<'a> Files<'a> {
+    fn of(source: &'a ModelSource) -> Self {
+        match source {
+            ModelSource::Folder(folder) => Self::Folder(folder),
+            ModelSource::BuiltIn => Self::BuiltIn(embedded::DEFAULT),
+        }
+    }
+
+    fn read(&self, name: &str, most: u64) -> Result<Cow<'static, [u8]>, BundleError> {
+        match self {
+            Self::BuiltIn(files) => files
+                .iter()
+                .find(|(found, _)| *found == name)
+                .map(|(_, bytes)| Cow::Borrowed(*bytes))
+                .ok_or_else(|| {
+                    self.at(
+                        name,
+                        std::io::Error::from(std::io::ErrorKind::NotFound).into(),
+                    )
+                }),
+            Self::Folder(folder) => read_at_most(&folder.join(name), most)
+                .map(Cow::Owned)
+                .map_err(|reason| self.at(name, reason)),
+        }
+    }
+
+    /// An error at a file, or at the bundle as a whole where `name` is empty.
+    fn at(&self, name: &str, reason: BundleReason) -> BundleError {
+        let place = match self {
+            Self::BuiltIn(_) if name.is_empty() => "built-in model".to_owned(),
+            Self::BuiltIn(_) => format!("built-in model, {name}"),
+            Self::Folder(folder) if name.is_empty() => folder.display().to_string(),
+            Self::Folder(folder) => folder.join(name).display().to_string(),
+        };
+        BundleError {
+            place,
+            reason: Box::new(reason),
+        }
+    }
+}
+
+fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, BundleReason> {
+    let file = File::open(path)?;
+    let found = file.metadata()?.len();
+    if found > most {
+        return Err(BundleReason::TooLarge { found, most });
+    }
+    let mut bytes = Vec::with_capacity(found as usize);
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn built_in_model_is_whole_and_computes_what_its_probe_says() {
+        let model = Model::open(&ModelSource::BuiltIn, Precision::F32, 1).unwrap();
+        assert_eq!(model.manifest.name, "roadhound-s");
+    }
+}

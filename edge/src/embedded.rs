@@ -1,0 +1,14 @@
+//! The model that is built into the program: the files of `edge/models/roadhound-s`, byte for byte.
+
+/// Name and content of each file of the built-in bundle.
+pub(crate) type EmbeddedBundle = &'static [(&'static str, &'static [u8])];
+
+macro_rules! files {
+    ($folder:literal: $($name:literal),+ $(,)?) => {
+        &[$(($name, include_bytes!(concat!("../models/", $folder, "/", $name)))),+]
+    };
+}
+
+/// The bundle that is used where none is named.
+pub(crate) const DEFAULT: EmbeddedBundle =
+    files!("roadhound-s": "bundle.toml", "probe.json", "search.onnx", "template.onnx");

@@ -1,0 +1,356 @@
+//! The two graphs of a bundle on tract. The only file that names it.
+//!
+//! Enters: the bytes of two ONNX files and the contract they were made for. Leaves: a [`FollowNetwork`]. Names and
+//! shapes are compared with the contract before anything runs, so that a wrong file is refused with the tensor at
+//! fault instead of failing on the first frame.
+
+use std::any::Any;
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use roadhound_shared::contract::{FollowContract, TensorSpec};
+use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
+use tract_onnx::prelude::*;
+
+/// Why a graph could not be loaded or run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InferError {
+    /// Not an ONNX file, or one with operators that are not known.
+    #[error("{file}: not a usable ONNX graph: {message}")]
+    Load {
+        /// Name of the file.
+        file: String,
+        /// What tract said.
+        message: String,
+    },
+    /// An input or output of the contract is missing.
+    #[error("{file}: no {role} named '{name}', it has {found:?}")]
+    Missing {
+        /// Name of the file.
+        file: String,
+        /// Input or output.
+        role: &'static str,
+        /// The name that was looked for.
+        name: String,
+        /// The names that are there.
+        found: Vec<String>,
+    },
+    /// An input or output differs from the contract.
+    #[error("{file}: {role} '{name}' is {found}, expected f32{expected:?}")]
+    Shape {
+        /// Name of the file.
+        file: String,
+        /// Input or output.
+        role: &'static str,
+        /// Which tensor.
+        name: String,
+        /// Type and shape in the file.
+        found: String,
+        /// Shape of the contract.
+        expected: Vec<usize>,
+    },
+    /// More inputs than the contract has.
+    #[error("{file}: {found} inputs, expected {expected}")]
+    Inputs {
+        /// Name of the file.
+        file: String,
+        /// How many there are.
+        found: usize,
+        /// How many there should be.
+        expected: usize,
+    },
+    /// The graph failed on a frame.
+    #[error("{file}: {message}")]
+    Run {
+        /// Name of the file.
+        file: String,
+        /// What tract said.
+        message: String,
+    },
+    /// No threads.
+    #[error("cannot start {threads} threads: {message}")]
+    Threads {
+        /// How many were wanted.
+        threads: usize,
+        /// What the system said.
+        message: String,
+    },
+}
+
+/// The chain of causes on one line.
+fn one_line(error: &TractError) -> String {
+    let chain: Vec<String> = error
+        .chain()
+        .map(|cause| {
+            cause
+                .to_string()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .collect();
+    let mut text = chain.join(": ");
+    if let Some((at, _)) = text.char_indices().nth(300) {
+        text.truncate(at);
+    }
+    text
+}
+
+/// A graph that is ready to run, with its inputs and outputs in the order of the contract.
+struct Graph {
+    file: String,
+    state: TypedSimpleState,
+    inputs: Vec<Arc<Tensor>>,
+    /// For each input of the graph, its place in the contract.
+    input_order: Vec<usize>,
+    /// For each output of the contract, its place in the graph.
+    output_order: Vec<usize>,
+}
+
+impl Graph {
+    fn load(
+        file: &str,
+        bytes: &[u8],
+        inputs: &[&TensorSpec],
+        outputs: &[&TensorSpec],
+    ) -> Result<Self, InferError> {
+        let load = |message: String| InferError::Load {
+            file: file.to_owned(),
+            message,
+        };
+        // tract indexes and unwraps while it reads attributes; on a damaged file that is a panic, not an error.
+        let typed = quietly(|| onnx().model_for_read(&mut Cursor::new(bytes))?.into_typed())
+            .map_err(load)?
+            .map_err(|e| load(one_line(&e)))?;
+        let shape = |role: &'static str, spec: &TensorSpec, fact: &TypedFact| {
+            let found = fact.shape.as_concrete();
+            if fact.datum_type == f32::datum_type() && found == Some(&spec.shape[..]) {
+                return Ok(());
+            }
+            Err(InferError::Shape {
+                file: file.to_owned(),
+                role,
+                name: spec.name.clone(),
+                found: format!(
+                    "{:?}[{}]",
+                    fact.datum_type,
+                    fact.shape
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                )
+                .to_lowercase(),
+                expected: spec.shape.clone(),
+            })
+        };
+        let missing =
+            |role: &'static str, spec: &TensorSpec, found: &[String]| InferError::Missing {
+                file: file.to_owned(),
+                role,
+                name: spec.name.clone(),
+                found: found.to_vec(),
+            };
+        let name = |outlet: &OutletId| {
+            typed
+                .outlet_label(*outlet)
+                .map_or_else(|| typed.node(outlet.node).name.clone(), ToOwned::to_owned)
+        };
+        let fact = |outlet: OutletId| typed.outlet_fact(outlet).map_err(|e| load(one_line(&e)));
+
+        let in_outlets = typed.input_outlets().map_err(|e| load(one_line(&e)))?;
+        let in_names: Vec<String> = in_outlets
+            .iter()
+            .map(|o| typed.node(o.node).name.clone())
+            .collect();
+        let mut input_order = vec![0; in_names.len()];
+        for (place, spec) in inputs.iter().enumerate() {
+            let at = in_names
+                .iter()
+                .position(|n| *n == spec.name)
+                .ok_or_else(|| missing("input", spec, &in_names))?;
+            shape("input", spec, fact(in_outlets[at])?)?;
+            input_order[at] = place;
+        }
+        if in_names.len() != inputs.len() {
+            return Err(InferError::Inputs {
+                file: file.to_owned(),
+                found: in_names.len(),
+                expected: inputs.len(),
+            });
+        }
+        let out_outlets = typed.output_outlets().map_err(|e| load(one_line(&e)))?;
+        let out_names: Vec<String> = out_outlets.iter().map(name).collect();
+        let mut output_order = Vec::with_capacity(outputs.len());
+        for spec in outputs {
+            let at = out_names
+                .iter()
+                .position(|n| *n == spec.name)
+                .ok_or_else(|| missing("output", spec, &out_names))?;
+            shape("output", spec, fact(out_outlets[at])?)?;
+            output_order.push(at);
+        }
+        let buffers = inputs
+            .iter()
+            .map(|spec| Tensor::zero::<f32>(&spec.shape).map(Arc::new))
+            .collect::<TractResult<_>>()
+            .map_err(|e| load(one_line(&e)))?;
+        let state = quietly(|| typed.into_optimized()?.into_runnable()?.spawn())
+            .map_err(load)?
+            .map_err(|e| load(one_line(&e)))?;
+        Ok(Self {
+            file: file.to_owned(),
+            state,
+            inputs: buffers,
+            input_order,
+            output_order,
+        })
+    }
+
+    /// Runs the graph; `outputs` receive the tensors in the order of the contract.
+    fn run(&mut self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) -> Result<(), InferError> {
+        self.try_run(inputs, outputs).map_err(|e| InferError::Run {
+            file: self.file.clone(),
+            message: one_line(&e),
+        })
+    }
+
+    fn try_run(&mut self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) -> TractResult<()> {
+        for (buffer, values) in self.inputs.iter_mut().zip(inputs) {
+            if Arc::get_mut(buffer).is_none() {
+                *buffer = Arc::new(Tensor::zero::<f32>(buffer.shape())?);
+            }
+            if let Some(tensor) = Arc::get_mut(buffer) {
+                let mut plain = tensor.try_as_plain_ram_mut()?;
+                let to = plain.as_slice_mut::<f32>()?;
+                ensure_len(values.len(), to.len())?;
+                to.copy_from_slice(values);
+            }
+        }
+        let fed = self
+            .input_order
+            .iter()
+            .map(|&place| TValue::from_const(self.inputs[place].clone()))
+            .collect();
+        let results = self.state.run(fed)?;
+        for (to, &at) in outputs.iter_mut().zip(&self.output_order) {
+            let view = results[at].try_as_plain_ram()?;
+            let from = view.as_slice::<f32>()?;
+            ensure_len(from.len(), to.len())?;
+            to.copy_from_slice(from);
+        }
+        Ok(())
+    }
+}
+
+fn ensure_len(found: usize, expected: usize) -> TractResult<()> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(TractError::msg(format!(
+            "{found} values, expected {expected}"
+        )))
+    }
+}
+
+/// Runs `load` and turns a panic into its message, without the panic's own lines on standard error.
+fn quietly<T>(load: impl FnOnce() -> T) -> Result<T, String> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = catch_unwind(AssertUnwindSafe(load));
+    std::panic::set_hook(hook);
+    result.map_err(|payload: Box<dyn Any + Send>| {
+        let said = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied())
+            .unwrap_or("no reason given");
+        format!(
+            "the reader gave up: {}",
+            said.split_whitespace().collect::<Vec<_>>().join(" ")
+        )
+    })
+}
+
+/// The template and search graphs, ready to run.
+pub struct TractNetwork {
+    template: Graph,
+    search: Graph,
+    executor: Option<multithread::Executor>,
+}
+
+impl TractNetwork {
+    /// Loads and optimises both graphs. The bytes may be dropped afterwards.
+    ///
+    /// # Errors
+    /// A file that is no ONNX graph, or one whose inputs and outputs are not those of the contract.
+    pub fn load(
+        contract: &FollowContract,
+        template: &[u8],
+        search: &[u8],
+        threads: usize,
+    ) -> Result<Self, InferError> {
+        let t = &contract.tensors;
+        // tract panics where the system has no threads left.
+        let executor = (threads > 1)
+            .then(|| quietly(|| multithread::Executor::multithread(threads)))
+            .transpose()
+            .map_err(|message| InferError::Threads { threads, message })?;
+        Ok(Self {
+            template: Graph::load(
+                &contract.template_file,
+                template,
+                &[&t.template],
+                &[&t.features, &t.template_embedding],
+            )?,
+            search: Graph::load(
+                &contract.search_file,
+                search,
+                &[&t.search, &t.template_first, &t.template_latest],
+                &[&t.score, &t.box_ltrb_px, &t.presence, &t.embedding],
+            )?,
+            executor,
+        })
+    }
+}
+
+/// Runs `work` on the pool, if there is one.
+fn on<T>(executor: Option<&multithread::Executor>, work: impl FnOnce() -> T) -> T {
+    match executor {
+        Some(pool) => multithread::multithread_tract_scope(pool.clone(), work),
+        None => work(),
+    }
+}
+
+impl FollowNetwork for TractNetwork {
+    type Error = InferError;
+
+    fn template(&mut self, crop_chw: &[f32], out: &mut TemplateOutputs) -> Result<(), InferError> {
+        let graph = &mut self.template;
+        on(self.executor.as_ref(), || {
+            graph.run(&[crop_chw], &mut [&mut out.features, &mut out.embedding])
+        })
+    }
+
+    fn search(
+        &mut self,
+        crop_chw: &[f32],
+        first: &[f32],
+        latest: &[f32],
+        out: &mut SearchOutputs,
+    ) -> Result<(), InferError> {
+        let graph = &mut self.search;
+        on(self.executor.as_ref(), || {
+            graph.run(
+                &[crop_chw, first, latest],
+                &mut [
+                    &mut out.score,
+                    &mut out.box_ltrb_px,
+                    std::slice::from_mut(&mut out.presence),
+                    &mut out.embedding,
+                ],
+            )
+        })
+    }
+}
