@@ -999,6 +999,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::network::{SearchOutputs, TemplateOutputs};
+    use proptest::prelude::*;
 
     fn manifest() -> BundleManifest {
         BundleManifest {
@@ -1238,5 +1239,26 @@ mod tests {
             error.to_string(),
             "probe: mean of score is 0.1, expected 0 within 0.001"
         );
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_manifest_is_an_error_of_one_line_or_a_valid_manifest(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let mut bytes = manifest().to_toml().unwrap().into_bytes();
+            for (at, value) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            match BundleManifest::parse(&String::from_utf8_lossy(&bytes)) {
+                Ok(found) => prop_assert!(found.validate().is_ok()),
+                Err(error) => prop_assert!(!error.to_string().contains('\n'), "{error}"),
+            }
+        }
     }
 }

@@ -58,6 +58,7 @@ pub(crate) fn tracker(arguments: &TrackerArguments) -> Result<()> {
         run.train.pairs = pairs;
     }
     let threads = arguments.threads.unwrap_or(run.compute.threads);
+    roadhound_trainer::ops::set_candle_threads(threads);
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()

@@ -230,7 +230,7 @@ impl Default for PresenceConfig {
             uncertain_below_score: 0.1,
             uncertain_below_similarity: -1.0,
             lost_below: 0.3,
-            lost_after_millis: 90,
+            lost_after_millis: 75,
             lost_at_once_below: 0.02,
             uncertain_at_most_millis: 0,
             lost_without_result_millis: 1500,

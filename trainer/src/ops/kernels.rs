@@ -272,6 +272,10 @@ impl Gemm {
     /// # Panics
     /// If an operand is too short for the walk: the shapes come from validated tensors, so this is a bug here.
     pub(super) fn run(&self, a: &[u32], b: &[u32], c: &mut [MaybeUninit<f32>]) {
+        self.run_with(blocks(self.word, self.a_k == 1), a, b, c);
+    }
+
+    fn run_with(&self, blocks: &BlockTable, a: &[u32], b: &[u32], c: &mut [MaybeUninit<f32>]) {
         if self.outer == 0 || self.rows == 0 || self.columns == 0 {
             return;
         }
@@ -330,7 +334,7 @@ impl Gemm {
                         };
                         // SAFETY: the largest index of each operand was checked above, blocks stay inside the
                         // walk, and `accumulate` is only set by callers whose `c` is initialised.
-                        unsafe { block.run(self.word, self.a_k == 1, rows, vectors) }
+                        unsafe { blocks[vectors - 1][rows - 1](&block) }
                     }
                 }
             }
@@ -359,7 +363,7 @@ type BlockFn = unsafe fn(&Block);
 /// Functions for 1 to 12 rows, by one and by two vectors.
 macro_rules! block_table {
     ($function:ident, $along:literal) => {{
-        const TABLE: [[BlockFn; MAX_ROWS]; 2] = [
+        const TABLE: BlockTable = [
         block_table!(@row $function, 1, $along),
         block_table!(@row $function, 2, $along),
         ];
@@ -383,32 +387,31 @@ macro_rules! block_table {
     };
 }
 
-impl Block {
-    /// # Safety
-    /// All words that the walk of this block touches lie inside their operands, and `c` is initialised where
-    /// `accumulate` is set.
-    #[inline]
-    unsafe fn run(&self, word: Word, along_k: bool, rows: usize, vectors: usize) {
+type BlockTable = [[BlockFn; MAX_ROWS]; 2];
+
+/// The blocks for this processor, by vectors and rows. Each may only be called with blocks whose words all lie
+/// inside their operands, and whose `c` is initialised where `accumulate` is set.
+fn blocks(word: Word, along_k: bool) -> &'static BlockTable {
+    match (level(), word, along_k) {
         #[cfg(target_arch = "x86_64")]
-        let table: &[[BlockFn; MAX_ROWS]; 2] = match (level(), word, along_k) {
-            (Level::Avx512, Word::F32, true) => block_table!(block_f32_avx512, true),
-            (Level::Avx512, Word::F32, false) => block_table!(block_f32_avx512, false),
-            (Level::Avx512, Word::Bf16Pair, true) => block_table!(block_bf16_avx512, true),
-            (Level::Avx512, Word::Bf16Pair, false) => block_table!(block_bf16_avx512, false),
-            (Level::Avx2, Word::F32, true) => block_table!(block_f32_avx2, true),
-            (Level::Avx2, Word::F32, false) => block_table!(block_f32_avx2, false),
-            (_, Word::F32, true) => block_table!(block_f32_portable, true),
-            (_, Word::F32, false) => block_table!(block_f32_portable, false),
-            (_, Word::Bf16Pair, _) => unreachable!("bf16 words are only packed where `has_bf16`"),
-        };
-        #[cfg(not(target_arch = "x86_64"))]
-        let table: &[[BlockFn; MAX_ROWS]; 2] = match (word, along_k) {
-            (Word::F32, true) => block_table!(block_f32_portable, true),
-            (Word::F32, false) => block_table!(block_f32_portable, false),
-            (Word::Bf16Pair, _) => unreachable!("bf16 words are only packed where `has_bf16`"),
-        };
-        // SAFETY: passed on to the caller; the features of the chosen function were detected.
-        unsafe { table[vectors - 1][rows - 1](self) }
+        (Level::Avx512, Word::F32, true) => block_table!(block_f32_avx512, true),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512, Word::F32, false) => block_table!(block_f32_avx512, false),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512, Word::Bf16Pair, true) if has_bf16() => {
+            block_table!(block_bf16_avx512, true)
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512, Word::Bf16Pair, false) if has_bf16() => {
+            block_table!(block_bf16_avx512, false)
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx2, Word::F32, true) => block_table!(block_f32_avx2, true),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx2, Word::F32, false) => block_table!(block_f32_avx2, false),
+        (_, Word::F32, true) => block_table!(block_f32_portable, true),
+        (_, Word::F32, false) => block_table!(block_f32_portable, false),
+        (_, Word::Bf16Pair, _) => unreachable!("bf16 words are only packed where `has_bf16`"),
     }
 }
 
@@ -417,11 +420,11 @@ impl Block {
 macro_rules! avx512_block {
     ($name:ident, $features:literal, |$acc:ident, $av:ident, $bv:ident| $multiply_add:expr) => {
         /// # Safety
-        /// As for [`Block::run`], and the processor has the features.
+        /// As for [`blocks`], and the processor has the features.
         #[target_feature(enable = $features)]
         unsafe fn $name<const ROWS: usize, const VECTORS: usize, const ALONG_K: bool>(t: &Block) {
             use std::arch::x86_64::*;
-            // SAFETY: `Block::run`'s contract covers every pointer computed here.
+            // SAFETY: the contract of `blocks` covers every pointer computed here.
             unsafe {
                 let mut acc = [[_mm512_setzero_ps(); VECTORS]; ROWS];
                 let mut b = t.b;
@@ -481,7 +484,7 @@ avx512_block!(block_bf16_avx512, "avx512f,avx512bf16", |acc, av, bv| {
 });
 
 /// # Safety
-/// As for [`Block::run`], and the processor has the features.
+/// As for [`blocks`], and the processor has the features.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn block_f32_avx2<const ROWS: usize, const VECTORS: usize, const ALONG_K: bool>(t: &Block) {
@@ -490,7 +493,7 @@ unsafe fn block_f32_avx2<const ROWS: usize, const VECTORS: usize, const ALONG_K:
 }
 
 /// # Safety
-/// As for [`Block::run`].
+/// As for [`blocks`].
 unsafe fn block_f32_portable<const ROWS: usize, const VECTORS: usize, const ALONG_K: bool>(
     t: &Block,
 ) {
@@ -502,7 +505,7 @@ unsafe fn block_f32_portable<const ROWS: usize, const VECTORS: usize, const ALON
 /// the registers of a processor that has sixteen.
 ///
 /// # Safety
-/// As for [`Block::run`].
+/// As for [`blocks`].
 #[inline(always)]
 unsafe fn block_f32<
     const ROWS: usize,
@@ -519,7 +522,7 @@ unsafe fn block_f32<
             } else {
                 LANES
             };
-            // SAFETY: `Block::run`'s contract covers every pointer computed here.
+            // SAFETY: the contract of `blocks` covers every pointer computed here.
             unsafe {
                 let mut acc = [0f32; LANES];
                 let mut b = t.b.add(v * LANES);
@@ -551,5 +554,177 @@ unsafe fn block_f32<
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Every `f32` table that this processor can run, for the given orientation.
+    fn tables(along_k: bool) -> Vec<(&'static str, &'static BlockTable)> {
+        let mut tables: Vec<(&str, &BlockTable)> = Vec::new();
+        tables.push((
+            "portable",
+            if along_k {
+                block_table!(block_f32_portable, true)
+            } else {
+                block_table!(block_f32_portable, false)
+            },
+        ));
+        #[cfg(target_arch = "x86_64")]
+        if level() != Level::Portable {
+            tables.push((
+                "avx2",
+                if along_k {
+                    block_table!(block_f32_avx2, true)
+                } else {
+                    block_table!(block_f32_avx2, false)
+                },
+            ));
+        }
+        #[cfg(target_arch = "x86_64")]
+        if level() == Level::Avx512 {
+            tables.push((
+                "avx512",
+                if along_k {
+                    block_table!(block_f32_avx512, true)
+                } else {
+                    block_table!(block_f32_avx512, false)
+                },
+            ));
+        }
+        tables
+    }
+
+    /// Small integers: every sum is exact, so all versions must agree to the bit.
+    fn words(len: usize, modulus: u32) -> Vec<u32> {
+        (0..len as u32)
+            .map(|i| {
+                ((i * 7919 % modulus) as f32 - modulus as f32 / 2.)
+                    .floor()
+                    .to_bits()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_instruction_set_computes_the_formula_in_the_head_of_the_module() {
+        for (rows, columns, along_k) in [
+            (1, 1, true),
+            (12, 32, true),
+            (29, 47, true),
+            (13, 40, false),
+            (7, 16, false),
+        ] {
+            let (segments, segment_len) = (5, 3);
+            let (a_row, a_k, a_segment, a_outer) = if along_k {
+                (4, 1, 4 * rows, 3)
+            } else {
+                (1, rows + 1, 3 * (rows + 1), 2)
+            };
+            let gemm = Gemm {
+                word: Word::F32,
+                outer: 2,
+                rows,
+                columns,
+                segments,
+                segment_len,
+                a_outer,
+                a_row,
+                a_segment,
+                a_k,
+                c_outer: rows * columns,
+                c_row: columns,
+                segment_block: 2,
+                accumulate: true,
+            };
+            let a = words(
+                a_outer + rows * a_row + segments * a_segment + segment_len * a_k,
+                11,
+            );
+            let depth = gemm.depth();
+            let b = words(Gemm::panel_words(depth, columns), 13);
+            let at = |words: &[u32], i: usize| f32::from_bits(words[i]);
+            let mut expected = vec![3.; 2 * rows * columns];
+            for (i, expected) in expected.iter_mut().enumerate() {
+                let (outer, row, column) = (i / columns / rows, i / columns % rows, i % columns);
+                let panel = column / PANEL * PANEL;
+                let width = (columns - panel).min(PANEL).div_ceil(LANES) * LANES;
+                for k in 0..depth {
+                    let (segment, inner) = (k / segment_len, k % segment_len);
+                    let a = at(
+                        &a,
+                        outer * a_outer + row * a_row + segment * a_segment + inner * a_k,
+                    );
+                    *expected += a * at(&b, panel * depth + k * width + column - panel);
+                }
+            }
+            for (name, table) in tables(along_k) {
+                let mut c = vec![3.; 2 * rows * columns];
+                gemm.run_with(table, &a, &b, as_uninit(&mut c));
+                assert_eq!(c, expected, "{name}, {rows} rows, {columns} columns");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "left operand")]
+    fn an_operand_that_is_too_short_is_refused() {
+        let gemm = Gemm {
+            word: Word::F32,
+            outer: 1,
+            rows: 2,
+            columns: 1,
+            segments: 1,
+            segment_len: 4,
+            a_outer: 0,
+            a_row: 4,
+            a_segment: 0,
+            a_k: 1,
+            c_outer: 0,
+            c_row: 1,
+            segment_block: 1,
+            accumulate: false,
+        };
+        gemm.run(&[0; 7], &[0; 64], &mut [MaybeUninit::new(0.); 2]);
+    }
+
+    #[test]
+    fn hardware_rounding_to_bf16_is_to_nearest_even() {
+        if !has_bf16() {
+            println!("skipped: this processor has no AVX512-BF16");
+            return;
+        }
+        for len in [2, 16, 18, 30, 64] {
+            let values: Vec<f32> = (0..len).map(|i| (i as f32 - 7.5) * 1.003_906_3).collect();
+            let mut found = vec![0; len / 2];
+            round_pairs(&values, &mut found);
+            let expected: Vec<u32> = values
+                .chunks_exact(2)
+                .map(|pair| {
+                    let round = |v: f32| {
+                        let bits = v.to_bits();
+                        (bits + 0x7fff + ((bits >> 16) & 1)) >> 16
+                    };
+                    round(pair[0]) | (round(pair[1]) << 16)
+                })
+                .collect();
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn scratch_is_aligned_and_comes_back_from_the_pool() {
+        let first = {
+            let mut scratch = Scratch::take(1000);
+            scratch.fill(7);
+            scratch.as_ptr()
+        };
+        let again = Scratch::take(900);
+        assert_eq!(again.as_ptr(), first);
+        assert_eq!(again.len(), 900);
+        assert_eq!(first as usize % 64, 0);
     }
 }

@@ -1,4 +1,4 @@
-//! What the allocator does with the memory of dropped tensors.
+//! Process-wide settings of what runs underneath: the allocator, and candle's own threads.
 
 use libmimalloc_sys::{mi_option_set, mi_option_t};
 
@@ -15,5 +15,25 @@ pub fn keep_freed_memory() {
     // SAFETY: the function takes two integers, and options may be set at any time.
     unsafe {
         mi_option_set(PURGE_DELAY, -1);
+    }
+}
+
+/// Makes candle's matrix products use `threads` threads, and everything else of candle the calling thread.
+///
+/// candle keeps a second pool of threads, as many as the machine has, that spin while they wait: next to rayon's
+/// pool or on a machine that does other work they cost a fifth of a training step and save nothing. candle reads
+/// these settings from the environment at the first tensor operation; later calls have no effect.
+///
+/// Call it before other threads start: on some systems, changing the environment while another thread reads it is
+/// a data race.
+pub fn set_candle_threads(threads: usize) {
+    #[expect(
+        unsafe_code,
+        reason = "candle takes these settings only from the environment"
+    )]
+    // SAFETY: documented above: called while the program has one thread.
+    unsafe {
+        std::env::set_var("CANDLE_NUM_THREADS", "1");
+        std::env::set_var("RAYON_NUM_THREADS", threads.max(1).to_string());
     }
 }

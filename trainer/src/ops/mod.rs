@@ -38,7 +38,7 @@ use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 
 pub use conv::conv2d;
 pub use conv_bn::ConvBn;
-pub use memory::keep_freed_memory;
+pub use memory::{keep_freed_memory, set_candle_threads};
 pub use norm::{BN_EPSILON, BnStats, RunningStats, SharedRunningStats, batch_norm};
 pub use pool::global_max_pool;
 
