@@ -607,10 +607,11 @@ impl LightPlan {
         if self.grey {
             grey(crop);
         }
+        // Shade after tone: more contrast on a shaded crop would crush it to black, and nobody could find anything there.
+        self.tone.apply(crop);
         if let Some(plan) = &self.shadow {
             shadow(crop, plan);
         }
-        self.tone.apply(crop);
         match self.detail {
             Detail::Full => {}
             Detail::Gaussian { sigma_px } => gaussian_blur(crop, sigma_px, scratch),
