@@ -7,14 +7,15 @@ use roadhound_shared::preprocess::{Border, CropWindow, crop_rgb8};
 
 use super::{AugmentScratch, Crop, ShadowConfig, ToneConfig, about_zero, chance, within};
 
-/// Global tone of a crop: gamma, then contrast about mid-grey with tint, then brightness.
+/// Global tone of a crop: gamma, then contrast about its mean with tint, then brightness, at most half way from the
+/// mean to black or white. Night scenes stay dark without being crushed, whatever was drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tone {
     /// Exponent of the value in `[0, 1]`.
     pub gamma: f32,
-    /// Gain about mid-grey, by channel.
+    /// Gain about the mean, by channel.
     pub contrast: [f32; 3],
-    /// Added, in 8-bit steps.
+    /// Added, in 8-bit steps, as far as the mean leaves room.
     pub brightness: f32,
 }
 
@@ -45,12 +46,16 @@ impl Tone {
         if *self == Self::NEUTRAL {
             return;
         }
+        let bend = |value: f32| (value / 255.0).powf(self.gamma) * 255.0;
+        let mean = bend(mean_level(crop));
+        let room = 0.5 * mean.min(255.0 - mean);
+        let brightness = self.brightness.clamp(-room, room);
         let mut tables = [[0_u8; 256]; 3];
         for value in 0..256 {
-            let bent = (value as f32 / 255.0).powf(self.gamma) * 255.0;
+            let from_mean = bend(value as f32) - mean;
             for (table, contrast) in tables.iter_mut().zip(self.contrast) {
-                table[value] = ((bent - 128.0) * contrast + 128.0 + self.brightness + 0.5)
-                    .clamp(0.0, 255.0) as u8;
+                let toned = mean + from_mean * contrast + brightness;
+                table[value] = (toned + 0.5).clamp(0.0, 255.0) as u8;
             }
         }
         for pixel in crop.pixels.chunks_exact_mut(3) {
@@ -59,6 +64,16 @@ impl Tone {
             }
         }
     }
+}
+
+/// Mean over all channels of one pixel in seven: a prime, so that no row or column pattern is favoured.
+fn mean_level(crop: &Crop) -> f32 {
+    let (mut sum, mut count) = (0_u64, 0_u64);
+    for pixel in crop.pixels.chunks_exact(3).step_by(7) {
+        sum += pixel.iter().map(|&sample| u64::from(sample)).sum::<u64>();
+        count += 3;
+    }
+    sum as f32 / count.max(1) as f32
 }
 
 /// Luma on all three channels.
@@ -409,6 +424,26 @@ mod tests {
                 textured(64)
             );
         }
+    }
+
+    #[test]
+    fn a_night_scene_keeps_its_detail_under_the_harshest_tone() {
+        let mut crop = textured(64);
+        crop.pixels_mut().iter_mut().for_each(|sample| *sample /= 6);
+        let levels = |crop: &Crop| crop.pixels().iter().filter(|&&sample| sample > 0).count();
+        let before = levels(&crop);
+        Tone {
+            gamma: 1.0,
+            contrast: [1.4; 3],
+            brightness: -25.0,
+        }
+        .apply(&mut crop);
+        // About mid-grey the same tone would leave nothing; the blue channel, darkest, may go.
+        assert!(
+            levels(&crop) * 2 > before,
+            "{} of {before} samples above black",
+            levels(&crop)
+        );
     }
 
     #[test]

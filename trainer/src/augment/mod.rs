@@ -108,9 +108,9 @@ pub struct AugmentScratch {
 pub struct ToneConfig {
     /// Natural logarithm of the exponent.
     pub log_gamma: f32,
-    /// Natural logarithm of the gain about mid-grey.
+    /// Natural logarithm of the gain about the crop's mean.
     pub log_contrast: f32,
-    /// Added, in 8-bit steps.
+    /// Added, in 8-bit steps, as far as the crop's mean leaves room.
     pub brightness: f32,
     /// Relative change of each channel.
     pub tint: f32,
