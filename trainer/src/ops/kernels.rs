@@ -559,7 +559,7 @@ unsafe fn block_f32<
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::print_stdout)]
     use super::*;
 
     /// Every `f32` table that this processor can run, for the given orientation.

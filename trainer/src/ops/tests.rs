@@ -495,6 +495,25 @@ fn two_threads_give_the_same_bytes_as_one() {
                 };
                 let y = conv2d(&x, &w, 1, 1, precision).unwrap();
                 let y = batch_norm(&y, &gamma, &beta, None, true, &stats).unwrap();
+                let layer = ConvBn {
+                    weight: &w,
+                    gamma: &gamma,
+                    beta: &beta,
+                    stats: &stats,
+                    stride: 2,
+                    padding: 1,
+                    relu: true,
+                    precision,
+                };
+                let y = (y.mean_all().unwrap()
+                    + layer
+                        .forward(&x, None)
+                        .unwrap()
+                        .sqr()
+                        .unwrap()
+                        .mean_all()
+                        .unwrap())
+                .unwrap();
                 let grads = y.sqr().unwrap().mean_all().unwrap().backward().unwrap();
                 let mut all: Vec<Vec<f32>> = [&x, &w, &gamma, &beta]
                     .map(|v| values(grads.get(v).unwrap()))
