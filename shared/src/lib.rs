@@ -11,7 +11,38 @@
 //! - [`contract`]: the model bundle, its sizes, hashes and probe; [`network`]: the seam to whatever runs it;
 //! - [`decode`]: network outputs to a few candidate boxes;
 //! - [`tracker`]: the state machine that asks for crops and accepts outputs;
-//! - [`follow`]: the loop that joins all of it, a frame in and a report out.
+//! - [`follow`]: the loop that joins all of it, a frame in and a report out;
+//! - [`metrics`]: how good the reports were.
+//!
+//! # One frame, by hand
+//! What [`follow`] does for every frame, without the network: a window about the target, the window's pixels as a
+//! tensor, a box found in the crop, the same box in the image, its score.
+//!
+//! ```
+//! use roadhound_shared::frame::{FrameView, PixelFormat};
+//! use roadhound_shared::geometry::BoxXywh;
+//! use roadhound_shared::metrics::ScoreBox;
+//! use roadhound_shared::preprocess::{Border, CropScratch, CropWindow, Normalisation, crop_tensor};
+//!
+//! // A camera's frame, borrowed: 640x480 in YUYV.
+//! let bytes = vec![128; 2 * 640 * 480];
+//! let frame = FrameView::packed(PixelFormat::Yuyv, 640, 480, 2 * 640, &bytes)?;
+//!
+//! // The search window is twice the target and its surroundings; it may reach beyond the frame.
+//! let last_box_in_image = BoxXywh::new(20.0, 200.0, 60.0, 60.0);
+//! let window = CropWindow::around(last_box_in_image, 2.0);
+//! let mut search = vec![0.0; 3 * 256 * 256];
+//! let mut scratch = CropScratch::default();
+//! crop_tensor(&frame, &window, 256, Border::Mean, &Normalisation::default(), &mut scratch, &mut search)?;
+//!
+//! // Say that the network found the target where it was: 64 px wide, in the middle.
+//! let box_in_crop = BoxXywh::from_center(128.0, 128.0, 64.0, 64.0);
+//! let image_from_crop = window.image_from_crop(256);
+//! let box_in_image = image_from_crop.apply_box(&box_in_crop);
+//! assert!(box_in_image.iou(&last_box_in_image) > 0.99);
+//! assert!(ScoreBox::from(box_in_image).iou(&last_box_in_image.into()) > 0.99);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![no_std]
 
 extern crate alloc;
@@ -23,6 +54,7 @@ pub mod decode;
 pub mod follow;
 pub mod frame;
 pub mod geometry;
+pub mod metrics;
 pub mod network;
 pub mod preprocess;
 pub mod tracker;
