@@ -12,15 +12,18 @@ use roadhound_shared::tracker::TrackerConfig;
 use roadhound_trainer::batch::{Batch, PrefetchConfig, Prefetcher};
 use roadhound_trainer::checkpoint::Checkpoint;
 use roadhound_trainer::config::TrackerRun;
-use roadhound_trainer::data::Dataset;
+use roadhound_trainer::data::sequence::{Frame, Run as FollowRun};
 use roadhound_trainer::data::sheet::contact_sheet;
+use roadhound_trainer::data::{Dataset, otb};
+use roadhound_trainer::evaluate;
 use roadhound_trainer::export::bundle::{self, Card};
 use roadhound_trainer::model::TrackerNet;
+use roadhound_trainer::network::CandleNetwork;
 use roadhound_trainer::sampler::{Sampler, SamplerScratch, Split};
 use roadhound_trainer::task::track::TrackTask;
 use roadhound_trainer::train_loop::{Outcome, Run};
 
-use crate::{ExportArguments, SamplesArguments, TrackerArguments};
+use crate::{EvaluateArguments, ExportArguments, SamplesArguments, TrackerArguments};
 
 /// Added to the seed for the validation pairs, so that they share no random stream with training.
 const VALIDATION_SEED: u64 = 0x7661_6c69;
@@ -76,6 +79,12 @@ pub(crate) fn tracker(arguments: &TrackerArguments) -> Result<()> {
         .collect::<Result<Vec<_>, _>>()?;
     let net = TrackerNet::new(&run.model, run.seed, &device)?;
     let average = TrackerNet::new(&run.model, run.seed, &device)?;
+    if let Some(path) = &arguments.init {
+        let start = Checkpoint::load(path)?;
+        net.params()
+            .restore(&start.average)
+            .with_context(|| format!("{}", path.display()))?;
+    }
     log::info!(
         "{} tracks to train on, {} held out; {:.2} M parameters, {} MMAC a frame",
         train.track_count(),
@@ -119,24 +128,149 @@ pub(crate) fn tracker(arguments: &TrackerArguments) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn export(arguments: &ExportArguments) -> Result<()> {
-    let checkpoint = Checkpoint::load(&arguments.checkpoint)?;
-    let named = || format!("{}", arguments.checkpoint.display());
+/// Constants of the tracker: `base`, with the file's keys over them.
+fn tracker_config(base: TrackerConfig, path: Option<&PathBuf>) -> Result<TrackerConfig> {
+    let Some(path) = path else { return Ok(base) };
+    let shown = || format!("{}", path.display());
+    let text = std::fs::read_to_string(path).with_context(shown)?;
+    base.overridden(&text).with_context(shown)
+}
+
+/// A network with the averaged weights of a checkpoint, and its configuration.
+fn network_of(path: &Path) -> Result<(TrackerNet, TrackerRun, Checkpoint)> {
+    let checkpoint = Checkpoint::load(path)?;
+    let named = || format!("{}", path.display());
     let run = TrackerRun::parse(&checkpoint.config_toml).with_context(named)?;
     let net = TrackerNet::new(&run.model, run.seed, &Device::Cpu)?;
     net.params()
         .restore(&checkpoint.average)
         .with_context(named)?;
-    let tracker = match &arguments.tracker {
-        None => TrackerConfig::default(),
-        Some(path) => {
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
-            TrackerConfig::default()
-                .overridden(&text)
-                .with_context(|| format!("{}", path.display()))?
+    Ok((net, run, checkpoint))
+}
+
+/// The videos that the configuration keeps for validation, each followed from its first object's first box.
+fn held_out_runs(config: &Path, data: Option<&PathBuf>) -> Result<Vec<FollowRun>> {
+    let run = load(config, data)?;
+    let dataset = Dataset::open(&run.data)?;
+    let mut runs = Vec::new();
+    for pack in dataset.packs() {
+        for loaded in &pack.sequences {
+            let frames = &loaded.sequence.frames;
+            if !loaded.held_out || frames.len() < 2 {
+                continue;
+            }
+            let Some(first) = frames[0].annotations.iter().find(|a| !a.ignore) else {
+                continue;
+            };
+            let truth_on = |frame: &Frame| {
+                frame
+                    .annotations
+                    .iter()
+                    .find(|a| a.instance == first.instance)
+                    .map(|a| a.box_in_image)
+            };
+            runs.push(FollowRun {
+                name: format!("{}.{}", pack.name, loaded.sequence.name),
+                frames: frames.iter().map(|f| f.path.clone()).collect(),
+                truth: frames.iter().map(truth_on).collect(),
+                fps: 30.0,
+                assisted: false,
+            });
         }
+    }
+    Ok(runs)
+}
+
+pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
+    let (mut runs, source) = match (&arguments.sequences, &arguments.held_out) {
+        (Some(root), _) => (otb::load_runs(root)?, root),
+        (None, Some(config)) => (held_out_runs(config, arguments.data.as_ref())?, config),
+        (None, None) => bail!("give --sequences or --held-out"),
     };
+    runs.retain(|run| run.name.contains(&arguments.only));
+    if runs.is_empty() {
+        bail!("{}: no runs to follow", source.display());
+    }
+    let bar = indicatif::ProgressBar::new(runs.len() as u64);
+    let tick = |f: &evaluate::Followed| {
+        bar.set_message(f.run.name.clone());
+        bar.inc(1);
+    };
+    let followed = if arguments.model.is_dir() {
+        let (network, manifest) = bundle::load(&arguments.model)?;
+        let tracker = tracker_config(manifest.tracker, arguments.tracker.as_ref())?;
+        evaluate::follow_runs(
+            network,
+            &manifest.follow,
+            &tracker,
+            runs,
+            arguments.fps,
+            tick,
+        )?
+    } else {
+        let (net, ..) = network_of(&arguments.model)?;
+        let contract = bundle::contract_of(&net)?;
+        let tracker = tracker_config(TrackerConfig::default(), arguments.tracker.as_ref())?;
+        let network = CandleNetwork::new(net, &Device::Cpu);
+        evaluate::follow_runs(network, &contract, &tracker, runs, arguments.fps, tick)?
+    };
+    bar.finish_and_clear();
+    let rows = evaluate::table(&followed);
+    print_table(&rows, &evaluate::presence(&followed)?);
+    if let Some(path) = &arguments.csv {
+        evaluate::write_csv(path, &rows)?;
+    }
+    if let Some(folder) = &arguments.results {
+        evaluate::write_results(folder, &followed)?;
+    }
+    if let Some(folder) = &arguments.sheets {
+        for file in evaluate::worst_sheets(folder, &followed, arguments.worst)? {
+            log::info!("{}", file.display());
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what the command is for")]
+fn print_table(rows: &[evaluate::Row], presence: &evaluate::PresenceFigures) {
+    println!(
+        "{:<28} frames    auc     ao   sr50   sr75    p20   np20 absent alarms  lost",
+        "run"
+    );
+    for r in rows {
+        println!(
+            "{:<28} {:>6} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6} {:>6} {:>5}",
+            r.run,
+            r.frames,
+            r.auc,
+            r.ao,
+            r.sr50,
+            r.sr75,
+            r.p20,
+            r.np20,
+            r.absent,
+            r.false_alarms,
+            r.false_lost
+        );
+    }
+    let shown = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{v:.3}"));
+    println!(
+        "presence ROC-AUC {} (within runs with absences {}), boxes on absent frames {}, called lost while present {:.4}",
+        shown(presence.roc_auc),
+        shown(presence.roc_auc_within_runs),
+        shown(presence.false_alarm_rate),
+        presence.false_lost_rate
+    );
+    let delay = |d: &Option<f64>| d.map_or("never".to_owned(), |d| format!("{d:.2} s"));
+    let delays: Vec<String> = presence.redetection_seconds.iter().map(delay).collect();
+    if !delays.is_empty() {
+        println!("found again after: {}", delays.join(", "));
+    }
+}
+
+pub(crate) fn export(arguments: &ExportArguments) -> Result<()> {
+    let (net, run, checkpoint) = network_of(&arguments.checkpoint)?;
+    let tracker = tracker_config(TrackerConfig::default(), arguments.tracker.as_ref())?;
     let mut scores = BTreeMap::new();
     for pair in &arguments.scores {
         let Some((name, value)) = pair.split_once('=') else {

@@ -1,7 +1,7 @@
 //! Roadhound's desktop half: from annotated images to the bundle that the board runs.
 //!
 //! ```text
-//! data -> sampler -> augment -> batch -> task (model + loss) -> train_loop -> export
+//! data -> sampler -> augment -> batch -> task (model + loss) -> train_loop -> evaluate -> export
 //! ```
 //!
 //! Read [`config`] for what a run is made of, [`train_loop`] for how it goes, [`task::track`] for what is learned.
@@ -12,6 +12,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod evaluate;
 pub mod export;
 pub mod loss;
 pub mod model;

@@ -30,6 +30,8 @@ struct Arguments {
 enum Command {
     /// Train the tracker; the same command goes on where a stopped run ended.
     Tracker(TrackerArguments),
+    /// Follow annotated sequences with a bundle or a checkpoint, and score.
+    Evaluate(EvaluateArguments),
     /// Write a bundle from a checkpoint.
     Export(ExportArguments),
     /// Draw a contact sheet of training pairs, to look at.
@@ -44,6 +46,9 @@ struct TrackerArguments {
     /// Folder for checkpoints and logs.
     #[arg(long)]
     out: PathBuf,
+    /// Checkpoint whose weights a new run starts from (the averaged ones); a resumed run does not need it.
+    #[arg(long)]
+    init: Option<PathBuf>,
     /// Folder of the training packs, instead of the configuration's.
     #[arg(long)]
     data: Option<PathBuf>,
@@ -56,6 +61,47 @@ struct TrackerArguments {
     /// No progress bar.
     #[arg(long)]
     quiet: bool,
+}
+
+#[derive(clap::Args)]
+struct EvaluateArguments {
+    /// Bundle (a folder) or checkpoint (a file).
+    #[arg(long)]
+    model: PathBuf,
+    /// Folder of OTB-style sequences.
+    #[arg(
+        long,
+        required_unless_present = "held_out",
+        conflicts_with = "held_out"
+    )]
+    sequences: Option<PathBuf>,
+    /// Follow the held-out videos of this training configuration instead.
+    #[arg(long, value_name = "CONFIG")]
+    held_out: Option<PathBuf>,
+    /// Folder of the training packs, instead of the configuration's; with --held-out.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Constants of the tracker: TOML over those of the bundle.
+    #[arg(long)]
+    tracker: Option<PathBuf>,
+    /// Only runs whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Frames a second, instead of what the recordings say.
+    #[arg(long)]
+    fps: Option<f64>,
+    /// Write the table as CSV.
+    #[arg(long)]
+    csv: Option<PathBuf>,
+    /// Write one result file a run into this folder.
+    #[arg(long)]
+    results: Option<PathBuf>,
+    /// Draw contact sheets of the worst runs into this folder.
+    #[arg(long)]
+    sheets: Option<PathBuf>,
+    /// How many of them.
+    #[arg(long, default_value_t = 4)]
+    worst: usize,
 }
 
 #[derive(clap::Args)]
@@ -105,6 +151,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Tracker(a) => commands::tracker(&a),
+        Command::Evaluate(a) => commands::evaluate(&a),
         Command::Export(a) => commands::export(&a),
         Command::Samples(a) => commands::samples(&a),
     };

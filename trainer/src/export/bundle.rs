@@ -16,6 +16,7 @@ use roadhound_shared::contract::{
 use roadhound_shared::tracker::TrackerConfig;
 
 use super::follow::{search_graph, template_graph};
+use super::interpret::OnnxNetwork;
 use crate::model::TrackerNet;
 use crate::network::CandleNetwork;
 
@@ -34,6 +35,9 @@ pub struct Card {
     /// Scores by name.
     pub scores: BTreeMap<String, f64>,
 }
+
+/// File of the probe.
+const PROBE: &str = "probe.json";
 
 /// Seed of the probe's input.
 const PROBE_SEED: u64 = 20_261_123;
@@ -69,12 +73,17 @@ pub fn write(net: TrackerNet, card: Card, folder: &Path) -> Result<BundleManifes
         PROBE_SEED,
         ProbeTolerance::default(),
     )?;
+    // What was written must say what the network says: the graphs are run before they are shipped.
+    let mut written = OnnxNetwork::new(&template, &search, &contract, &Device::Cpu)?;
+    probe
+        .replay(&mut written, &contract)
+        .context("the exported graphs differ from the network")?;
     let probe = serde_json::to_vec_pretty(&probe)?;
 
     let contents = [
         (contract.template_file.clone(), template),
         (contract.search_file.clone(), search),
-        ("probe.json".to_owned(), probe),
+        (PROBE.to_owned(), probe),
     ];
     let manifest = BundleManifest {
         format: BUNDLE_FORMAT,
@@ -100,6 +109,33 @@ pub fn write(net: TrackerNet, card: Card, folder: &Path) -> Result<BundleManifes
             .chain([("bundle.toml", text.as_bytes())]),
     )?;
     Ok(manifest)
+}
+
+/// Reads a bundle: checks the manifest, every hash and the probe, and gives a network that runs its graphs.
+pub fn load(folder: &Path) -> Result<(OnnxNetwork, BundleManifest)> {
+    let shown = || format!("{}", folder.display());
+    let named = |name: &str| format!("{}", folder.join(name).display());
+    let read = |name: &str| std::fs::read(folder.join(name)).with_context(|| named(name));
+    let text = String::from_utf8(read("bundle.toml")?).with_context(|| named("bundle.toml"))?;
+    let manifest = BundleManifest::parse(&text).with_context(|| named("bundle.toml"))?;
+    let mut contents = BTreeMap::new();
+    for name in manifest.files.keys() {
+        let bytes = read(name)?;
+        manifest.verify_file(name, &bytes).with_context(shown)?;
+        contents.insert(name.as_str(), bytes);
+    }
+    let file = |name: &str| {
+        contents
+            .get(name)
+            .with_context(|| format!("{}: not listed in bundle.toml", named(name)))
+    };
+    let contract = &manifest.follow;
+    let (template, search) = (file(&contract.template_file)?, file(&contract.search_file)?);
+    let mut network =
+        OnnxNetwork::new(template, search, contract, &Device::Cpu).with_context(shown)?;
+    let probe: Probe = serde_json::from_slice(file(PROBE)?).with_context(|| named(PROBE))?;
+    probe.replay(&mut network, contract).with_context(shown)?;
+    Ok((network, manifest))
 }
 
 /// Writes `files` into a folder beside `folder`, keeps whatever else the old folder held, and swaps the two.

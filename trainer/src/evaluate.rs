@@ -1,0 +1,387 @@
+//! Runs the tracker that ships over annotated sequences and scores it.
+//!
+//! In: a network (checkpoint or bundle), the tracker's constants, runs. Out: one [`Followed`] a run, from which come
+//! the table, the CSV, result files for other scorers and contact sheets of the worst runs.
+//!
+//! The loop is [`Follower`], the same code that `roadhound track` runs on the board.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use image::{Rgb, RgbImage};
+use roadhound_shared::contract::FollowContract;
+use roadhound_shared::follow::Follower;
+use roadhound_shared::frame::{FrameView, Timestamp};
+use roadhound_shared::geometry::BoxXywh;
+use roadhound_shared::metrics::presence::{TimedFrame, returns, roc_auc};
+use roadhound_shared::metrics::{Convention, RunScore, ScoreBox};
+use roadhound_shared::network::FollowNetwork;
+use roadhound_shared::tracker::{Phase, Report, TrackerConfig};
+use serde::Serialize;
+
+use crate::data::sequence::Run;
+
+/// What the tracker made of one run.
+pub struct Followed {
+    /// The run.
+    pub run: Run,
+    /// One report a frame, the first one for the initial box.
+    pub reports: Vec<Report>,
+    /// Its figures, as OTB and LaSOT define them.
+    pub score: RunScore,
+}
+
+/// One line of the table.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// Name of the run, or of the mean.
+    pub run: String,
+    /// Frames with truth.
+    pub frames: usize,
+    /// Success AUC.
+    pub auc: f64,
+    /// Mean IoU.
+    pub ao: f64,
+    /// Share of frames above IoU 0.5.
+    pub sr50: f64,
+    /// Share of frames above IoU 0.75.
+    pub sr75: f64,
+    /// Share of frames within 20 px.
+    pub p20: f64,
+    /// Share of frames within 0.2 of the object's size.
+    pub np20: f64,
+    /// Frames without the target.
+    pub absent: usize,
+    /// Boxes reported on those.
+    pub false_alarms: usize,
+    /// Frames with the target on which it was called lost.
+    pub false_lost: usize,
+}
+
+impl Row {
+    fn new(run: &str, score: &RunScore, false_lost: usize) -> Self {
+        Self {
+            run: run.to_owned(),
+            frames: score.frames,
+            auc: score.success_auc,
+            ao: score.average_overlap,
+            sr50: score.success_50,
+            sr75: score.success_75,
+            p20: score.precision_20px,
+            np20: score.normalised_precision_20,
+            absent: score.absent,
+            false_alarms: score.false_alarms,
+            false_lost,
+        }
+    }
+}
+
+/// How well presence tells frames with the target from frames without.
+#[derive(Debug, Serialize)]
+pub struct PresenceFigures {
+    /// Area under the ROC over all frames of all runs; `None` where no frame lacks the target.
+    pub roc_auc: Option<f64>,
+    /// The same over the runs that have absent frames only.
+    pub roc_auc_within_runs: Option<f64>,
+    /// Share of absent frames on which a box was reported.
+    pub false_alarm_rate: Option<f64>,
+    /// Share of present frames on which the target was called lost.
+    pub false_lost_rate: f64,
+    /// Seconds from each return of the target to the first box that overlaps it by half; `None` where that never came.
+    pub redetection_seconds: Vec<Option<f64>>,
+}
+
+impl Followed {
+    /// Boxes and truth as the metrics take them.
+    fn score_boxes(
+        run: &Run,
+        reports: &[Report],
+    ) -> (Vec<Option<ScoreBox>>, Vec<Option<ScoreBox>>) {
+        let truth = run.truth.iter().map(|b| b.map(ScoreBox::from)).collect();
+        let found = reports
+            .iter()
+            .map(|r| r.box_in_image.map(ScoreBox::from))
+            .collect();
+        (truth, found)
+    }
+
+    fn false_lost(&self) -> usize {
+        let frames = self.run.truth.iter().zip(&self.reports).skip(1);
+        frames
+            .filter(|(truth, report)| truth.is_some() && report.box_in_image.is_none())
+            .count()
+    }
+
+    /// The result file: one line a frame, `nan` where the target is reported absent.
+    pub fn result_lines(&self) -> String {
+        self.reports
+            .iter()
+            .map(|r| match r.box_in_image {
+                Some(b) => format!("{:.3},{:.3},{:.3},{:.3}\n", b.x_px, b.y_px, b.w_px, b.h_px),
+                None => "nan,nan,nan,nan\n".to_owned(),
+            })
+            .collect()
+    }
+}
+
+/// Follows every run from its first box. `frames_per_second` overrides what the recordings say.
+pub fn follow_runs<N: FollowNetwork>(
+    network: N,
+    contract: &FollowContract,
+    tracker: &TrackerConfig,
+    runs: Vec<Run>,
+    frames_per_second: Option<f64>,
+    mut progress: impl FnMut(&Followed),
+) -> Result<Vec<Followed>> {
+    let mut follower = Follower::new(network, contract.clone(), *tracker)?;
+    let mut followed = Vec::new();
+    for run in runs {
+        let rate = frames_per_second.unwrap_or(f64::from(run.fps));
+        let mut reports = Vec::with_capacity(run.frames.len());
+        for (index, path) in run.frames.iter().enumerate() {
+            let shown = || format!("{}", path.display());
+            let image = open_rgb(path)?;
+            let frame = FrameView::rgb8(image.width(), image.height(), image.as_raw())
+                .with_context(shown)?;
+            let at = Timestamp::of_frame(index as u64, rate);
+            let report = match (index, run.truth.first().copied().flatten()) {
+                (0, Some(first)) => {
+                    let report = follower
+                        .start(&frame, first, at)
+                        .map_err(|e| anyhow::anyhow!("{e}"))
+                        .with_context(shown)?;
+                    // The first line of a result is the box that was given, as given.
+                    Report {
+                        box_in_image: Some(first),
+                        ..report
+                    }
+                }
+                (0, None) => anyhow::bail!(
+                    "{}: run {} starts without its target",
+                    path.display(),
+                    run.name
+                ),
+                _ => follower
+                    .step(&frame, at)
+                    .map_err(|e| anyhow::anyhow!("{e}"))
+                    .with_context(shown)?,
+            };
+            reports.push(report);
+        }
+        let (truth, found) = Followed::score_boxes(&run, &reports);
+        let score = RunScore::of(&truth, &found, &Convention::default())?;
+        let done = Followed {
+            run,
+            reports,
+            score,
+        };
+        progress(&done);
+        followed.push(done);
+    }
+    Ok(followed)
+}
+
+/// One row a run, then the means of the genuine and of the assisted ones.
+pub fn table(followed: &[Followed]) -> Vec<Row> {
+    let mut rows: Vec<Row> = followed
+        .iter()
+        .map(|f| Row::new(&f.run.name, &f.score, f.false_lost()))
+        .collect();
+    for (assisted, label) in [(true, "assisted"), (false, "genuine")] {
+        let group: Vec<&Followed> = followed
+            .iter()
+            .filter(|f| f.run.assisted == assisted)
+            .collect();
+        if !group.is_empty() {
+            let scores: Vec<RunScore> = group.iter().map(|f| f.score).collect();
+            let lost = group.iter().map(|f| f.false_lost()).sum();
+            rows.push(Row::new(
+                &format!("MEAN {label} ({})", group.len()),
+                &RunScore::mean(&scores),
+                lost,
+            ));
+        }
+    }
+    rows
+}
+
+/// Presence figures over all runs; the first frames, whose box was given, do not count.
+pub fn presence(followed: &[Followed]) -> Result<PresenceFigures> {
+    let split = |runs: &[&Followed]| -> Result<Option<f64>> {
+        let (mut present, mut absent) = (Vec::new(), Vec::new());
+        for f in runs {
+            for (truth, report) in f.run.truth.iter().zip(&f.reports).skip(1) {
+                let side = if truth.is_some() {
+                    &mut present
+                } else {
+                    &mut absent
+                };
+                side.push(f64::from(report.presence));
+            }
+        }
+        Ok(roc_auc(&present, &absent)?)
+    };
+    let all: Vec<&Followed> = followed.iter().collect();
+    let with_absence: Vec<&Followed> = followed.iter().filter(|f| f.score.absent > 0).collect();
+    let scores: Vec<RunScore> = followed.iter().map(|f| f.score).collect();
+    let pooled = RunScore::pooled(&scores);
+    let lost: usize = followed.iter().map(Followed::false_lost).sum();
+    let redetection_seconds = with_absence
+        .iter()
+        .flat_map(|f| {
+            let (truth, found) = Followed::score_boxes(&f.run, &f.reports);
+            let frames = f.reports.iter().zip(truth.into_iter().zip(found));
+            let timed: Vec<TimedFrame> = frames
+                .map(|(report, (truth, found))| TimedFrame {
+                    captured_at: report.captured_at,
+                    truth,
+                    found,
+                })
+                .collect();
+            returns(&timed)
+                .into_iter()
+                .map(|r| r.delay_s)
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    Ok(PresenceFigures {
+        roc_auc: split(&all)?,
+        roc_auc_within_runs: split(&with_absence)?,
+        false_alarm_rate: pooled.false_alarm_rate(),
+        false_lost_rate: lost as f64 / pooled.frames.max(1) as f64,
+        redetection_seconds,
+    })
+}
+
+/// The table as CSV.
+pub fn write_csv(path: &Path, rows: &[Row]) -> Result<()> {
+    let shown = || format!("{}", path.display());
+    let mut writer = csv::Writer::from_path(path).with_context(shown)?;
+    for row in rows {
+        writer.serialize(row).with_context(shown)?;
+    }
+    writer.flush().with_context(shown)
+}
+
+/// Writes `RUN.txt` for every run into `folder`, and its presence values as `RUN.presence`.
+pub fn write_results(folder: &Path, followed: &[Followed]) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+    for f in followed {
+        let presence: String = f
+            .reports
+            .iter()
+            .map(|r| format!("{:.5}\n", r.presence))
+            .collect();
+        for (ending, text) in [("txt", f.result_lines()), ("presence", presence)] {
+            let path = folder.join(format!("{}.{ending}", f.run.name));
+            std::fs::write(&path, text).with_context(|| format!("{}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Pictures a run on a sheet.
+const SHEET_FRAMES: usize = 12;
+/// Pictures in a row.
+const SHEET_COLUMNS: u32 = 4;
+/// Width of one picture.
+const SHEET_WIDTH_PX: u32 = 320;
+
+/// Draws contact sheets of the `count` runs with the lowest success AUC: truth in white, the tracker's box green while
+/// tracking, yellow while uncertain; a red frame says lost. Returns the files.
+pub fn worst_sheets(folder: &Path, followed: &[Followed], count: usize) -> Result<Vec<PathBuf>> {
+    std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+    let mut order: Vec<&Followed> = followed.iter().collect();
+    order.sort_by(|a, b| a.score.success_auc.total_cmp(&b.score.success_auc));
+    let mut files = Vec::new();
+    for f in order.into_iter().take(count) {
+        let path = folder.join(format!("{}.png", f.run.name));
+        sheet(f)?
+            .save(&path)
+            .with_context(|| format!("{}", path.display()))?;
+        files.push(path);
+    }
+    Ok(files)
+}
+
+fn sheet(f: &Followed) -> Result<RgbImage> {
+    let n = f.run.frames.len();
+    let shown = SHEET_FRAMES.min(n);
+    let mut sheet = RgbImage::new(1, 1);
+    for k in 0..shown {
+        let index = k * (n - 1) / shown.saturating_sub(1).max(1);
+        let image = open_rgb(&f.run.frames[index])?;
+        let height = (SHEET_WIDTH_PX * image.height() / image.width().max(1)).max(1);
+        let scale = SHEET_WIDTH_PX as f32 / image.width() as f32;
+        let mut small = image::imageops::thumbnail(&image, SHEET_WIDTH_PX, height);
+        if k == 0 {
+            let rows = (shown as u32).div_ceil(SHEET_COLUMNS);
+            sheet = RgbImage::new(SHEET_WIDTH_PX * SHEET_COLUMNS, height * rows);
+        }
+        let report = &f.reports[index];
+        if let Some(truth) = f.run.truth[index] {
+            outline(&mut small, truth, scale, Rgb([255, 255, 255]));
+        }
+        match report.box_in_image {
+            Some(found) => {
+                let colour = if report.phase == Phase::Tracking {
+                    Rgb([0, 255, 0])
+                } else {
+                    Rgb([255, 220, 0])
+                };
+                outline(&mut small, found, scale, colour);
+            }
+            None => {
+                let all = BoxXywh::new(
+                    1.0,
+                    1.0,
+                    small.width() as f32 - 3.0,
+                    small.height() as f32 - 3.0,
+                );
+                outline(&mut small, all, 1.0, Rgb([255, 0, 0]));
+            }
+        }
+        let (column, row) = (k as u32 % SHEET_COLUMNS, k as u32 / SHEET_COLUMNS);
+        image::imageops::replace(
+            &mut sheet,
+            &small,
+            i64::from(column * SHEET_WIDTH_PX),
+            i64::from(row * height),
+        );
+    }
+    Ok(sheet)
+}
+
+fn outline(image: &mut RgbImage, target: BoxXywh, scale: f32, colour: Rgb<u8>) {
+    let (w, h) = (image.width() as i64, image.height() as i64);
+    let edge = |v: f32| (v * scale).round() as i64;
+    let (l, t) = (edge(target.x_px), edge(target.y_px));
+    let (r, b) = (
+        edge(target.x_px + target.w_px),
+        edge(target.y_px + target.h_px),
+    );
+    let mut dot = |x: i64, y: i64| {
+        if (0..w).contains(&x) && (0..h).contains(&y) {
+            image.put_pixel(x as u32, y as u32, colour);
+        }
+    };
+    for x in l.max(0)..=r.min(w) {
+        dot(x, t);
+        dot(x, b);
+    }
+    for y in t.max(0)..=b.min(h) {
+        dot(l, y);
+        dot(r, y);
+    }
+}
+
+fn open_rgb(path: &Path) -> Result<RgbImage> {
+    let shown = || format!("{}", path.display());
+    Ok(image::ImageReader::open(path)
+        .with_context(shown)?
+        .with_guessed_format()
+        .with_context(shown)?
+        .decode()
+        .with_context(shown)?
+        .into_rgb8())
+}
