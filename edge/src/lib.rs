@@ -8,11 +8,12 @@
 //! - [`track`]: the loop from source to sinks;
 //! - [`source`] and [`sink`]: both ends of it;
 //! - [`bundle`]: a model is verified, then trusted; [`infer`]: the network on tract;
-//! - [`scene`]: a rendered drive with exact truth; [`bench`] uses it;
+//! - [`scene`]: a rendered drive with exact truth; [`demo`] and [`bench`] use it;
 //! - [`failure`]: what a command may end with.
 
 pub mod bench;
 pub mod bundle;
+pub mod demo;
 mod embedded;
 pub mod failure;
 pub mod infer;

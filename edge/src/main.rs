@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use roadhound_edge::bench::{BenchOptions, bench};
 use roadhound_edge::bundle::{ModelSource, Precision};
+use roadhound_edge::demo::{DemoOptions, demo};
 use roadhound_edge::failure::Failure;
 use roadhound_edge::source::{Options as SourceOptions, RawLayout};
 use roadhound_edge::track::{TrackOptions, track};
@@ -25,6 +26,8 @@ struct Cli {
 enum Command {
     /// Follow one object through a folder of images, a video file (H.264 MP4, MJPEG AVI) or a raw frame dump
     Track(TrackArgs),
+    /// Render a drive, follow a car in it, score the result and write a video to look at
+    Demo(DemoArgs),
     /// Measure the time of every stage, the start-up and the memory
     Bench(BenchArgs),
 }
@@ -78,6 +81,24 @@ struct TrackArgs {
     #[arg(long, value_name = "WxH[:FORMAT][@FPS]")]
     raw: Option<RawLayout>,
     /// No progress bar and no summary
+    #[arg(long)]
+    quiet: bool,
+}
+
+#[derive(Args)]
+struct DemoArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Where the video and the result files go
+    #[arg(long, value_name = "FOLDER", default_value = "roadhound-demo")]
+    folder: PathBuf,
+    /// Seed of the drive
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+    /// Length of the drive; the same story is told faster or slower
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(30..=30_000))]
+    frames: u32,
+    /// No progress bar
     #[arg(long)]
     quiet: bool,
 }
@@ -151,6 +172,19 @@ fn run(command: Command) -> Result<(), Failure> {
             if !quiet && !to_stdout {
                 say(&summary.to_string());
             }
+            Ok(())
+        }
+        Command::Demo(args) => {
+            let summary = demo(&DemoOptions {
+                model: args.model.source(),
+                precision: args.model.precision,
+                threads: args.model.threads.into(),
+                folder: args.folder,
+                seed: args.seed,
+                frames: args.frames,
+                quiet: args.quiet,
+            })?;
+            say(&summary.to_string());
             Ok(())
         }
         Command::Bench(args) => {

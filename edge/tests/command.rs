@@ -410,6 +410,50 @@ fn bench_prints_every_stage_and_readable_json() {
 }
 
 #[test]
+fn demo_leaves_a_video_and_result_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = good_bundle(folder.path());
+    let results = folder.path().join("results");
+    let output = roadhound(&[
+        "demo",
+        "--model",
+        text(&bundle),
+        "--folder",
+        text(&results),
+        "--frames",
+        "100",
+        "--quiet",
+    ]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("success AUC") && said.contains("ms a frame") && said.contains("drive.mp4"),
+        "{said}"
+    );
+    for name in ["boxes.txt", "truth.txt", "frames.jsonl"] {
+        assert_eq!(
+            std::fs::read_to_string(results.join(name))
+                .unwrap()
+                .lines()
+                .count(),
+            100,
+            "{name}"
+        );
+    }
+    let truth = std::fs::read_to_string(results.join("truth.txt")).unwrap();
+    let absent = truth.lines().filter(|line| line.starts_with("nan")).count();
+    assert!(
+        (7..20).contains(&absent),
+        "a tenth of the story is behind the lorry: {absent} frames"
+    );
+    assert!(std::fs::metadata(results.join("drive.mp4")).unwrap().len() > 50_000);
+}
+
+#[test]
 fn help_and_version_are_no_failures() {
     for args in [&["--help"][..], &["--version"], &["track", "--help"]] {
         let output = roadhound(args);
