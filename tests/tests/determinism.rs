@@ -134,14 +134,15 @@ fn train(
         .unwrap();
     let mut stop_at = stop_after;
     loop {
-        let stop = AtomicBool::new(false);
+        let raised = AtomicBool::new(false);
+        let stop = &raised;
         let (mut task, sampler) = task(&run, &data);
         let loop_ = Run {
             folder: out.clone(),
             config: run.train.clone(),
             optim: run.optim.clone(),
             config_toml: run.to_toml().unwrap(),
-            stop: &stop,
+            stop,
             quiet: true,
         };
         let prefetch = PrefetchConfig {
@@ -152,7 +153,7 @@ fn train(
         let outcome = pool.install(|| {
             loop_.train(&mut task, |from| {
                 let batches = Prefetcher::new(sampler, &prefetch, from)?;
-                Ok(batches.enumerate().map(|(i, batch)| {
+                Ok(batches.enumerate().map(move |(i, batch)| {
                     if stop_at == Some(from + i as u64 + 1) {
                         stop.store(true, Ordering::Relaxed);
                     }
