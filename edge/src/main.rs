@@ -134,6 +134,7 @@ fn parse_fps(text: &str) -> Result<f64, String> {
 }
 
 fn main() -> ExitCode {
+    roadhound_edge::memory::give_large_blocks_back();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

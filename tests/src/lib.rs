@@ -73,7 +73,8 @@ pub fn oracle_python() -> Option<PathBuf> {
     None
 }
 
+/// Prints a line of a test's own: a figure, or why it passes over.
 #[expect(clippy::print_stdout, reason = "tests say why they pass over")]
-fn say(line: &str) {
+pub fn say(line: &str) {
     println!("{line}");
 }

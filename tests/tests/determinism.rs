@@ -16,6 +16,7 @@ use roadhound_trainer::sampler::{Sampler, SamplerScratch, Split};
 use roadhound_trainer::task::Task;
 use roadhound_trainer::task::track::TrackTask;
 use roadhound_trainer::train_loop::{Outcome, Run};
+use system_tests::say;
 
 const STEPS: u64 = 6;
 
@@ -209,6 +210,8 @@ fn one_batch_can_be_learned_by_heart() {
         )
         .unwrap();
     }
-    println!("loss {first:.3} at first, {last:.3} after 150 steps on one batch");
+    say(&format!(
+        "loss {first:.3} at first, {last:.3} after 150 steps on one batch"
+    ));
     assert!(last < 0.25 * first, "{first} -> {last}");
 }

@@ -14,7 +14,7 @@ use roadhound_trainer::augment::AugmentConfig;
 use roadhound_trainer::data::{DataConfig, Dataset};
 use roadhound_trainer::export::interpret::OnnxNetwork;
 use roadhound_trainer::sampler::{Sampler, SamplerConfig, SamplerScratch, Split};
-use system_tests::{bundle_folder, oracle_python, read_bundle, shared_data};
+use system_tests::{bundle_folder, oracle_python, read_bundle, say, shared_data};
 
 /// What the issue asks for: scores within 1e-4, boxes within 0.05 px.
 const SCORE_TOLERANCE: f32 = 1e-4;
@@ -26,6 +26,9 @@ struct CropPair {
     template: Vec<f32>,
     search: Vec<f32>,
 }
+
+/// What both graphs say about one pair.
+type Answer = (TemplateOutputs, SearchOutputs);
 
 /// Crops of held-out training images, without augmentation.
 fn real_crops(contract: &FollowContract) -> Option<Vec<CropPair>> {
@@ -102,7 +105,7 @@ fn answers<N: FollowNetwork>(
     network: &mut N,
     contract: &FollowContract,
     pairs: &[CropPair],
-) -> Vec<(TemplateOutputs, SearchOutputs)> {
+) -> Vec<Answer> {
     let mut latest: Option<Vec<f32>> = None;
     pairs
         .iter()
@@ -128,11 +131,7 @@ fn furthest(a: &[f32], b: &[f32]) -> f32 {
         .fold(0.0, f32::max)
 }
 
-fn check_same(
-    what: &str,
-    ours: &[(TemplateOutputs, SearchOutputs)],
-    theirs: &[(TemplateOutputs, SearchOutputs)],
-) {
+fn check_same(what: &str, ours: &[Answer], theirs: &[Answer]) {
     assert_eq!(ours.len(), theirs.len());
     let (mut score, mut boxes, mut presence, mut identity) = (0f32, 0f32, 0f32, 0f32);
     for ((ta, sa), (tb, sb)) in ours.iter().zip(theirs) {
@@ -143,10 +142,10 @@ fn check_same(
             .max(furthest(&sa.embedding, &sb.embedding))
             .max(furthest(&ta.embedding, &tb.embedding));
     }
-    println!(
+    say(&format!(
         "{what}: {} pairs, furthest apart: score {score:.2e}, box {boxes:.2e} px, presence {presence:.2e}, identity {identity:.2e}",
         ours.len()
-    );
+    ));
     assert!(
         score <= SCORE_TOLERANCE && presence <= SCORE_TOLERANCE && identity <= 1e-3,
         "{what}"
@@ -154,12 +153,7 @@ fn check_same(
     assert!(boxes <= BOX_TOLERANCE_PX, "{what}: {boxes} px");
 }
 
-fn candle_and_tract(
-    pairs: &[CropPair],
-) -> (
-    Vec<(TemplateOutputs, SearchOutputs)>,
-    Vec<(TemplateOutputs, SearchOutputs)>,
-) {
+fn candle_and_tract(pairs: &[CropPair]) -> (Vec<Answer>, Vec<Answer>) {
     let bundle = read_bundle(&bundle_folder()).unwrap();
     let contract = &bundle.manifest.follow;
     let mut candle =

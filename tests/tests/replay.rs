@@ -13,7 +13,7 @@ use roadhound_trainer::data::otb::load_runs;
 use roadhound_trainer::data::sequence::Run;
 use roadhound_trainer::evaluate::follow_runs;
 use roadhound_trainer::export::interpret::OnnxNetwork;
-use system_tests::{bundle_folder, read_bundle, shared_data};
+use system_tests::{bundle_folder, read_bundle, say, shared_data};
 
 /// What the issue asks for.
 const TOLERANCE_PX: f32 = 0.01;
@@ -88,10 +88,10 @@ fn check_same_boxes(run: Run) {
                 .fold(furthest, f32::max);
         }
     }
-    println!(
+    say(&format!(
         "{name}: {} frames, boxes at most {furthest} px apart",
         edge.len()
-    );
+    ));
     assert!(furthest <= TOLERANCE_PX, "{name}: {furthest} px");
 }
 
