@@ -8,7 +8,7 @@
 //! - [`track`]: the loop from source to sinks;
 //! - [`source`] and [`sink`]: both ends of it;
 //! - [`bundle`]: a model is verified, then trusted; [`infer`]: the network on tract;
-//! - [`scene`]: a rendered drive with exact truth; [`demo`] and [`bench`] use it;
+//! - [`scene`]: a rendered drive with exact truth; [`demo`] and [`mod@bench`] use it;
 //! - [`failure`]: what a command may end with.
 
 pub mod bench;
