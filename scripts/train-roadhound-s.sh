@@ -10,4 +10,4 @@ train="cargo run --release --quiet -p roadhound-trainer --"
 
 $train tracker --config configs/roadhound-s.toml --out "$runs/roadhound-s-1"
 $train tracker --config configs/roadhound-s-2.toml --init "$runs/roadhound-s-1/last.safetensors" --out "$runs/roadhound-s-2"
-$train export --checkpoint "$runs/roadhound-s-2/last.safetensors" --out "$bundle" --commit "$(git rev-parse --short HEAD)"
+$train export --checkpoint "$runs/roadhound-s-2/last.safetensors" --out "$bundle" --pairs-before 130008 --commit "$(git rev-parse --short HEAD)"

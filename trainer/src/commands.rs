@@ -292,7 +292,7 @@ pub(crate) fn export(arguments: &ExportArguments) -> Result<()> {
             commit: arguments.commit.clone(),
             config_sha256: run.hash()?,
             data: run.data.packs.iter().map(|p| p.name.clone()).collect(),
-            pairs_seen: checkpoint.step * run.train.batch as u64,
+            pairs_seen: arguments.pairs_before + checkpoint.step * run.train.batch as u64,
         },
         scores,
     };

@@ -8,10 +8,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use image::{Rgb, RgbImage};
+use image::{DynamicImage, Rgb, RgbImage};
 use roadhound_shared::contract::FollowContract;
 use roadhound_shared::follow::Follower;
-use roadhound_shared::frame::{FrameView, Timestamp};
+use roadhound_shared::frame::{FrameView, PixelFormat, Timestamp};
 use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::metrics::presence::{TimedFrame, returns, roc_auc};
 use roadhound_shared::metrics::{Convention, RunScore, ScoreBox};
@@ -140,9 +140,8 @@ pub fn follow_runs<N: FollowNetwork>(
         let mut reports = Vec::with_capacity(run.frames.len());
         for (index, path) in run.frames.iter().enumerate() {
             let shown = || format!("{}", path.display());
-            let image = open_rgb(path)?;
-            let frame = FrameView::rgb8(image.width(), image.height(), image.as_raw())
-                .with_context(shown)?;
+            let image = open(path)?;
+            let frame = view(&image).with_context(shown)?;
             let at = Timestamp::of_frame(index as u64, rate);
             let report = match (index, run.truth.first().copied().flatten()) {
                 (0, Some(first)) => {
@@ -376,12 +375,36 @@ fn outline(image: &mut RgbImage, target: BoxXywh, scale: f32, colour: Rgb<u8>) {
 }
 
 fn open_rgb(path: &Path) -> Result<RgbImage> {
+    Ok(open(path)?.into_rgb8())
+}
+
+/// Decodes a picture. Grey ones stay grey and all others become RGB, as on the board: the two are resampled with
+/// different rounding, and a hundredth of a grey level can decide between two peaks.
+fn open(path: &Path) -> Result<DynamicImage> {
     let shown = || format!("{}", path.display());
-    Ok(image::ImageReader::open(path)
-        .with_context(shown)?
+    let reader = image::ImageReader::open(path).with_context(shown)?;
+    let decoded = reader
         .with_guessed_format()
         .with_context(shown)?
         .decode()
-        .with_context(shown)?
-        .into_rgb8())
+        .with_context(shown)?;
+    Ok(match decoded {
+        DynamicImage::ImageLuma8(grey) => DynamicImage::ImageLuma8(grey),
+        other => DynamicImage::ImageRgb8(other.into_rgb8()),
+    })
+}
+
+fn view(image: &DynamicImage) -> Result<FrameView<'_>> {
+    let (width, height) = (image.width(), image.height());
+    let view = match image {
+        DynamicImage::ImageLuma8(grey) => FrameView::packed(
+            PixelFormat::Grey8,
+            width,
+            height,
+            width as usize,
+            grey.as_raw(),
+        ),
+        other => FrameView::rgb8(width, height, other.as_bytes()),
+    };
+    Ok(view?)
 }

@@ -121,6 +121,9 @@ struct ExportArguments {
     /// Scores to put on the card, `name=value`, repeatable.
     #[arg(long = "score", value_name = "NAME=VALUE")]
     scores: Vec<String>,
+    /// Pairs seen before this checkpoint's run, by the one it was started from.
+    #[arg(long, default_value_t = 0)]
+    pairs_before: u64,
     /// Commit of the code that trained the weights.
     #[arg(long, default_value = "unknown")]
     commit: String,
