@@ -134,11 +134,15 @@ fn real_dashcam_clips_are_followed_alike() {
     let Some(root) = shared_data("data/sequences") else {
         return;
     };
-    for run in load_runs(&root)
-        .unwrap()
-        .into_iter()
-        .filter(|run| run.name.starts_with("in_kerala_a"))
-    {
+    // In colour, and in grey, which takes another way through decoder and resampler. The loop feeds its boxes back, so the
+    // last bits in which the two runtimes differ grow: on `otb_car4`, where two peaks are often nearly equal, to 0.05 px by
+    // the 40th frame, where one runtime takes the other peak. That clip is therefore compared over its first 30 frames.
+    let chosen = |run: &Run| run.name.starts_with("in_kerala_a") || run.name == "otb_car4";
+    for mut run in load_runs(&root).unwrap().into_iter().filter(chosen) {
+        if run.name == "otb_car4" {
+            run.frames.truncate(30);
+            run.truth.truncate(30);
+        }
         check_same_boxes(run);
     }
 }
