@@ -73,6 +73,31 @@ pub fn blend_superellipse(
     }
 }
 
+/// Blends `source` into `canvas` as far as `opacity` (0 to 255, one value a pixel of the source) says.
+pub fn blend_cut_out(canvas: &mut Crop, source: &Crop, origin_in_canvas: [i32; 2], opacity: &[u8]) {
+    let (canvas_px, source_px) = (canvas.side_px as usize, source.side_px as usize);
+    for (y, row) in opacity.chunks_exact(source_px.max(1)).enumerate() {
+        let to_y = origin_in_canvas[1] + y as i32;
+        if !(0..canvas_px as i32).contains(&to_y) {
+            continue;
+        }
+        for (x, &over) in row.iter().enumerate() {
+            let to_x = origin_in_canvas[0] + x as i32;
+            if over == 0 || !(0..canvas_px as i32).contains(&to_x) {
+                continue;
+            }
+            let over = u32::from(over);
+            let from = (y * source_px + x) * 3;
+            let to = (to_y as usize * canvas_px + to_x as usize) * 3;
+            let sources = &source.pixels[from..from + 3];
+            for (sample, &new) in canvas.pixels[to..to + 3].iter_mut().zip(sources) {
+                *sample =
+                    ((u32::from(*sample) * (255 - over) + u32::from(new) * over + 127) / 255) as u8;
+            }
+        }
+    }
+}
+
 /// Pixels within `half` of the centre that both the canvas and the source have.
 fn shared_span(
     centre: f32,
@@ -158,6 +183,22 @@ mod tests {
         );
         assert_eq!(canvas.at(38, 48), [250, 50, 50]);
         assert_eq!(canvas.at(29, 48), [0; 3]);
+    }
+
+    #[test]
+    fn a_cut_out_replaces_what_its_opacity_covers_and_is_clipped_at_the_border() {
+        let mut canvas = Crop::filled(8, [10; 3]);
+        let source = Crop::filled(4, [210; 3]);
+        let mut opacity = vec![255; 16];
+        opacity[5] = 0;
+        opacity[6] = 128;
+        blend_cut_out(&mut canvas, &source, [2, 2], &opacity);
+        assert_eq!(canvas.at(2, 2), [210; 3]);
+        assert_eq!((canvas.at(3, 3), canvas.at(4, 3)), ([10; 3], [110; 3]));
+        assert_eq!(canvas.at(1, 2), [10; 3]);
+        blend_cut_out(&mut canvas, &source, [-2, 6], &opacity);
+        assert_eq!((canvas.at(0, 6), canvas.at(2, 6)), ([210; 3], [10; 3]));
+        blend_cut_out(&mut canvas, &source, [i32::MAX - 9, i32::MIN + 9], &opacity);
     }
 
     #[test]

@@ -23,12 +23,15 @@ use crate::data::DataError;
 mod composite;
 mod jpeg;
 mod light;
+mod weather;
 
-pub use self::composite::{Fill, blend_superellipse, cover};
+pub use self::composite::{Fill, blend_cut_out, blend_superellipse, cover};
 pub use self::jpeg::jpeg_round_trip;
 pub use self::light::{
     Shadow, ShadowShape, Tone, gaussian_blur, grey, low_resolution, motion_blur, noise, shadow,
 };
+
+pub use self::weather::{Glare, GlareConfig, HazeConfig, NightConfig, RainConfig, Weather};
 
 /// A square RGB crop, `side x side x 3`, red first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -313,6 +316,29 @@ impl Default for OccluderConfig {
     }
 }
 
+/// Rectangles of the search crop and of the template that are wiped out, wherever they fall (DeVries & Taylor 2017):
+/// no single part of an object may decide.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CutOutConfig {
+    /// Share of the pairs whose search crop loses pieces, and of those whose template does.
+    pub share: f32,
+    /// Pieces, from and to.
+    pub pieces: [u32; 2],
+    /// Sides of a piece as a share of the object's, from and to.
+    pub side: [f32; 2],
+}
+
+impl Default for CutOutConfig {
+    fn default() -> Self {
+        Self {
+            share: 0.08,
+            pieces: [1, 3],
+            side: [0.15, 0.5],
+        }
+    }
+}
+
 /// Everything that happens to crops. Defaults are the rehearsed recipe, with stronger light after its first failure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -337,6 +363,18 @@ pub struct AugmentConfig {
     pub noise: NoiseConfig,
     /// Light and shade.
     pub shadow: ShadowConfig,
+    /// Glare in a crop.
+    pub glare: GlareConfig,
+    /// Night in all crops of a pair; excludes haze and rain.
+    pub night: NightConfig,
+    /// Haze in all crops of a pair; excludes night and rain.
+    pub haze: HazeConfig,
+    /// Rain in all crops of a pair; excludes night and haze.
+    pub rain: RainConfig,
+    /// Pieces wiped out.
+    pub cut_out: CutOutConfig,
+    /// Pasted things are cut out along the pack's masks, where it has any.
+    pub use_masks: bool,
     /// Targets on other backgrounds.
     pub paste: PasteConfig,
     /// Other objects beside the target.
@@ -358,6 +396,12 @@ impl Default for AugmentConfig {
             jpeg: JpegConfig::default(),
             noise: NoiseConfig::default(),
             shadow: ShadowConfig::default(),
+            glare: GlareConfig::default(),
+            night: NightConfig::default(),
+            haze: HazeConfig::default(),
+            rain: RainConfig::default(),
+            cut_out: CutOutConfig::default(),
+            use_masks: true,
             paste: PasteConfig::default(),
             distractor: DistractorConfig::default(),
             occluder: OccluderConfig::default(),
@@ -386,6 +430,11 @@ impl AugmentConfig {
             &mut config.jpeg.share,
             &mut config.noise.share,
             &mut config.shadow.share,
+            &mut config.glare.share,
+            &mut config.night.share,
+            &mut config.haze.share,
+            &mut config.rain.share,
+            &mut config.cut_out.share,
             &mut config.paste.share,
             &mut config.distractor.share,
             &mut config.occluder.share,
@@ -413,6 +462,15 @@ impl AugmentConfig {
             ("augment.jpeg.share", self.jpeg.share),
             ("augment.noise.share", self.noise.share),
             ("augment.shadow.share", self.shadow.share),
+            ("augment.glare.share", self.glare.share),
+            ("augment.night.share", self.night.share),
+            ("augment.haze.share", self.haze.share),
+            ("augment.rain.share", self.rain.share),
+            (
+                "augment.night.share + haze.share + rain.share",
+                self.night.share + self.haze.share + self.rain.share,
+            ),
+            ("augment.cut_out.share", self.cut_out.share),
             ("augment.shadow.band_share", self.shadow.band_share),
             ("augment.shadow.whole_share", self.shadow.whole_share),
             ("augment.paste.share", self.paste.share),
@@ -463,6 +521,31 @@ impl AugmentConfig {
             [1.0, self.noise.amplitude as f32],
             [1.0, 100.0],
         )?;
+        let counts = |[from, to]: [u32; 2]| [from as f32, to as f32];
+        for (field, range, limits) in [
+            ("augment.glare.strength", self.glare.strength, [0.0, 500.0]),
+            ("augment.night.gain", self.night.gain, [0.02, 1.0]),
+            ("augment.night.lamps", counts(self.night.lamps), [0.0, 50.0]),
+            (
+                "augment.haze.transmission",
+                self.haze.transmission,
+                [0.05, 1.0],
+            ),
+            (
+                "augment.rain.streaks",
+                counts(self.rain.streaks),
+                [0.0, 2000.0],
+            ),
+            ("augment.rain.drops", counts(self.rain.drops), [0.0, 50.0]),
+            (
+                "augment.cut_out.pieces",
+                counts(self.cut_out.pieces),
+                [0.0, 20.0],
+            ),
+            ("augment.cut_out.side", self.cut_out.side, [0.0, 1.0]),
+        ] {
+            check_range(field, range, limits)?;
+        }
         check_range("augment.shadow.log_gain", self.shadow.log_gain, [-4.0, 2.0])?;
         check_range("augment.shadow.soft_px", self.shadow.soft_px, [1.0, 1000.0])?;
         check_range(
@@ -548,6 +631,10 @@ pub struct LightPlan {
     pub tone: Tone,
     /// Light or shade on a part.
     pub shadow: Option<Shadow>,
+    /// Weather of the pair, and the seed of what it does to this crop.
+    pub weather: Option<(Weather, u64)>,
+    /// A source of light near or in the crop.
+    pub glare: Option<Glare>,
     /// Loss of detail.
     pub detail: Detail,
     /// Amplitude and seed of noise.
@@ -562,6 +649,7 @@ impl LightPlan {
         let tone = Tone::draw(&config.tone, strength, grey, rng);
         let shadow =
             chance(config.shadow.share, rng).then(|| Shadow::draw(&config.shadow, strength, rng));
+        let glare = chance(config.glare.share, rng).then(|| Glare::draw(&config.glare, rng));
         let which = rng.random::<f32>();
         let (gaussian, motion, low) = (
             &config.gaussian_blur,
@@ -596,21 +684,36 @@ impl LightPlan {
             grey,
             tone,
             shadow,
+            weather: None,
+            glare,
             detail,
             noise,
             jpeg_quality,
         }
     }
 
+    /// The same on a day of the given weather.
+    #[must_use]
+    pub fn on(mut self, weather: Option<Weather>, rng: &mut ChaCha8Rng) -> Self {
+        self.weather = weather.map(|weather| (weather, rng.random()));
+        self
+    }
+
     /// Puts the plan on a crop: first the scene's light, then the lens, the sensor and the codec.
     pub fn apply(&self, crop: &mut Crop, scratch: &mut AugmentScratch) {
-        if self.grey {
-            grey(crop);
-        }
         // Shade after tone: more contrast on a shaded crop would crush it to black, and nobody could find anything there.
         self.tone.apply(crop);
         if let Some(plan) = &self.shadow {
             shadow(crop, plan);
+        }
+        if let Some((weather, seed)) = &self.weather {
+            weather.apply(crop, *seed);
+        }
+        if let Some(glare) = &self.glare {
+            glare.apply(crop);
+        }
+        if self.grey {
+            grey(crop);
         }
         match self.detail {
             Detail::Full => {}
@@ -695,6 +798,7 @@ mod tests {
             (share(&|p| p.jpeg_quality.is_some()), config.jpeg.share),
             (share(&|p| p.noise.is_some()), config.noise.share),
             (share(&|p| p.shadow.is_some()), config.shadow.share),
+            (share(&|p| p.glare.is_some()), config.glare.share),
             (
                 share(&|p| matches!(p.detail, Detail::Gaussian { .. })),
                 config.gaussian_blur.share,

@@ -21,6 +21,7 @@ use roadhound_shared::preprocess::PreprocessError;
 use serde::{Deserialize, Serialize};
 
 pub mod boxes_csv;
+pub mod masks;
 pub mod otb;
 pub mod sequence;
 pub mod sheet;

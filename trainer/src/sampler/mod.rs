@@ -15,6 +15,7 @@
 //! # Ok::<(), roadhound_trainer::data::DataError>(())
 //! ```
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
@@ -23,8 +24,10 @@ use roadhound_shared::geometry::{BoxLtrb, BoxXywh};
 use roadhound_shared::preprocess::{Border, CropScratch, CropWindow, crop_rgb8};
 use serde::{Deserialize, Serialize};
 
-use crate::augment::{AugmentConfig, AugmentScratch, Crop, Fill, LightPlan};
-use crate::augment::{blend_superellipse, chance, check_range, cover, within};
+use crate::augment::{AugmentConfig, AugmentScratch, Crop, CutOutConfig, Fill, LightPlan, Weather};
+use crate::augment::{blend_cut_out, blend_superellipse, cover};
+use crate::augment::{chance, check_range, whole_within, within};
+use crate::data::masks::MaskStore;
 use crate::data::store::ImageId;
 use crate::data::{DataError, Dataset, stable_hash};
 
@@ -40,6 +43,51 @@ pub enum Split {
     Train,
     /// The held-out sequences.
     Validation,
+}
+
+/// Objects that look like the target: of its class, from its own frame where there is another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RivalConfig {
+    /// Of the pairs that show another object, how many show one of the target's class on the target's own frame.
+    pub negative_share: f32,
+    /// Of the pasted distractors, how many look like the target.
+    pub paste_share: f32,
+    /// How far from the target those are pasted, in its own sides, from and to.
+    pub reach_sides: [f32; 2],
+}
+
+impl Default for RivalConfig {
+    fn default() -> Self {
+        Self {
+            negative_share: 0.35,
+            paste_share: 0.6,
+            reach_sides: [0.9, 1.8],
+        }
+    }
+}
+
+/// Which tracks of a pack are drawn more often. An exponent of 0 leaves a property out of account; 1 makes all its
+/// values equally frequent; between them rare ones become less rare.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BalanceConfig {
+    /// Exponent of the class.
+    pub class: f32,
+    /// Exponent of the box's size, in octaves of the root of its area in the image.
+    pub size: f32,
+    /// Exponent of the sequence: a crowded scene is one scene.
+    pub sequence: f32,
+}
+
+impl Default for BalanceConfig {
+    fn default() -> Self {
+        Self {
+            class: 0.5,
+            size: 0.3,
+            sequence: 0.3,
+        }
+    }
 }
 
 /// How pairs are made. Defaults are the rehearsed recipe. Lengths in pixels are pixels of the crop they speak of.
@@ -98,6 +146,16 @@ pub struct SamplerConfig {
     pub negative_same_pack_share: f32,
     /// Share of the pairs whose search crop shows another part of the target's own image.
     pub elsewhere_share: f32,
+    /// Share of the pairs, in tracks with frames on which the target is annotated as hidden in part, that search one
+    /// of those.
+    pub occluded_share: f32,
+    /// Share of the pairs, in tracks with frames on which the target is annotated as hidden wholly, that search one of
+    /// those: the target is absent.
+    pub hidden_share: f32,
+    /// Objects that look like the target.
+    pub rival: RivalConfig,
+    /// Which tracks are drawn more often.
+    pub balance: BalanceConfig,
     /// Largest part of a crop that may be ignore region where the crop is to say that the target is absent.
     pub absent_max_ignore: f32,
 }
@@ -131,6 +189,10 @@ impl Default for SamplerConfig {
             negative_share: 0.15,
             negative_same_pack_share: 0.7,
             elsewhere_share: 0.03,
+            occluded_share: 0.15,
+            hidden_share: 0.08,
+            rival: RivalConfig::default(),
+            balance: BalanceConfig::default(),
             absent_max_ignore: 0.1,
         }
     }
@@ -162,6 +224,13 @@ impl SamplerConfig {
                 self.negative_same_pack_share,
             ),
             ("sampler.elsewhere_share", self.elsewhere_share),
+            ("sampler.occluded_share", self.occluded_share),
+            ("sampler.hidden_share", self.hidden_share),
+            ("sampler.rival.negative_share", self.rival.negative_share),
+            ("sampler.rival.paste_share", self.rival.paste_share),
+            ("sampler.balance.class", self.balance.class),
+            ("sampler.balance.size", self.balance.size),
+            ("sampler.balance.sequence", self.balance.sequence),
             ("sampler.absent_max_ignore", self.absent_max_ignore),
             (
                 "sampler.negative_share + elsewhere_share",
@@ -188,6 +257,11 @@ impl SamplerConfig {
         ] {
             check_range(field, [0.0, bound], [0.0, self.search_crop_px as f32])?;
         }
+        check_range(
+            "sampler.rival.reach_sides",
+            self.rival.reach_sides,
+            [0.5, 10.0],
+        )?;
         check_range(
             "sampler.template_context",
             [self.template_context; 2],
@@ -251,17 +325,25 @@ pub struct SamplerScratch {
 
 /// A target on one frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Appearance {
-    pub(crate) image: ImageId,
-    pub(crate) box_in_image: BoxXywh,
+pub struct Appearance {
+    /// The image.
+    pub image: ImageId,
+    /// Pixels of the loaded image.
+    pub box_in_image: BoxXywh,
 }
 
 #[derive(Debug)]
 pub(crate) struct Track {
     pub(crate) instance: u64,
     pub(crate) scene: u64,
+    /// Number of the class's name, the same in all packs.
+    pub(crate) class: u32,
     /// In order of the frames; at least one.
     pub(crate) appearances: Vec<Appearance>,
+    /// Which of the appearances something hides in part.
+    pub(crate) occluded: Vec<u32>,
+    /// Where the target is known to be, but cannot be seen.
+    pub(crate) hidden: Vec<Appearance>,
 }
 
 #[derive(Debug)]
@@ -270,6 +352,17 @@ pub(crate) struct PackTracks {
     pub(crate) cumulative_weight: f32,
     /// At least one.
     pub(crate) tracks: Vec<Track>,
+    /// For each track, the sum of the weights up to and including it.
+    pub(crate) cumulative_track_weight: Vec<f64>,
+}
+
+impl PackTracks {
+    fn pick_track(&self, rng: &mut ChaCha8Rng) -> &Track {
+        let last = self.tracks.len() - 1;
+        let at = rng.random::<f64>() * self.cumulative_track_weight[last];
+        let index = self.cumulative_track_weight.partition_point(|w| *w <= at);
+        &self.tracks[index.min(last)]
+    }
 }
 
 /// Draws pairs from one split of a dataset. Shared by all workers.
@@ -280,6 +373,8 @@ pub struct Sampler {
     augment: AugmentConfig,
     seed: u64,
     packs: Vec<PackTracks>,
+    index: ObjectIndex,
+    masks: MaskStore,
     /// By image: regions that hold objects not boxed one by one.
     ignore: Vec<Vec<BoxXywh>>,
 }
@@ -300,9 +395,12 @@ impl Sampler {
         augment.validate()?;
         let mut packs = Vec::new();
         let mut ignore = vec![Vec::new(); dataset.store().len()];
+        let mut masks = MaskStore::default();
+        let mut classes = HashMap::new();
         let mut cumulative_weight = 0.0;
         for pack in dataset.packs() {
             let mut tracks = Vec::new();
+            let mut sequence_sizes = Vec::new();
             for loaded in &pack.sequences {
                 for (frame, image) in loaded.sequence.frames.iter().zip(&loaded.images) {
                     let regions = frame
@@ -313,13 +411,23 @@ impl Sampler {
                     ignore[image.index()].extend(regions);
                 }
                 if loaded.held_out == (split == Split::Validation) && pack.weight > 0.0 {
-                    tracks.extend(tracks_of(&dataset, &pack.name, loaded));
+                    let found = tracks_of(&dataset, &pack.name, loaded, &mut classes);
+                    sequence_sizes.extend(std::iter::repeat_n(found.len(), found.len()));
+                    tracks.extend(found);
                 }
+            }
+            if augment.use_masks {
+                register_masks(&dataset, &tracks, &mut masks);
             }
             if !tracks.is_empty() {
                 cumulative_weight += pack.weight;
                 packs.push(PackTracks {
                     cumulative_weight,
+                    cumulative_track_weight: track_weights(
+                        &tracks,
+                        &sequence_sizes,
+                        &config.balance,
+                    ),
                     tracks,
                 });
             }
@@ -336,11 +444,13 @@ impl Sampler {
             });
         }
         Ok(Self {
+            index: ObjectIndex::new(&packs, classes.len(), dataset.store().len()),
             dataset,
             config,
             augment,
             seed,
             packs,
+            masks,
             ignore,
         })
     }
@@ -377,6 +487,7 @@ impl Sampler {
             config: &self.config,
             grey_share: self.augment.grey_share,
             packs: &self.packs,
+            index: &self.index,
             ignore: &self.ignore,
             store: self.dataset.store(),
             progress,
@@ -412,15 +523,31 @@ impl Sampler {
         let mut present =
             plan.content == Content::Target && holds_centre(&box_in_search, search_px);
         if present {
-            present = self.compose(&mut search, &box_in_search, plan.scene, rng, scratch)?;
+            present = self.compose(&mut search, &box_in_search, &plan, rng, scratch)?;
+        }
+        // What is wiped out of the search crop leaves the target's greater part; a template without its object would
+        // teach nothing.
+        for (crop, b) in [
+            (&mut search, box_in_search),
+            (
+                &mut template,
+                plan.template.box_in_crop(template_px, plan.flip),
+            ),
+        ] {
+            if chance(self.augment.cut_out.share, rng) {
+                cut_out(crop, &b, &self.augment.cut_out, rng);
+            }
         }
 
+        let weather = Weather::draw(&self.augment, rng);
+
         let strength = self.augment.template_strength;
-        let template_light = LightPlan::draw(&self.augment, strength, plan.grey, rng);
-        let search_light = LightPlan::draw(&self.augment, 1.0, plan.grey, rng);
+        let template_light =
+            LightPlan::draw(&self.augment, strength, plan.grey, rng).on(weather, rng);
+        let search_light = LightPlan::draw(&self.augment, 1.0, plan.grey, rng).on(weather, rng);
         let latest_light = match chance(self.augment.latest_like_search_share, rng) {
             true => search_light.clone(),
-            false => LightPlan::draw(&self.augment, strength, plan.grey, rng),
+            false => LightPlan::draw(&self.augment, strength, plan.grey, rng).on(weather, rng),
         };
         template_light.apply(&mut template, &mut scratch.augment);
         search_light.apply(&mut search, &mut scratch.augment);
@@ -444,14 +571,15 @@ impl Sampler {
         &self,
         search: &mut Crop,
         target: &BoxLtrb,
-        scene: u64,
+        plan: &PairPlan,
         rng: &mut ChaCha8Rng,
         scratch: &mut SamplerScratch,
     ) -> Result<bool, DataError> {
         let augment = &self.augment;
+        let scene = plan.scene;
         if chance(augment.paste.share, rng) {
             if let Some(other) = plan::other_scene(&self.packs, scene, rng) {
-                self.paste_on_other_background(search, target, other, scene, rng, scratch)?;
+                self.paste_on_other_background(search, target, other, plan, rng, scratch)?;
             }
         } else if chance(augment.distractor.share, rng) {
             // Beside the target: its centre stays visible.
@@ -461,9 +589,12 @@ impl Sampler {
             );
             let (cx, cy) = (target.left_px + w / 2.0, target.top_px + h / 2.0);
             for _ in 0..5 {
-                let at = self.place_in_search(10.0, rng);
+                let at = match plan.rival {
+                    Some(_) => self.place_beside(target, rng),
+                    None => self.place_in_search(10.0, rng),
+                };
                 if (at[0] - cx).abs() > 0.8 * w || (at[1] - cy).abs() > 0.8 * h {
-                    self.paste_distractor(search, at, scene, rng, scratch)?;
+                    self.paste_distractor(search, at, scene, plan.rival, rng, scratch)?;
                     break;
                 }
             }
@@ -498,12 +629,26 @@ impl Sampler {
         [within(range, rng), within(range, rng)]
     }
 
+    /// A place next to the target, most often at its side, as in a lane.
+    fn place_beside(&self, target: &BoxLtrb, rng: &mut ChaCha8Rng) -> [f32; 2] {
+        let (w, h) = (
+            target.right_px - target.left_px,
+            target.bottom_px - target.top_px,
+        );
+        let (sin, cos) = within([0.0, core::f32::consts::TAU], rng).sin_cos();
+        let reach = within(self.config.rival.reach_sides, rng);
+        [
+            target.left_px + w / 2.0 + reach * w * cos,
+            target.top_px + h / 2.0 + 0.7 * reach * h * sin,
+        ]
+    }
+
     fn paste_on_other_background(
         &self,
         search: &mut Crop,
         target: &BoxLtrb,
         other: Appearance,
-        scene: u64,
+        plan: &PairPlan,
         rng: &mut ChaCha8Rng,
         scratch: &mut SamplerScratch,
     ) -> Result<(), DataError> {
@@ -522,26 +667,54 @@ impl Sampler {
             &mut background,
         )?;
         if chance(self.augment.paste.with_distractor_share, rng) {
-            let at = self.place_in_search(20.0, rng);
-            self.paste_distractor(&mut background, at, scene, rng, scratch)?;
+            let at = match plan.rival {
+                Some(_) => self.place_beside(target, rng),
+                None => self.place_in_search(20.0, rng),
+            };
+            self.paste_distractor(&mut background, at, plan.scene, plan.rival, rng, scratch)?;
         }
+        let View {
+            image,
+            box_in_image,
+            window,
+        } = plan.search;
         let power = [2.5, 4.0, 6.0][rng.random_range(0..3)];
-        blend_superellipse(&mut background, search, [0, 0], target, power);
+        let side_px = search.side_px();
+        match self.silhouette(image, &box_in_image, &window, side_px, plan.flip)? {
+            Some(opacity) => blend_cut_out(&mut background, search, [0, 0], &opacity),
+            None => blend_superellipse(&mut background, search, [0, 0], target, power),
+        }
         std::mem::swap(search, &mut background);
         scratch.background = background;
         Ok(())
     }
 
-    /// Pastes an object of another scene, centred.
+    /// What a pack's mask says of an object, for a crop of it.
+    fn silhouette(
+        &self,
+        image: ImageId,
+        box_in_image: &BoxXywh,
+        window: &CropWindow,
+        side_px: u32,
+        flip: bool,
+    ) -> Result<Option<Vec<u8>>, DataError> {
+        let image_px = self.dataset.store().loaded_size_px(image);
+        self.masks
+            .silhouette(image, image_px, box_in_image, window, side_px, flip)
+    }
+
+    /// Pastes the rival, or an object of another scene, centred.
     fn paste_distractor(
         &self,
         canvas: &mut Crop,
         at: [f32; 2],
         scene: u64,
+        rival: Option<Appearance>,
         rng: &mut ChaCha8Rng,
         scratch: &mut SamplerScratch,
     ) -> Result<(), DataError> {
-        let Some(other) = plan::other_scene(&self.packs, scene, rng) else {
+        let other = rival.or_else(|| plan::other_scene(&self.packs, scene, rng));
+        let Some(other) = other else {
             return Ok(());
         };
         let b = other.box_in_image;
@@ -554,7 +727,9 @@ impl Sampler {
         let mut patch = std::mem::take(&mut scratch.patch);
         patch.resize(patch_px);
         let window = CropWindow::square(cx, cy, window_px);
-        self.cut_into(other.image, &window, chance(0.5, rng), scratch, &mut patch)?;
+        let flip = chance(0.5, rng);
+        self.cut_into(other.image, &window, flip, scratch, &mut patch)?;
+        let opacity = self.silhouette(other.image, &b, &window, patch_px, flip)?;
         let origin = at.map(|centre| (centre - patch_px as f32 / 2.0).round() as i32);
         let middle = origin.map(|start| start as f32 + patch_px as f32 / 2.0);
         let half = [
@@ -568,7 +743,10 @@ impl Sampler {
             bottom_px: middle[1] + half[1],
         };
         let power = [2.5, 4.0, 6.0][rng.random_range(0..3)];
-        blend_superellipse(canvas, &patch, origin, &area, power);
+        match opacity {
+            Some(opacity) => blend_cut_out(canvas, &patch, origin, &opacity),
+            None => blend_superellipse(canvas, &patch, origin, &area, power),
+        }
         scratch.patch = patch;
         Ok(())
     }
@@ -664,7 +842,12 @@ impl Sampler {
     }
 }
 
-fn tracks_of(dataset: &Dataset, pack: &str, loaded: &crate::data::LoadedSequence) -> Vec<Track> {
+fn tracks_of(
+    dataset: &Dataset,
+    pack: &str,
+    loaded: &crate::data::LoadedSequence,
+    classes: &mut HashMap<Arc<str>, u32>,
+) -> Vec<Track> {
     let name = loaded.sequence.name.as_bytes();
     let mut tracks: std::collections::BTreeMap<u32, Track> = std::collections::BTreeMap::new();
     for (frame, &image) in loaded.sequence.frames.iter().zip(&loaded.images) {
@@ -677,11 +860,24 @@ fn tracks_of(dataset: &Dataset, pack: &str, loaded: &crate::data::LoadedSequence
             {
                 continue;
             }
+            let next_class = classes.len() as u32;
+            let class = match classes.get(&annotation.class) {
+                Some(class) => *class,
+                None => *classes
+                    .entry(annotation.class.clone())
+                    .or_insert(next_class),
+            };
             let track = tracks.entry(annotation.instance).or_insert_with(|| Track {
                 instance: stable_hash(&[pack.as_bytes(), name, &annotation.instance.to_le_bytes()]),
                 scene: loaded.scene,
+                class,
                 appearances: Vec::new(),
+                occluded: Vec::new(),
+                hidden: Vec::new(),
             });
+            if annotation.occluded == Some(true) {
+                track.occluded.push(track.appearances.len() as u32);
+            }
             track.appearances.push(Appearance {
                 image,
                 box_in_image: annotation.box_in_image,
@@ -689,6 +885,121 @@ fn tracks_of(dataset: &Dataset, pack: &str, loaded: &crate::data::LoadedSequence
         }
     }
     tracks.into_values().collect()
+}
+
+/// Sums of the tracks' weights: rare classes, sizes and sequences come oftener, as far as the exponents say.
+fn track_weights(tracks: &[Track], sequence_sizes: &[usize], balance: &BalanceConfig) -> Vec<f64> {
+    let octave = |track: &Track| {
+        let middle = track.appearances[track.appearances.len() / 2].box_in_image;
+        middle.area().max(1.0).sqrt().log2().floor() as i32
+    };
+    let (mut of_class, mut of_size) = (HashMap::new(), HashMap::new());
+    for track in tracks {
+        *of_class.entry(track.class).or_insert(0_u32) += 1;
+        *of_size.entry(octave(track)).or_insert(0_u32) += 1;
+    }
+    let mut sum = 0.0;
+    tracks
+        .iter()
+        .zip(sequence_sizes)
+        .map(|(track, &in_sequence)| {
+            let rarity = |count: f64, exponent: f32| count.powf(-f64::from(exponent));
+            sum += rarity(f64::from(of_class[&track.class]), balance.class)
+                * rarity(f64::from(of_size[&octave(track)]), balance.size)
+                * rarity(in_sequence as f64, balance.sequence);
+            sum
+        })
+        .collect()
+}
+
+fn register_masks(dataset: &Dataset, tracks: &[Track], masks: &mut MaskStore) {
+    // One look decides for the pack: a hundred thousand look-ups for files that are not there take seconds.
+    let path_of = |track: &Track| dataset.store().path(track.appearances[0].image).to_owned();
+    let has_masks = |track: &Track| {
+        let mask = crate::data::masks::mask_path(&path_of(track));
+        mask.is_some_and(|mask| mask.parent().is_some_and(std::path::Path::is_dir))
+    };
+    if !tracks.first().is_some_and(has_masks) {
+        return;
+    }
+    for appearance in tracks.iter().flat_map(|track| &track.appearances) {
+        masks.register(appearance.image, dataset.store().path(appearance.image));
+    }
+}
+
+/// Wipes pieces out of a crop: rectangles of its mean colour or of one of its own colours, centred within one side of
+/// the object's box, none of which covers more than half of it.
+fn cut_out(crop: &mut Crop, object: &BoxLtrb, config: &CutOutConfig, rng: &mut ChaCha8Rng) {
+    let side_px = crop.side_px();
+    let (w, h) = (
+        object.right_px - object.left_px,
+        object.bottom_px - object.top_px,
+    );
+    for _ in 0..whole_within(config.pieces, rng) {
+        let (piece_w, piece_h) = (within(config.side, rng) * w, within(config.side, rng) * h);
+        let cx = object.left_px + within([-0.5, 1.5], rng) * w;
+        let cy = object.top_px + within([-0.5, 1.5], rng) * h;
+        let colour = crop.at(
+            rng.random_range(0..side_px.max(1)),
+            rng.random_range(0..side_px.max(1)),
+        );
+        if piece_w * piece_h > 0.5 * w * h {
+            continue;
+        }
+        let area = BoxLtrb {
+            left_px: cx - piece_w / 2.0,
+            top_px: cy - piece_h / 2.0,
+            right_px: cx + piece_w / 2.0,
+            bottom_px: cy + piece_h / 2.0,
+        };
+        cover(crop, &area, Fill::Colour(colour));
+    }
+}
+
+/// Where the objects of a class are: by image, and over all packs.
+#[derive(Debug, Default)]
+pub(crate) struct ObjectIndex {
+    by_image: Vec<Vec<Neighbour>>,
+    /// Pack and track.
+    by_class: Vec<Vec<(u32, u32)>>,
+}
+
+/// An object on an image.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Neighbour {
+    pub(crate) instance: u64,
+    pub(crate) class: u32,
+    pub(crate) box_in_image: BoxXywh,
+}
+
+impl ObjectIndex {
+    fn new(packs: &[PackTracks], classes: usize, images: usize) -> Self {
+        let mut index = Self {
+            by_image: vec![Vec::new(); images],
+            by_class: vec![Vec::new(); classes],
+        };
+        for (pack, tracks) in packs.iter().enumerate() {
+            for (at, track) in tracks.tracks.iter().enumerate() {
+                index.by_class[track.class as usize].push((pack as u32, at as u32));
+                for appearance in &track.appearances {
+                    index.by_image[appearance.image.index()].push(Neighbour {
+                        instance: track.instance,
+                        class: track.class,
+                        box_in_image: appearance.box_in_image,
+                    });
+                }
+            }
+        }
+        index
+    }
+
+    pub(crate) fn on(&self, image: ImageId) -> &[Neighbour] {
+        &self.by_image[image.index()]
+    }
+
+    pub(crate) fn of_class(&self, class: u32) -> &[(u32, u32)] {
+        &self.by_class[class as usize]
+    }
 }
 
 fn holds_centre(b: &BoxLtrb, side_px: u32) -> bool {

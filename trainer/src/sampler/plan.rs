@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use roadhound_shared::geometry::{BoxLtrb, BoxXywh};
 use roadhound_shared::preprocess::CropWindow;
 
-use super::{Appearance, PackTracks, SamplerConfig, Track};
+use super::{Appearance, ObjectIndex, PackTracks, SamplerConfig, Track};
 use crate::augment::{about_zero, chance, within};
 use crate::data::store::{ImageId, ImageStore};
 
@@ -49,6 +49,10 @@ pub enum Content {
     OtherInstance,
     /// The target's image, where the target is not.
     Elsewhere,
+    /// Another object of the target's class on the target's own image; the target is outside.
+    Rival,
+    /// The place where the target would be, hidden by something.
+    Hidden,
 }
 
 /// The second template.
@@ -81,12 +85,16 @@ pub struct PairPlan {
     pub search: View,
     /// What it was cut for.
     pub content: Content,
+    /// An object that looks like the target, for whoever pastes a distractor: of the same class, from the searched
+    /// frame where there is another.
+    pub rival: Option<Appearance>,
 }
 
 pub(super) struct Planner<'a> {
     pub(super) config: &'a SamplerConfig,
     pub(super) grey_share: f32,
     pub(super) packs: &'a [PackTracks],
+    pub(super) index: &'a ObjectIndex,
     pub(super) ignore: &'a [Vec<BoxXywh>],
     pub(super) store: &'a ImageStore,
     pub(super) progress: f32,
@@ -96,9 +104,10 @@ impl Planner<'_> {
     pub(super) fn draw(&self, rng: &mut ChaCha8Rng) -> PairPlan {
         let config = self.config;
         let pack = pick_pack(self.packs, rng);
-        let track = &pack.tracks[rng.random_range(0..pack.tracks.len())];
+        let track = pack.pick_track(rng);
         let first = rng.random_range(0..track.appearances.len());
-        let second = self.later(track, first, rng);
+        let second = self.occluded(track, rng);
+        let second = second.unwrap_or_else(|| self.later(track, first, rng));
         let flip = chance(0.5, rng);
         let grey = chance(self.grey_share, rng);
 
@@ -111,18 +120,30 @@ impl Planner<'_> {
         );
         let latest = self.latest(track, second, rng);
 
+        let searched = track.appearances[second];
         let which = rng.random::<f32>();
-        let (content, search) = if which < config.negative_share {
+        let negative = |rng: &mut ChaCha8Rng| {
             self.negative(pack, track, rng)
                 .map(|view| (Content::OtherInstance, view))
+        };
+        let (content, search) = if which < config.negative_share {
+            let hard = chance(config.rival.negative_share, rng);
+            let rival = if hard {
+                self.rival_negative(track, searched, rng)
+                    .map(|view| (Content::Rival, view))
+            } else {
+                None
+            };
+            rival.or_else(|| negative(rng))
         } else if which < config.negative_share + config.elsewhere_share {
             let elsewhere = self
-                .elsewhere(track.appearances[second], rng)
+                .elsewhere(searched, rng)
                 .map(|view| (Content::Elsewhere, view));
-            elsewhere.or_else(|| {
-                self.negative(pack, track, rng)
-                    .map(|view| (Content::OtherInstance, view))
-            })
+            elsewhere.or_else(|| negative(rng))
+        } else if !track.hidden.is_empty() && chance(config.hidden_share, rng) {
+            let hidden = track.hidden[rng.random_range(0..track.hidden.len())];
+            let view = self.search_view(hidden, config.video_log_aspect, rng);
+            Some((Content::Hidden, view))
         } else {
             None
         }
@@ -132,11 +153,13 @@ impl Planner<'_> {
             } else {
                 config.video_log_aspect
             };
-            (
-                Content::Target,
-                self.search_view(track.appearances[second], log_aspect, rng),
-            )
+            (Content::Target, self.search_view(searched, log_aspect, rng))
         });
+        let rival = if chance(config.rival.paste_share, rng) {
+            self.rival(track, searched, rng)
+        } else {
+            None
+        };
         PairPlan {
             instance: track.instance,
             scene: track.scene,
@@ -146,7 +169,58 @@ impl Planner<'_> {
             latest,
             search,
             content,
+            rival,
         }
+    }
+
+    /// An appearance that something hides in part, for a share of the pairs of the tracks that have any.
+    fn occluded(&self, track: &Track, rng: &mut ChaCha8Rng) -> Option<usize> {
+        if track.occluded.is_empty() || !chance(self.config.occluded_share, rng) {
+            return None;
+        }
+        let at = track.occluded[rng.random_range(0..track.occluded.len())];
+        Some(at as usize)
+    }
+
+    /// Another object of the target's class on the same frame, not in front of it or behind it; or, where there is
+    /// none, one of another scene.
+    fn rival(&self, track: &Track, of: Appearance, rng: &mut ChaCha8Rng) -> Option<Appearance> {
+        let beside = self.index.on(of.image).iter().filter(|other| {
+            other.class == track.class
+                && other.instance != track.instance
+                && other.box_in_image.intersection(&of.box_in_image).is_none()
+        });
+        let count = beside.clone().count();
+        if count > 0 {
+            let other = beside.clone().nth(rng.random_range(0..count))?;
+            return Some(Appearance {
+                image: of.image,
+                box_in_image: other.box_in_image,
+            });
+        }
+        let same_class = self.index.of_class(track.class);
+        (0..6).find_map(|_| {
+            let (pack, at) = *same_class.get(rng.random_range(0..same_class.len().max(1)))?;
+            let other = &self.packs[pack as usize].tracks[at as usize];
+            let appearance = other.appearances[rng.random_range(0..other.appearances.len())];
+            (other.scene != track.scene).then_some(appearance)
+        })
+    }
+
+    /// A window about another object of the target's class on the same frame that shows no part of the target.
+    fn rival_negative(&self, track: &Track, of: Appearance, rng: &mut ChaCha8Rng) -> Option<View> {
+        for _ in 0..6 {
+            let other = self.rival(track, of, rng)?;
+            if other.image != of.image {
+                return None;
+            }
+            let view = self.search_view(other, self.config.still_log_aspect, rng);
+            let shows_target = view.window.to_box().intersection(&of.box_in_image);
+            if shows_target.is_none() && self.proves_absence(&view) {
+                return Some(view);
+            }
+        }
+        None
     }
 
     /// Another appearance of the track, before or after, within the gap that grows as training goes on.
@@ -243,7 +317,7 @@ impl Planner<'_> {
                 true => pack,
                 false => pick_pack(self.packs, rng),
             };
-            let other = &from.tracks[rng.random_range(0..from.tracks.len())];
+            let other = from.pick_track(rng);
             let appearance = other.appearances[rng.random_range(0..other.appearances.len())];
             let view = self.search_view(appearance, self.config.still_log_aspect, rng);
             if other.scene != track.scene && self.proves_absence(&view) {
@@ -299,8 +373,7 @@ pub(super) fn other_scene(
     rng: &mut ChaCha8Rng,
 ) -> Option<Appearance> {
     (0..10).find_map(|_| {
-        let pack = pick_pack(packs, rng);
-        let track = &pack.tracks[rng.random_range(0..pack.tracks.len())];
+        let track = pick_pack(packs, rng).pick_track(rng);
         let appearance = track.appearances[rng.random_range(0..track.appearances.len())];
         (track.scene != scene).then_some(appearance)
     })

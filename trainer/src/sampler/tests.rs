@@ -286,6 +286,9 @@ fn negatives_never_show_the_target_and_elsewhere_never_touches_it() {
         match plan.content {
             Content::Target => panic!("pair {index} shows its target"),
             Content::OtherInstance => assert_ne!(plan.search.image, plan.template.image),
+            Content::Rival | Content::Hidden => {
+                panic!("pair {index}: nothing is annotated for that")
+            }
             Content::Elsewhere => {
                 elsewhere += 1;
                 let b = plan.search.box_in_crop(256, plan.flip);
