@@ -477,6 +477,23 @@ pub struct Training {
     pub pairs_seen: u64,
 }
 
+/// How presence was fitted to held-out data, `sigmoid(scale * logit + bias)`. The graphs hold it already; this is the
+/// record. Expected calibration errors are over 15 bins of equal width.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// Slope: the reciprocal of a temperature. Positive.
+    pub scale: f64,
+    /// Offset.
+    pub bias: f64,
+    /// Held-out pairs it was fitted to.
+    pub pairs: u64,
+    /// Expected calibration error on them before.
+    pub error_before: f64,
+    /// And after.
+    pub error_after: f64,
+}
+
 /// The content of `bundle.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -501,6 +518,9 @@ pub struct BundleManifest {
     pub training: Training,
     /// Scores on validation and test data, by name.
     pub scores: BTreeMap<String, f64>,
+    /// How presence was calibrated; absent where it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 impl BundleManifest {
@@ -1022,6 +1042,7 @@ mod tests {
                 pairs_seen: 81_700,
             },
             scores: [("validation_auc".to_owned(), 0.74)].into(),
+            calibration: None,
         }
     }
 

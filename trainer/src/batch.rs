@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use roadhound_shared::geometry::BoxLtrb;
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +94,32 @@ impl Batch {
         Ok(Some(batch))
     }
 
+    /// Seeded crops of coloured noise at several scales, each with a target in the middle: enough to measure the
+    /// statistics of a network where there is no data.
+    pub fn noise(seed: u64, len: usize, template_px: usize, search_px: usize) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut crops = |px: usize| -> Vec<u8> {
+            (0..len)
+                .flat_map(|_| textured_noise(px, &mut rng))
+                .collect()
+        };
+        let middle = search_px as f32 / 2.0;
+        let half = template_px as f32 / 4.0;
+        let target = [middle - half, middle - half, middle + half, middle + half];
+        Self {
+            len,
+            template_px,
+            search_px,
+            template_rgb: crops(template_px),
+            template_latest_rgb: crops(template_px),
+            search_rgb: crops(search_px),
+            box_in_search: vec![target; len],
+            present: vec![1.0; len],
+            instance: (0..len as u64).collect(),
+            has_distinct_latest: vec![true; len],
+        }
+    }
+
     /// Pair `i` of the batch, which holds at least `i + 1`.
     pub fn pair(&self, i: usize) -> Pair {
         let (template, search) = (
@@ -127,6 +155,42 @@ impl Batch {
         self.instance.push(pair.instance);
         self.has_distinct_latest.push(pair.has_distinct_latest);
     }
+}
+
+/// One crop of noise whose amplitude grows with its wavelength, as in photographs.
+fn textured_noise(px: usize, rng: &mut ChaCha8Rng) -> Vec<u8> {
+    let mut sums = vec![[114.0_f32; 3]; px * px];
+    for (cell, amplitude) in [
+        (px.div_ceil(3).max(2), 60.0_f32),
+        (16, 40.0),
+        (4, 20.0),
+        (1, 6.0),
+    ] {
+        let grid = px / cell + 2;
+        let knots: Vec<[f32; 3]> = (0..grid * grid)
+            .map(|_| {
+                let light = rng.random_range(-amplitude..amplitude);
+                std::array::from_fn(|_| light + 0.3 * rng.random_range(-amplitude..amplitude))
+            })
+            .collect();
+        for (at, sum) in sums.iter_mut().enumerate() {
+            let (x, y) = (at % px, at / px);
+            let (u, v) = (
+                (x % cell) as f32 / cell as f32,
+                (y % cell) as f32 / cell as f32,
+            );
+            let knot = |dx: usize, dy: usize| &knots[(y / cell + dy) * grid + x / cell + dx];
+            for (c, sum) in sum.iter_mut().enumerate() {
+                let top = knot(0, 0)[c] * (1.0 - u) + knot(1, 0)[c] * u;
+                let bottom = knot(0, 1)[c] * (1.0 - u) + knot(1, 1)[c] * u;
+                *sum += top * (1.0 - v) + bottom * v;
+            }
+        }
+    }
+    sums.iter()
+        .flatten()
+        .map(|v| v.clamp(0.0, 255.0) as u8)
+        .collect()
 }
 
 /// How batches are made ahead.

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use roadhound_shared::contract::Training;
+use roadhound_shared::contract::{Calibration, Training};
 use roadhound_shared::tracker::TrackerConfig;
 use roadhound_trainer::batch::{Batch, PrefetchConfig, Prefetcher};
+use roadhound_trainer::calibrate::{Platt, Reliability};
 use roadhound_trainer::checkpoint::Checkpoint;
 use roadhound_trainer::config::TrackerRun;
 use roadhound_trainer::data::sequence::{Frame, Run as FollowRun};
@@ -17,9 +18,11 @@ use roadhound_trainer::data::sheet::contact_sheet;
 use roadhound_trainer::data::{Dataset, otb};
 use roadhound_trainer::evaluate;
 use roadhound_trainer::export::bundle::{self, Card};
+use roadhound_trainer::export::unfold::network_from_bundle;
 use roadhound_trainer::model::TrackerNet;
 use roadhound_trainer::network::CandleNetwork;
 use roadhound_trainer::sampler::{Sampler, SamplerScratch, Split};
+use roadhound_trainer::task::Task;
 use roadhound_trainer::task::track::TrackTask;
 use roadhound_trainer::train_loop::{Outcome, Run};
 
@@ -27,6 +30,12 @@ use crate::{EvaluateArguments, ExportArguments, SamplesArguments, TrackerArgumen
 
 /// Added to the seed for the validation pairs, so that they share no random stream with training.
 const VALIDATION_SEED: u64 = 0x7661_6c69;
+
+/// Batches over which the statistics of a restored bundle are measured.
+const SETTLING_BATCHES: u64 = 4;
+
+/// Held-out pairs that presence is calibrated on.
+const CALIBRATION_PAIRS: usize = 1_200;
 
 /// Licence line of a bundle trained on packs whose licences are not known.
 const LICENCE: &str = "Code Apache-2.0. Weights: research use only; trained on images whose licences are unstated or research-only, see the model card.";
@@ -68,27 +77,49 @@ pub(crate) fn tracker(arguments: &TrackerArguments) -> Result<()> {
         .context("the thread pool was already made")?;
     ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))
         .context("Ctrl-C cannot be handled")?;
-
-    let device = Device::Cpu;
     let dataset = Arc::new(Dataset::open(&run.data)?);
-    let train = Arc::new(sampler(&run, &dataset, Split::Train)?);
-    let held_out = sampler(&run, &dataset, Split::Validation)?;
+    let (init, quiet) = (arguments.init.as_deref(), arguments.quiet);
+    train_tracker(&run, &dataset, init, &arguments.out, quiet)?;
+    Ok(())
+}
+
+/// Pairs that a run never trains on, the same for the same configuration.
+fn held_out_batches(run: &TrackerRun, dataset: &Arc<Dataset>, count: usize) -> Result<Vec<Batch>> {
+    let held_out = sampler(run, dataset, Split::Validation)?;
     let mut scratch = SamplerScratch::default();
-    let validation = (0..run.validation.batches as u64)
-        .map(|step| Batch::draw(&held_out, step, run.train.batch, &mut scratch))
-        .collect::<Result<Vec<_>, _>>()?;
+    let batches =
+        (0..count as u64).map(|step| Batch::draw(&held_out, step, run.train.batch, &mut scratch));
+    Ok(batches.collect::<Result<_, _>>()?)
+}
+
+/// Trains in the folder `out` until the run ends or is stopped; goes on where it was stopped.
+fn train_tracker(
+    run: &TrackerRun,
+    dataset: &Arc<Dataset>,
+    init: Option<&Path>,
+    out: &Path,
+    quiet: bool,
+) -> Result<Outcome> {
+    let device = Device::Cpu;
+    let train = Arc::new(sampler(run, dataset, Split::Train)?);
+    let validation = held_out_batches(run, dataset, run.validation.batches)?;
     let net = TrackerNet::new(&run.model, run.seed, &device)?;
     let average = TrackerNet::new(&run.model, run.seed, &device)?;
-    if let Some(path) = &arguments.init {
-        let start = Checkpoint::load(path)?;
-        net.params()
-            .restore(&start.average)
-            .with_context(|| format!("{}", path.display()))?;
-    }
+    let net = match init {
+        Some(path) if path.is_dir() => network_from_bundle(path, &run.model, run.seed, &device)?,
+        Some(path) => {
+            let start = Checkpoint::load(path)?;
+            net.params()
+                .restore(&start.average)
+                .with_context(|| format!("{}", path.display()))?;
+            net
+        }
+        None => net,
+    };
     log::info!(
-        "{} tracks to train on, {} held out; {:.2} M parameters, {} MMAC a frame",
+        "{} tracks to train on, {} pairs held out; {:.2} M parameters, {} MMAC a frame",
         train.track_count(),
-        held_out.track_count(),
+        validation.iter().map(|batch| batch.len).sum::<usize>(),
         net.parameter_count() as f64 / 1e6,
         net.macs_per_frame() / 1_000_000
     );
@@ -101,6 +132,20 @@ pub(crate) fn tracker(arguments: &TrackerArguments) -> Result<()> {
         &device,
         validation,
     );
+    let fresh = !out.join("last.safetensors").exists();
+    if let Some(path) = init.filter(|_| fresh) {
+        if path.is_dir() {
+            let mut scratch = SamplerScratch::default();
+            let batches = (0..SETTLING_BATCHES)
+                .map(|step| Batch::draw(&train, step, run.train.batch, &mut scratch))
+                .collect::<Result<Vec<_>, _>>()?;
+            task.settle(&batches)?;
+        }
+        let start = task.params().snapshot()?;
+        let figures = task.validate(&start)?;
+        let shown: Vec<String> = figures.iter().map(|(n, v)| format!("{n} {v:.3}")).collect();
+        log::info!("starts from {}: {}", path.display(), shown.join(", "));
+    }
     let prefetch = PrefetchConfig {
         batch_size: run.train.batch,
         workers: run.compute.workers,
@@ -108,12 +153,12 @@ pub(crate) fn tracker(arguments: &TrackerArguments) -> Result<()> {
     };
     let outcome =
         Run {
-            folder: arguments.out.clone(),
+            folder: out.to_owned(),
             config: run.train.clone(),
             optim: run.optim.clone(),
             config_toml: run.to_toml()?,
             stop: &STOP,
-            quiet: arguments.quiet,
+            quiet,
         }
         .train(&mut task, |step| {
             Ok(Prefetcher::new(train, &prefetch, step)?
@@ -122,10 +167,10 @@ pub(crate) fn tracker(arguments: &TrackerArguments) -> Result<()> {
     if outcome == Outcome::Stopped {
         log::info!(
             "stopped; the same command goes on from {}",
-            arguments.out.join("last.safetensors").display()
+            out.join("last.safetensors").display()
         );
     }
-    Ok(())
+    Ok(outcome)
 }
 
 /// Constants of the tracker: `base`, with the file's keys over them.
@@ -217,6 +262,12 @@ pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
     bar.finish_and_clear();
     let rows = evaluate::table(&followed);
     print_table(&rows, &evaluate::presence(&followed)?);
+    let reliability = evaluate::reliability(&followed);
+    print_reliability("followed frames", &reliability);
+    if let Some(path) = &arguments.reliability {
+        let shown = || format!("{}", path.display());
+        reliability.picture().save(path).with_context(shown)?;
+    }
     if let Some(path) = &arguments.csv {
         evaluate::write_csv(path, &rows)?;
     }
@@ -268,8 +319,75 @@ fn print_table(rows: &[evaluate::Row], presence: &evaluate::PresenceFigures) {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "the figures are what was asked for")]
+fn print_reliability(of: &str, reliability: &Reliability) {
+    for line in reliability.lines() {
+        println!("  {line}");
+    }
+    println!(
+        "presence on {of}: expected calibration error {:.4} over {} equal bins",
+        reliability.expected_calibration_error,
+        reliability.bins.len()
+    );
+}
+
+/// Fits presence to the held-out pairs and folds the correction into the network.
+fn calibrated(net: TrackerNet, run: &TrackerRun) -> Result<(TrackerNet, Calibration)> {
+    let dataset = Arc::new(Dataset::open(&run.data).context(
+        "presence is calibrated on the held-out pairs; give --data, or --uncalibrated to go without",
+    )?);
+    let batches = held_out_batches(run, &dataset, CALIBRATION_PAIRS.div_ceil(run.train.batch))?;
+    let average = TrackerNet::new(&run.model, run.seed, &Device::Cpu)?;
+    let (precision, device) = (run.compute.precision, Device::Cpu);
+    let task = TrackTask::new(
+        net,
+        average,
+        run.loss.clone(),
+        precision,
+        0,
+        &device,
+        vec![],
+    );
+    let (logits, present) = task.presence(&batches)?;
+    let platt = Platt::fit(&logits, &present)
+        .context("presence cannot be calibrated: the held-out pairs are all present, all absent, or ranked backwards")?;
+    let error = |platt: Platt| {
+        let probabilities: Vec<f64> = logits.iter().map(|l| platt.probability(*l)).collect();
+        Reliability::of(&probabilities, &present).expected_calibration_error
+    };
+    let calibration = Calibration {
+        scale: platt.scale,
+        bias: platt.bias,
+        pairs: logits.len() as u64,
+        error_before: error(Platt::IDENTITY),
+        error_after: error(platt),
+    };
+    let net = task.into_net();
+    net.scale_presence(platt.scale as f32, platt.bias as f32)?;
+    Ok((net, calibration))
+}
+
 pub(crate) fn export(arguments: &ExportArguments) -> Result<()> {
-    let (net, run, checkpoint) = network_of(&arguments.checkpoint)?;
+    let (net, mut run, checkpoint) = network_of(&arguments.checkpoint)?;
+    let config_sha256 = run.hash()?;
+    if let Some(root) = &arguments.data {
+        run.data.root.clone_from(root);
+    }
+    let (net, calibration) = match arguments.uncalibrated {
+        true => (net, None),
+        false => {
+            let (net, calibration) = calibrated(net, &run)?;
+            log::info!(
+                "presence on {} held-out pairs: calibration error {:.4}, {:.4} after logit x {:.3} + {:.3}",
+                calibration.pairs,
+                calibration.error_before,
+                calibration.error_after,
+                calibration.scale,
+                calibration.bias
+            );
+            (net, Some(calibration))
+        }
+    };
     let tracker = tracker_config(TrackerConfig::default(), arguments.tracker.as_ref())?;
     let mut scores = BTreeMap::new();
     for pair in &arguments.scores {
@@ -290,11 +408,12 @@ pub(crate) fn export(arguments: &ExportArguments) -> Result<()> {
         tracker,
         training: Training {
             commit: arguments.commit.clone(),
-            config_sha256: run.hash()?,
+            config_sha256,
             data: run.data.packs.iter().map(|p| p.name.clone()).collect(),
             pairs_seen: arguments.pairs_before + checkpoint.step * run.train.batch as u64,
         },
         scores,
+        calibration,
     };
     let manifest = bundle::write(net, card, &arguments.out)?;
     log::info!(

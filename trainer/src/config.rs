@@ -133,6 +133,18 @@ impl TrackerRun {
                 return Err(ConfigError::Value(format!("{name} is 0")));
             }
         }
+        for (name, share) in [
+            ("train.average_keep", run.train.average_keep),
+            ("train.freeze_norm_share", run.train.freeze_norm_share),
+            ("loss.presence_smoothing", run.loss.presence_smoothing),
+            ("loss.score_smoothing", run.loss.score_smoothing),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(ConfigError::Value(format!(
+                    "{name} is {share}, expected 0 to 1"
+                )));
+            }
+        }
         let rate = run.optim.learning_rate;
         if !(rate > 0.0 && rate < 1.0) {
             return Err(ConfigError::Value(format!(

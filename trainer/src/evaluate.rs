@@ -19,6 +19,7 @@ use roadhound_shared::network::FollowNetwork;
 use roadhound_shared::tracker::{Phase, Report, TrackerConfig};
 use serde::Serialize;
 
+use crate::calibrate::Reliability;
 use crate::data::sequence::Run;
 
 /// What the tracker made of one run.
@@ -250,6 +251,17 @@ pub fn presence(followed: &[Followed]) -> Result<PresenceFigures> {
         false_lost_rate: lost as f64 / pooled.frames.max(1) as f64,
         redetection_seconds,
     })
+}
+
+/// What presence says against what was the case, over all frames but the first ones, whose box was given.
+pub fn reliability(followed: &[Followed]) -> Reliability {
+    let frames = followed
+        .iter()
+        .flat_map(|f| f.run.truth.iter().zip(&f.reports).skip(1));
+    let (said, present): (Vec<f64>, Vec<bool>) = frames
+        .map(|(truth, report)| (f64::from(report.presence), truth.is_some()))
+        .unzip();
+    Reliability::of(&said, &present)
 }
 
 /// The table as CSV.

@@ -9,6 +9,7 @@
 
 pub mod augment;
 pub mod batch;
+pub mod calibrate;
 pub mod checkpoint;
 pub mod config;
 pub mod data;

@@ -46,7 +46,8 @@ struct TrackerArguments {
     /// Folder for checkpoints and logs.
     #[arg(long)]
     out: PathBuf,
-    /// Checkpoint whose weights a new run starts from (the averaged ones); a resumed run does not need it.
+    /// What a new run starts from: a checkpoint (its averaged weights) or a bundle's folder; a resumed run does not
+    /// need it.
     #[arg(long)]
     init: Option<PathBuf>,
     /// Folder of the training packs, instead of the configuration's.
@@ -87,6 +88,9 @@ struct EvaluateArguments {
     /// Only runs whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Draw the reliability diagram of presence, as PNG.
+    #[arg(long)]
+    reliability: Option<PathBuf>,
     /// Frames a second, instead of what the recordings say.
     #[arg(long)]
     fps: Option<f64>,
@@ -127,6 +131,12 @@ struct ExportArguments {
     /// Commit of the code that trained the weights.
     #[arg(long, default_value = "unknown")]
     commit: String,
+    /// Folder of the training packs, instead of the configuration's: presence is calibrated on their held-out pairs.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Leave presence as it was trained; needs no data.
+    #[arg(long)]
+    uncalibrated: bool,
 }
 
 #[derive(clap::Args)]

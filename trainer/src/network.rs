@@ -29,6 +29,11 @@ impl CandleNetwork {
         &self.net
     }
 
+    /// Gives the network back.
+    pub fn into_net(self) -> TrackerNet {
+        self.net
+    }
+
     /// `[1, side, side, channels]` from planar values.
     fn nhwc(&self, planar: &[f32], channels: usize, side: usize) -> Result<Tensor> {
         Tensor::from_slice(planar, (1, channels, side, side), &self.device)?

@@ -44,6 +44,8 @@ pub struct LoopConfig {
     pub checkpoint_every: u64,
     /// Decay of the weights' moving average, reached gradually.
     pub average_keep: f64,
+    /// Share of the steps, at the end, over which normalisation is held constant.
+    pub freeze_norm_share: f64,
 }
 
 impl Default for LoopConfig {
@@ -55,6 +57,7 @@ impl Default for LoopConfig {
             validate_every: 500,
             checkpoint_every: 200,
             average_keep: 0.998,
+            freeze_norm_share: 0.1,
         }
     }
 }
@@ -63,6 +66,12 @@ impl LoopConfig {
     /// Steps of the whole run.
     pub fn steps(&self) -> u64 {
         self.pairs.div_ceil(self.batch.max(1) as u64)
+    }
+
+    /// Whether normalisation is held constant at `step`.
+    pub fn norm_is_frozen_at(&self, step: u64) -> bool {
+        let steps = self.steps() as f64;
+        step as f64 >= steps - (steps * self.freeze_norm_share).floor()
     }
 }
 
@@ -164,6 +173,7 @@ impl Run<'_> {
                 .next()
                 .context("the batches ended before the run did")??;
             let waiting = waited.elapsed();
+            task.freeze_norm(self.config.norm_is_frozen_at(step));
             let loss = task.loss(&batch, step)?;
             let value = loss.total.to_scalar::<f32>()?;
             let rate = self.optim.rate_at(step, steps);

@@ -239,6 +239,7 @@ pub fn write_bundle(folder: &Path, files: &[(&str, Vec<u8>)]) {
         quantisation: Quantisation::default(),
         training: Training::default(),
         scores: BTreeMap::new(),
+        calibration: None,
     };
     std::fs::write(folder.join("bundle.toml"), manifest.to_toml().unwrap()).unwrap();
     for (name, bytes) in files {

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use roadhound_shared::contract::{
-    BUNDLE_FORMAT, BundleManifest, FileEntry, FollowContract, FollowSizes, Probe, ProbeTolerance,
-    Quantisation, Training,
+    BUNDLE_FORMAT, BundleManifest, Calibration, FileEntry, FollowContract, FollowSizes, Probe,
+    ProbeTolerance, Quantisation, Training,
 };
 use roadhound_shared::tracker::TrackerConfig;
 
@@ -34,6 +34,8 @@ pub struct Card {
     pub training: Training,
     /// Scores by name.
     pub scores: BTreeMap<String, f64>,
+    /// How presence was calibrated, where it was: the network has it folded in already.
+    pub calibration: Option<Calibration>,
 }
 
 /// File of the probe.
@@ -99,6 +101,7 @@ pub fn write(net: TrackerNet, card: Card, folder: &Path) -> Result<BundleManifes
         quantisation: Quantisation::default(),
         training: card.training,
         scores: card.scores,
+        calibration: card.calibration,
     };
     let text = manifest.to_toml()?;
     replace_folder(
@@ -111,8 +114,20 @@ pub fn write(net: TrackerNet, card: Card, folder: &Path) -> Result<BundleManifes
     Ok(manifest)
 }
 
-/// Reads a bundle: checks the manifest, every hash and the probe, and gives a network that runs its graphs.
-pub fn load(folder: &Path) -> Result<(OnnxNetwork, BundleManifest)> {
+/// A bundle's manifest and files, hashes checked; the graphs have not been looked at.
+pub struct BundleFiles {
+    /// `bundle.toml`.
+    pub manifest: BundleManifest,
+    /// Bytes of `template.onnx`.
+    pub template: Vec<u8>,
+    /// Bytes of `search.onnx`.
+    pub search: Vec<u8>,
+    /// What the graphs must give.
+    pub probe: Probe,
+}
+
+/// Reads a bundle's files and checks the manifest and every hash.
+pub fn read(folder: &Path) -> Result<BundleFiles> {
     let shown = || format!("{}", folder.display());
     let named = |name: &str| format!("{}", folder.join(name).display());
     let read = |name: &str| std::fs::read(folder.join(name)).with_context(|| named(name));
@@ -122,18 +137,36 @@ pub fn load(folder: &Path) -> Result<(OnnxNetwork, BundleManifest)> {
     for name in manifest.files.keys() {
         let bytes = read(name)?;
         manifest.verify_file(name, &bytes).with_context(shown)?;
-        contents.insert(name.as_str(), bytes);
+        contents.insert(name.clone(), bytes);
     }
-    let file = |name: &str| {
+    let mut file = |name: &str| {
         contents
-            .get(name)
+            .remove(name)
             .with_context(|| format!("{}: not listed in bundle.toml", named(name)))
     };
+    let template = file(&manifest.follow.template_file)?;
+    let search = file(&manifest.follow.search_file)?;
+    let probe = serde_json::from_slice(&file(PROBE)?).with_context(|| named(PROBE))?;
+    Ok(BundleFiles {
+        manifest,
+        template,
+        search,
+        probe,
+    })
+}
+
+/// Reads a bundle: checks the manifest, every hash and the probe, and gives a network that runs its graphs.
+pub fn load(folder: &Path) -> Result<(OnnxNetwork, BundleManifest)> {
+    let shown = || format!("{}", folder.display());
+    let BundleFiles {
+        manifest,
+        template,
+        search,
+        probe,
+    } = read(folder)?;
     let contract = &manifest.follow;
-    let (template, search) = (file(&contract.template_file)?, file(&contract.search_file)?);
     let mut network =
-        OnnxNetwork::new(template, search, contract, &Device::Cpu).with_context(shown)?;
-    let probe: Probe = serde_json::from_slice(file(PROBE)?).with_context(|| named(PROBE))?;
+        OnnxNetwork::new(&template, &search, contract, &Device::Cpu).with_context(shown)?;
     probe.replay(&mut network, contract).with_context(shown)?;
     Ok((network, manifest))
 }

@@ -4,8 +4,10 @@
 //! - [`follow`]: `template.onnx` and `search.onnx` of a [`FoldedNet`](crate::model::net::FoldedNet).
 //! - [`interpret`]: runs what was written, to check it.
 //! - [`bundle`]: the folder with manifest, hashes and probe.
+//! - [`unfold`]: the way back, from a bundle to a network that can be trained further.
 
 pub mod bundle;
 pub mod follow;
 pub mod interpret;
 pub mod onnx;
+pub mod unfold;

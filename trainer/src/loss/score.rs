@@ -4,16 +4,23 @@ use candle_core::{Result, Tensor};
 
 use super::softplus;
 
-/// Mean over the peaks of the batch.
+/// Mean over the peaks of the batch. `smoothing` takes that share of each peak's label away: the peak's cell is one of
+/// several that could have been called the centre.
 ///
 /// # Shapes
 /// All `[N, cells]`: `logits` of the network, `gauss` and `peak` of [`super::targets::CellTargets`].
-pub fn penalty_reduced_focal(logits: &Tensor, gauss: &Tensor, peak: &Tensor) -> Result<Tensor> {
+pub fn penalty_reduced_focal(
+    logits: &Tensor,
+    gauss: &Tensor,
+    peak: &Tensor,
+    smoothing: f64,
+) -> Result<Tensor> {
     let (_n, _cells) = logits.dims2()?;
     let p = crate::model::net::sigmoid(logits)?;
     let at_peak = (softplus(&logits.neg()?)? * (1.0 - &p)?.sqr()?)?;
     let away = (softplus(logits)? * p.sqr()?)?;
     let away_weight = (1.0 - gauss)?.sqr()?.sqr()?;
+    let at_peak = ((at_peak * (1.0 - smoothing))? + (&away * smoothing)?)?;
     let peaks = f64::from(peak.sum_all()?.to_scalar::<f32>()?).max(1.0);
     let sum = ((at_peak * peak)? + ((away * away_weight)? * (1.0 - peak)?)?)?.sum_all()?;
     sum / peaks
@@ -31,7 +38,7 @@ mod tests {
         let logits = Tensor::new(&[[0.0f32, 0.0]], &Device::Cpu).unwrap();
         let gauss = Tensor::new(&[[1.0f32, 0.5]], &Device::Cpu).unwrap();
         let peak = Tensor::new(&[[1.0f32, 0.0]], &Device::Cpu).unwrap();
-        let loss = penalty_reduced_focal(&logits, &gauss, &peak)
+        let loss = penalty_reduced_focal(&logits, &gauss, &peak, 0.0)
             .unwrap()
             .to_scalar::<f32>()
             .unwrap();
@@ -57,7 +64,7 @@ mod tests {
         )
         .unwrap();
         check(&[logits], &Settings::F32, |x| {
-            penalty_reduced_focal(&x[0], &gauss, &peak)
+            penalty_reduced_focal(&x[0], &gauss, &peak, 0.05)
         })
         .unwrap();
     }
@@ -67,7 +74,7 @@ mod tests {
         let logits = Tensor::new(&[[1e4f32, -1e4]], &Device::Cpu).unwrap();
         let gauss = Tensor::new(&[[0.0f32, 1.0]], &Device::Cpu).unwrap();
         let peak = Tensor::new(&[[0.0f32, 1.0]], &Device::Cpu).unwrap();
-        let loss = penalty_reduced_focal(&logits, &gauss, &peak)
+        let loss = penalty_reduced_focal(&logits, &gauss, &peak, 0.0)
             .unwrap()
             .to_scalar::<f32>()
             .unwrap();

@@ -18,16 +18,29 @@ pub enum Pass {
         /// Precision of the products; sums are always f32.
         precision: Precision,
     },
+    /// Running statistics and the affine map after them as constants: the end of a run, when what evaluation computes
+    /// is what is trained.
+    TrainFrozen {
+        /// Precision of the products; sums are always f32.
+        precision: Precision,
+    },
     /// Running statistics, f32.
     Eval,
+    /// As `Eval`, but every normalisation first moves its statistics towards those of the batch, and its scale and
+    /// shift so that the layer computes what it did. After a few such passes over training crops, `Train` starts where
+    /// `Eval` is: what a network needs whose normalisation had been folded away (see [`ConvBn::adopt`]).
+    Rebase {
+        /// Weight of the batch in the running statistics: 1 on the first pass, `1 / n` on the n-th for a mean.
+        weight: f32,
+    },
 }
 
 impl Pass {
     /// Precision of the products of this pass.
     pub fn precision(self) -> Precision {
         match self {
-            Pass::Train { precision, .. } => precision,
-            Pass::Eval => Precision::F32,
+            Pass::Train { precision, .. } | Pass::TrainFrozen { precision } => precision,
+            Pass::Eval | Pass::Rebase { .. } => Precision::F32,
         }
     }
 }
@@ -108,22 +121,64 @@ impl Norm {
         relu: bool,
         pass: Pass,
     ) -> Result<Tensor> {
-        ops::batch_norm(
-            x,
-            &self.gamma,
-            &self.beta,
-            residual,
-            relu,
-            &self.stats_for(pass),
-        )
+        if let Pass::Rebase { weight } = pass {
+            self.rebase(x, weight)?;
+        }
+        let (gamma, beta) = self.affine_for(pass);
+        ops::batch_norm(x, &gamma, &beta, residual, relu, &self.stats_for(pass))
     }
 
     fn stats_for(&self, pass: Pass) -> BnStats {
         let running = self.stats.clone();
         match pass {
             Pass::Train { momentum, .. } => BnStats::Training { running, momentum },
-            Pass::Eval => BnStats::Frozen { running },
+            Pass::TrainFrozen { .. } | Pass::Eval | Pass::Rebase { .. } => {
+                BnStats::Frozen { running }
+            }
         }
+    }
+
+    /// Gamma and beta, without a gradient where they are constants.
+    fn affine_for(&self, pass: Pass) -> (Tensor, Tensor) {
+        match pass {
+            Pass::TrainFrozen { .. } => (self.gamma.detach(), self.beta.detach()),
+            _ => (
+                self.gamma.as_tensor().clone(),
+                self.beta.as_tensor().clone(),
+            ),
+        }
+    }
+
+    /// Makes this the affine map `y = scale x + shift`, about statistics of mean 0 and variance 1 until
+    /// [`Pass::Rebase`] has seen some crops.
+    pub fn adopt(&self, scale: &[f32], shift: &[f32]) -> Result<()> {
+        {
+            let mut stats = lock(&self.stats);
+            stats.mean.fill(0.0);
+            stats.variance.fill(1.0);
+        }
+        let root = (1.0 + BN_EPSILON as f32).sqrt();
+        let gamma = scale.iter().map(|s| s * root).collect();
+        set(&self.gamma, gamma)?;
+        set(&self.beta, shift.to_vec())
+    }
+
+    /// Moves the statistics towards those of `x` by `weight` and leaves the affine map as it is.
+    fn rebase(&self, x: &Tensor, weight: f32) -> Result<()> {
+        let (scale, shift) = self.folded()?;
+        let (mean, variance) = moments(x)?;
+        let (mut gamma, mut beta) = (scale.clone(), shift);
+        {
+            let mut stats = lock(&self.stats);
+            for (c, scale) in scale.iter().enumerate() {
+                stats.mean[c] += weight * (mean[c] - stats.mean[c]);
+                stats.variance[c] += weight * (variance[c] - stats.variance[c]);
+                gamma[c] = scale * (stats.variance[c] + BN_EPSILON as f32).sqrt();
+                beta[c] += scale * stats.mean[c];
+            }
+        }
+        set(&self.gamma, gamma)?;
+        set(&self.beta, beta)
     }
 
     /// The affine map `y = scale x + shift` that the running statistics amount to.
@@ -176,10 +231,16 @@ impl ConvBn {
 
     /// `[N, H, W, input]` to `[N, H / stride, W / stride, output]`.
     pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, pass: Pass) -> Result<Tensor> {
+        if let Pass::Rebase { weight } = pass {
+            let (stride, padding) = (self.shape.stride, self.shape.kernel / 2);
+            let before = ops::conv2d(x, &self.weight, stride, padding, Precision::F32)?;
+            self.norm.rebase(&before, weight)?;
+        }
+        let (gamma, beta) = self.norm.affine_for(pass);
         ops::ConvBn {
             weight: &self.weight,
-            gamma: &self.norm.gamma,
-            beta: &self.norm.beta,
+            gamma: &gamma,
+            beta: &beta,
             stats: &self.norm.stats_for(pass),
             stride: self.shape.stride,
             padding: self.shape.kernel / 2,
@@ -200,6 +261,40 @@ impl ConvBn {
             bias: shift,
             relu: self.relu,
         })
+    }
+
+    /// Takes over a folded layer, the inverse of [`ConvBn::folded`]. Normalisation makes the size of a filter a matter
+    /// of choice: each is given the variance that a fresh one has, so that learning rates mean what they mean there.
+    pub fn adopt(&self, layer: &FoldedConv) -> Result<()> {
+        let ConvShape {
+            input,
+            output,
+            kernel,
+            ..
+        } = self.shape;
+        let fan_in = input * kernel * kernel;
+        let wanted = (2.0 / fan_in as f32).sqrt();
+        let rms = |values: &[f32]| {
+            let squares: f64 = values.iter().map(|v| f64::from(*v).powi(2)).sum();
+            (squares / values.len().max(1) as f64).sqrt() as f32
+        };
+        // A filter that is next to nothing stays small: noise is not to be blown up.
+        let least = (1e-3 * rms(&layer.weight_oihw)).max(f32::MIN_POSITIVE);
+        let gain: Vec<f32> = layer
+            .weight_oihw
+            .chunks_exact(fan_in)
+            .map(|filter| wanted / rms(filter).max(least))
+            .collect();
+        if gain.len() != output || layer.bias.len() != output {
+            candle_core::bail!(
+                "a layer of {} filters and {} biases, expected {output}",
+                gain.len(),
+                layer.bias.len()
+            );
+        }
+        set(&self.weight, hwio_from_oihw(layer, |o| gain[o]))?;
+        let scale: Vec<f32> = gain.iter().map(|g| 1.0 / g).collect();
+        self.norm.adopt(&scale, &layer.bias)
     }
 
     /// Multiply-accumulates for one image whose input is `side` x `side`, and the output's side.
@@ -250,6 +345,23 @@ impl Head {
         ops::conv2d(x, &self.weight, 1, 0, Precision::F32)?.broadcast_add(&self.bias)
     }
 
+    /// Changes every output from `y` to `scale y + offset`.
+    pub fn rescale(&self, scale: f32, offset: f32) -> Result<()> {
+        let scaled = (self.weight.as_tensor() * f64::from(scale))?;
+        self.weight.set(&scaled.detach())?;
+        let bias = self.bias.to_vec1::<f32>()?;
+        set(
+            &self.bias,
+            bias.iter().map(|b| scale * b + offset).collect(),
+        )
+    }
+
+    /// Takes over a layer as it is.
+    pub fn adopt(&self, layer: &FoldedConv) -> Result<()> {
+        set(&self.weight, hwio_from_oihw(layer, |_| 1.0))?;
+        set(&self.bias, layer.bias.clone())
+    }
+
     /// The layer as plain numbers.
     pub fn folded(&self) -> Result<FoldedConv> {
         let weight = self.weight.as_tensor().flatten_all()?.to_vec1::<f32>()?;
@@ -284,6 +396,12 @@ impl Residual {
         self.second.forward(&inner, Some(x), pass)
     }
 
+    /// Takes over both layers.
+    pub fn adopt(&self, [first, second]: &[FoldedConv; 2]) -> Result<()> {
+        self.first.adopt(first)?;
+        self.second.adopt(second)
+    }
+
     /// Both layers folded. The second one's ReLU belongs after the addition.
     pub fn folded(&self) -> Result<[FoldedConv; 2]> {
         Ok([self.first.folded()?, self.second.folded()?])
@@ -309,4 +427,47 @@ fn oihw_from_hwio(hwio: &[f32], shape: ConvShape, scale: impl Fn(usize) -> f32) 
         oihw[(o * input + i) * kernel * kernel + tap] = value * scale(o);
     }
     oihw
+}
+
+fn hwio_from_oihw(layer: &FoldedConv, scale: impl Fn(usize) -> f32) -> Vec<f32> {
+    let ConvShape {
+        input,
+        output,
+        kernel,
+        ..
+    } = layer.shape;
+    let taps = kernel * kernel;
+    let mut hwio = vec![0.0; layer.weight_oihw.len()];
+    for (at, value) in layer.weight_oihw.iter().enumerate() {
+        let (tap, rest) = (at % taps, at / taps);
+        let (i, o) = (rest % input, rest / input);
+        hwio[(tap * input + i) * output + o] = value * scale(o);
+    }
+    hwio
+}
+
+/// Overwrites a variable; errors where the number of values differs.
+fn set(var: &Var, values: Vec<f32>) -> Result<()> {
+    var.set(&Tensor::from_vec(values, var.shape(), var.device())?)
+}
+
+/// Mean and unbiased variance of each channel over `[.., C]`.
+fn moments(x: &Tensor) -> Result<(Vec<f32>, Vec<f32>)> {
+    let channels = x.dim(candle_core::D::Minus1)?;
+    let values = x.flatten_all()?.to_vec1::<f32>()?;
+    let rows = (values.len() / channels.max(1)).max(1) as f64;
+    let mut mean = vec![0f64; channels];
+    for row in values.chunks_exact(channels) {
+        for (sum, v) in mean.iter_mut().zip(row) {
+            *sum += f64::from(*v) / rows;
+        }
+    }
+    let mut variance = vec![0f64; channels];
+    for row in values.chunks_exact(channels) {
+        for ((sum, v), m) in variance.iter_mut().zip(row).zip(&mean) {
+            *sum += (f64::from(*v) - m).powi(2) / (rows - 1.0).max(1.0);
+        }
+    }
+    let single = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect();
+    Ok((single(mean), single(variance)))
 }

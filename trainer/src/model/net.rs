@@ -202,6 +202,24 @@ pub struct FoldedNet {
     pub embed: FoldedConv,
 }
 
+impl FoldedNet {
+    /// Every convolution, in the order in which the search graph runs them.
+    pub fn convolutions_mut(&mut self) -> Vec<&mut FoldedConv> {
+        let mut all = Vec::new();
+        for block in &mut self.backbone {
+            match block {
+                FoldedBlock::Conv(layer) => all.push(layer),
+                FoldedBlock::Residual(pair) => all.extend(pair.iter_mut()),
+            }
+        }
+        all.push(&mut self.mix);
+        all.extend(self.trunk.iter_mut());
+        all.extend([&mut self.score, &mut self.boxes, &mut self.presence]);
+        all.extend([&mut self.embed_hidden, &mut self.embed]);
+        all
+    }
+}
+
 /// A folded step of the backbone.
 pub enum FoldedBlock {
     /// A convolution.
@@ -426,6 +444,61 @@ impl TrackerNet {
         total += self.trunk.iter().map(|conv| conv.macs(side).0).sum::<u64>();
         total += cells * (c * template + head * 5 + c * self.config.embedding as u64) + 2 * head;
         total
+    }
+
+    /// Changes presence logits from `z` to `scale z + bias`, in the weights.
+    pub fn scale_presence(&self, scale: f32, bias: f32) -> Result<()> {
+        self.presence.rescale(scale, bias)
+    }
+
+    /// Takes over a folded network, the inverse of [`TrackerNet::folded`]: evaluation mode computes what `folded` says.
+    /// Training mode does so once a few batches have been seen with [`Pass::Rebase`].
+    ///
+    /// # Errors
+    /// A network of another geometry.
+    pub fn adopt(&self, folded: &FoldedNet) -> Result<()> {
+        if folded.config != self.config {
+            candle_core::bail!(
+                "the folded network is {:?}, expected {:?}",
+                folded.config,
+                self.config
+            );
+        }
+        let Some((FoldedBlock::Conv(neck), backbone)) = folded.backbone.split_last() else {
+            candle_core::bail!("the folded network has no neck")
+        };
+        for (mine, theirs) in self.backbone.iter().zip(backbone) {
+            match (mine, theirs) {
+                (Block::Conv(mine), FoldedBlock::Conv(theirs)) => mine.adopt(theirs)?,
+                (Block::Residual(mine), FoldedBlock::Residual(theirs)) => mine.adopt(theirs)?,
+                _ => candle_core::bail!("the folded network has its residual pairs elsewhere"),
+            }
+        }
+        self.neck.adopt(neck)?;
+        // Bounded, so that a weight of exactly 0 or 1 still has a logarithm and can still be learned away from.
+        let logit = |w: &f32| {
+            let w = w.clamp(1e-4, 1.0 - 1e-4);
+            (w / (1.0 - w)).ln()
+        };
+        let mix: Vec<f32> = folded.latest_weight.iter().map(logit).collect();
+        self.template_mix.set(&Tensor::from_vec(
+            mix,
+            self.template_mix.shape(),
+            self.template_mix.device(),
+        )?)?;
+        let (scale, shift) = &folded.correlation_affine;
+        let root = (self.config.feature_channels as f32).sqrt();
+        let scale: Vec<f32> = scale.iter().map(|s| s * root).collect();
+        self.correlation_norm.adopt(&scale, shift)?;
+        self.mix.adopt(&folded.mix)?;
+        for (mine, theirs) in self.trunk.iter().zip(&folded.trunk) {
+            mine.adopt(theirs)?;
+        }
+        self.score.adopt(&folded.score)?;
+        self.boxes.adopt(&folded.boxes)?;
+        self.presence.adopt(&folded.presence)?;
+        self.embed_hidden.adopt(&folded.embed_hidden)?;
+        self.embed.adopt(&folded.embed)
     }
 
     /// The network with its normalisation folded in.

@@ -24,6 +24,9 @@ pub trait Task {
     /// Variables that the optimiser moves.
     fn params(&self) -> &Params;
 
+    /// Holds normalisation constant from now on, or lets it learn again. Tasks without any have nothing to do.
+    fn freeze_norm(&mut self, _frozen: bool) {}
+
     /// The loss of `batch`; `step` seeds whatever is random about it.
     fn loss(&self, batch: &Self::Batch, step: u64) -> Result<StepLoss>;
 

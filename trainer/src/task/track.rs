@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{StepLoss, Task};
 use crate::batch::Batch;
+use crate::calibrate::Reliability;
 use crate::loss::boxes::{box_losses, cell_centres_px};
 use crate::loss::identity::info_nce;
 use crate::loss::presence::presence_bce;
@@ -34,6 +35,10 @@ pub struct LossConfig {
     pub identity: f64,
     /// Temperature of the identity loss.
     pub identity_temperature: f64,
+    /// How far presence labels are moved from 0 and 1 towards one half.
+    pub presence_smoothing: f64,
+    /// Share of the label that the score's peaks give away.
+    pub score_smoothing: f64,
     /// Cells away from the object, per image, that serve as backgrounds to the identity loss.
     pub identity_backgrounds: usize,
 }
@@ -47,6 +52,8 @@ impl Default for LossConfig {
             presence: 0.5,
             identity: 0.15,
             identity_temperature: 0.1,
+            presence_smoothing: 0.02,
+            score_smoothing: 0.01,
             identity_backgrounds: 4,
         }
     }
@@ -69,6 +76,7 @@ pub struct TrackTask {
     seed: u64,
     device: Device,
     validation: Vec<Batch>,
+    norm_frozen: bool,
 }
 
 impl TrackTask {
@@ -90,12 +98,18 @@ impl TrackTask {
             seed,
             device: device.clone(),
             validation,
+            norm_frozen: false,
         }
     }
 
     /// The network being trained.
     pub fn net(&self) -> &TrackerNet {
         &self.net
+    }
+
+    /// Gives the network being trained back.
+    pub fn into_net(self) -> TrackerNet {
+        self.net
     }
 
     /// Normalised `[N, px, px, 3]` from interleaved bytes.
@@ -128,6 +142,37 @@ impl TrackTask {
         let latest = features.index_select(&Tensor::new(latest_at, &self.device)?, 0)?;
         let embedding = net.embed_template(&first.contiguous()?, pass)?;
         Ok((net.mix_templates(&first, &latest)?, embedding))
+    }
+
+    /// Presence logits of the network being trained, in evaluation mode, and whether the target was there.
+    pub fn presence(&self, batches: &[Batch]) -> Result<(Vec<f64>, Vec<bool>)> {
+        let (mut logits, mut present) = (Vec::new(), Vec::new());
+        for batch in batches {
+            let (template, _) = self.template(&self.net, batch, Pass::Eval)?;
+            let crops = self.images(&batch.search_rgb, self.net.config().search_px)?;
+            let search = self.net.features(&crops, Pass::Eval)?;
+            let maps = self.net.heads(&template, &search, Pass::Eval)?;
+            let said = maps.presence_logits.to_vec1::<f32>()?;
+            logits.extend(said.into_iter().map(f64::from));
+            present.extend(batch.present.iter().map(|p| *p > 0.5));
+        }
+        Ok((logits, present))
+    }
+
+    /// Measures the statistics of every normalisation over `batches`, layer by layer, without changing what evaluation
+    /// mode computes: see [`Pass::Rebase`]. For a network that took over a folded one.
+    pub fn settle(&self, batches: &[Batch]) -> Result<()> {
+        let mean_of = |calls: usize| Pass::Rebase {
+            weight: 1.0 / calls as f32,
+        };
+        for (before, batch) in batches.iter().enumerate() {
+            // Templates and search crops pass through the same backbone, and count alike in its statistics.
+            let (template, _) = self.template(&self.net, batch, mean_of(2 * before + 1))?;
+            let crops = self.images(&batch.search_rgb, self.net.config().search_px)?;
+            let search = self.net.features(&crops, mean_of(2 * before + 2))?;
+            self.net.heads(&template, &search, mean_of(before + 1))?;
+        }
+        Ok(())
     }
 
     fn targets(&self, batch: &Batch) -> CellTargets {
@@ -203,11 +248,19 @@ impl Task for TrackTask {
         self.net.params()
     }
 
+    fn freeze_norm(&mut self, frozen: bool) {
+        self.norm_frozen = frozen;
+    }
+
     fn loss(&self, batch: &Batch, step: u64) -> Result<StepLoss> {
         let config = self.net.config();
-        let pass = Pass::Train {
-            momentum: BN_MOMENTUM,
-            precision: self.precision,
+        let precision = self.precision;
+        let pass = match self.norm_frozen {
+            true => Pass::TrainFrozen { precision },
+            false => Pass::Train {
+                momentum: BN_MOMENTUM,
+                precision,
+            },
         };
         let n = batch.present.len();
         let (template, anchors) = self.template(&self.net, batch, pass)?;
@@ -223,6 +276,7 @@ impl Task for TrackTask {
             &maps.score_logits,
             &map(&targets.gauss)?,
             &map(&targets.peak)?,
+            self.loss.score_smoothing,
         )?;
         let centres = Tensor::from_vec(
             cell_centres_px(targets.cells, config.stride() as f32),
@@ -239,6 +293,7 @@ impl Task for TrackTask {
         let presence = presence_bce(
             &maps.presence_logits,
             &Tensor::new(batch.present.as_slice(), &self.device)?,
+            self.loss.presence_smoothing,
         )?;
         let identity = self.identity_loss(&anchors, &maps.embedding, batch, &targets, step)?;
 
@@ -319,12 +374,23 @@ impl Task for TrackTask {
             ious.iter().filter(|v| **v > over).count() as f64 / ious.len().max(1) as f64
         };
         let auc = (0..=20).map(|k| share(f64::from(k) / 20.0)).sum::<f64>() / 21.0;
+        let sigmoid = |logit: &f64| 1.0 / (1.0 + (-logit).exp());
+        let said: Vec<f64> = present_scores
+            .iter()
+            .chain(&absent_scores)
+            .map(sigmoid)
+            .collect();
+        let was: Vec<bool> = (0..said.len()).map(|i| i < present_scores.len()).collect();
+        let reliability = Reliability::of(&said, &was);
+        let weights = sigmoid_mean(&net.params().vars["template_mix"])?;
         Ok(vec![
             ("auc", auc),
             ("iou", ious.iter().sum::<f64>() / ious.len().max(1) as f64),
             ("sr50", share(0.5)),
             ("presence_auc", rank_auc(&present_scores, &absent_scores)),
             ("identity_top1", right as f64 / anchors_seen.max(1) as f64),
+            ("presence_ece", reliability.expected_calibration_error),
+            ("latest_weight", weights),
         ])
     }
 
@@ -334,6 +400,15 @@ impl Task for TrackTask {
             .save(path)
             .with_context(|| format!("{}", path.display()))
     }
+}
+
+/// Mean weight of the latest template over the feature channels.
+fn sigmoid_mean(logits: &Tensor) -> Result<f64> {
+    Ok(f64::from(
+        crate::model::net::sigmoid(logits)?
+            .mean_all()?
+            .to_scalar::<f32>()?,
+    ))
 }
 
 fn iou_ltrb(a: [f32; 4], b: [f32; 4]) -> f32 {
