@@ -26,6 +26,9 @@ use roadhound_trainer::task::Task;
 use roadhound_trainer::task::track::TrackTask;
 use roadhound_trainer::train_loop::{Outcome, Run};
 
+mod ablate;
+pub(crate) use self::ablate::ablate;
+
 use crate::{EvaluateArguments, ExportArguments, SamplesArguments, TrackerArguments};
 
 /// Added to the seed for the validation pairs, so that they share no random stream with training.

@@ -7,6 +7,7 @@
 //! Read [`config`] for what a run is made of, [`train_loop`] for how it goes, [`task::track`] for what is learned.
 //! candle's types stop at [`batch`]; [`data`], [`sampler`] and [`augment`] run without a device.
 
+pub mod ablate;
 pub mod augment;
 pub mod batch;
 pub mod calibrate;
@@ -24,3 +25,4 @@ pub mod params;
 pub mod sampler;
 pub mod task;
 pub mod train_loop;
+pub mod tricks;

@@ -34,6 +34,8 @@ enum Command {
     Evaluate(EvaluateArguments),
     /// Write a bundle from a checkpoint.
     Export(ExportArguments),
+    /// Train without each trick of the recipe in turn, and tabulate what it costs.
+    Ablate(AblateArguments),
     /// Draw a contact sheet of training pairs, to look at.
     Samples(SamplesArguments),
 }
@@ -140,6 +142,34 @@ struct ExportArguments {
 }
 
 #[derive(clap::Args)]
+struct AblateArguments {
+    /// TOML file, as for `tracker`: the baseline.
+    #[arg(long)]
+    config: PathBuf,
+    /// Folder: one run folder a variant, `ablation.csv` and `ablation.md`. The same command goes on where it stopped.
+    #[arg(long)]
+    out: PathBuf,
+    /// Pairs of every run.
+    #[arg(long)]
+    pairs: u64,
+    /// Checkpoint or bundle that every run starts from.
+    #[arg(long)]
+    init: Option<PathBuf>,
+    /// Only these tricks, by name, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Seeds of the baseline: their spread says how far two figures must be apart to mean anything.
+    #[arg(long, default_value_t = 3)]
+    seeds: u64,
+    /// Folder of the training packs, instead of the configuration's.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Threads of the arithmetic, instead of the configuration's.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+#[derive(clap::Args)]
 struct SamplesArguments {
     /// TOML file, as for `tracker`.
     #[arg(long)]
@@ -166,6 +196,7 @@ fn main() -> ExitCode {
         Command::Tracker(a) => commands::tracker(&a),
         Command::Evaluate(a) => commands::evaluate(&a),
         Command::Export(a) => commands::export(&a),
+        Command::Ablate(a) => commands::ablate(&a),
         Command::Samples(a) => commands::samples(&a),
     };
     match result {

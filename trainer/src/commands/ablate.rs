@@ -1,0 +1,180 @@
+//! `roadhound-train ablate`: trains the baseline and one run without each trick, and tabulates the differences.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use roadhound_shared::tracker::TrackerConfig;
+use roadhound_trainer::ablate::{Row, Score, Table, Variant, variants};
+use roadhound_trainer::batch::Batch;
+use roadhound_trainer::checkpoint::{Checkpoint, write_atomically};
+use roadhound_trainer::config::TrackerRun;
+use roadhound_trainer::data::Dataset;
+use roadhound_trainer::evaluate;
+use roadhound_trainer::export::bundle;
+use roadhound_trainer::model::TrackerNet;
+use roadhound_trainer::network::CandleNetwork;
+use roadhound_trainer::task::Task;
+use roadhound_trainer::task::track::TrackTask;
+use roadhound_trainer::train_loop::Outcome;
+use roadhound_trainer::tricks::{TRICKS, Trick};
+use sha2::{Digest, Sha256};
+
+use super::{STOP, held_out_batches, held_out_runs, load, train_tracker};
+use crate::AblateArguments;
+
+/// Held-out pairs that the finished runs are scored on: the standard error of an AUC of .7 is about .007.
+const SCORED_PAIRS: usize = 1_440;
+
+/// Figures of the table and their titles.
+const SHOWN: [(&str, &str); 5] = [
+    ("auc", "pair AUC"),
+    ("presence_auc", "presence ROC-AUC"),
+    ("presence_ece", "presence ECE"),
+    ("identity_top1", "identity"),
+    ("followed_ao", "followed AO"),
+];
+
+pub(crate) fn ablate(arguments: &AblateArguments) -> Result<()> {
+    let mut baseline = load(&arguments.config, arguments.data.as_ref())?;
+    baseline.train.pairs = arguments.pairs;
+    let tricks = match arguments.only.as_slice() {
+        [] => TRICKS.to_vec(),
+        names => names
+            .iter()
+            .map(|name| Trick::named(name))
+            .collect::<Result<_, _>>()?,
+    };
+    // Threads do not change the weights, but they are part of the configuration that a resumed run is compared by.
+    let threads = arguments.threads.unwrap_or(baseline.compute.threads);
+    roadhound_trainer::ops::set_candle_threads(threads);
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .context("the thread pool was already made")?;
+    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))
+        .context("Ctrl-C cannot be handled")?;
+
+    let dataset = Arc::new(Dataset::open(&baseline.data)?);
+    let started_from = match &arguments.init {
+        Some(path) => digest_of(path)?,
+        None => String::new(),
+    };
+    let all = variants(&baseline, &tricks, arguments.seeds);
+    let mut scored: Option<Vec<Batch>> = None;
+    let mut table = Table::default();
+    for (number, variant) in all.iter().enumerate() {
+        let folder = arguments.out.join(&variant.folder);
+        let key = format!("{}{started_from}", variant.run.hash()?);
+        let path = folder.join("score.json");
+        let score = match finished(&path, &key)? {
+            Some(score) => score,
+            None => {
+                log::info!("{} of {}: {}", number + 1, all.len(), variant.folder);
+                let init = arguments.init.as_deref();
+                let outcome = train_tracker(&variant.run, &dataset, init, &folder, true)?;
+                if outcome == Outcome::Stopped {
+                    return Ok(());
+                }
+                if scored.is_none() {
+                    let batches = SCORED_PAIRS.div_ceil(baseline.train.batch);
+                    scored = Some(held_out_batches(&baseline, &dataset, batches)?);
+                }
+                let pairs = scored.clone().unwrap_or_default();
+                let score = Score {
+                    key,
+                    figures: figures_of(arguments, variant, &folder, pairs)?,
+                };
+                let text = serde_json::to_vec_pretty(&score)?;
+                write_atomically(&path, &text).with_context(|| format!("{}", path.display()))?;
+                score
+            }
+        };
+        table.rows.push(Row {
+            run: variant.folder.clone(),
+            trick: variant.trick,
+            figures: score.figures,
+        });
+        write_table(&arguments.out, &table, arguments.pairs)?;
+    }
+    print_table(&table.markdown(arguments.pairs, &SHOWN));
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what the command is for")]
+fn print_table(markdown: &str) {
+    println!("{markdown}");
+}
+
+/// The score of a run that is done already, if it is this very run.
+fn finished(path: &Path, key: &str) -> Result<Option<Score>> {
+    let shown = || format!("{}", path.display());
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read(path).with_context(shown)?;
+    let score: Score = serde_json::from_slice(&text).with_context(shown)?;
+    anyhow::ensure!(
+        score.key == key,
+        "{}: scored for another configuration or start; give --out another folder",
+        path.display()
+    );
+    Ok(Some(score))
+}
+
+/// Averaged weights of a finished run on the baseline's held-out pairs and videos.
+fn figures_of(
+    arguments: &AblateArguments,
+    variant: &Variant,
+    folder: &Path,
+    pairs: Vec<Batch>,
+) -> Result<BTreeMap<String, f64>> {
+    let run: &TrackerRun = &variant.run;
+    let checkpoint = Checkpoint::load(&folder.join("last.safetensors"))?;
+    let net = || TrackerNet::new(&run.model, run.seed, &Device::Cpu);
+    let (loss, precision) = (run.loss.clone(), run.compute.precision);
+    let mut task = TrackTask::new(net()?, net()?, loss, precision, 0, &Device::Cpu, pairs);
+    let figures = task.validate(&checkpoint.average)?;
+    let mut figures: BTreeMap<String, f64> = figures
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+
+    let runs = held_out_runs(&arguments.config, arguments.data.as_ref())?;
+    if !runs.is_empty() {
+        let net = net()?;
+        net.params().restore(&checkpoint.average)?;
+        let contract = bundle::contract_of(&net)?;
+        let network = CandleNetwork::new(net, &Device::Cpu);
+        let tracker = TrackerConfig::default();
+        let followed = evaluate::follow_runs(network, &contract, &tracker, runs, None, |_| ())?;
+        let sum: f64 = followed.iter().map(|f| f.score.average_overlap).sum();
+        figures.insert("followed_ao".to_owned(), sum / followed.len() as f64);
+    }
+    Ok(figures)
+}
+
+fn write_table(folder: &Path, table: &Table, pairs: u64) -> Result<()> {
+    for (name, text) in [
+        ("ablation.csv", table.csv()),
+        ("ablation.md", table.markdown(pairs, &SHOWN)),
+    ] {
+        let path = folder.join(name);
+        write_atomically(&path, text.as_bytes()).with_context(|| format!("{}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// SHA-256 of a checkpoint, or of a bundle's manifest, which names the hashes of the rest.
+fn digest_of(path: &Path) -> Result<String> {
+    let file = match path.is_dir() {
+        true => path.join("bundle.toml"),
+        false => path.to_owned(),
+    };
+    let bytes = std::fs::read(&file).with_context(|| format!("{}", file.display()))?;
+    let digest = Sha256::digest(&bytes);
+    Ok(digest.iter().map(|b| format!("{b:02x}")).collect())
+}
