@@ -3,6 +3,9 @@
 //! Enters: the bytes of two ONNX files and the contract they were made for. Leaves: a [`FollowNetwork`]. Names and
 //! shapes are compared with the contract before anything runs, so that a wrong file is refused with the tensor at
 //! fault instead of failing on the first frame.
+//!
+//! The same bits on every processor with fused multiply-add, and in the trainer's `evaluate`: tract computes nearly
+//! everything in one order wherever it runs, and [`make_portable`] rewrites what it does not.
 
 use std::any::Any;
 use std::io::Cursor;
@@ -12,6 +15,12 @@ use std::sync::Arc;
 use roadhound_shared::contract::{FollowContract, TensorSpec};
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::knobs::KnobScope;
+use tract_onnx::tract_core::ops::change_axes::wire_with_rank_broadcast;
+use tract_onnx::tract_core::ops::cnn::conv::{Conv, KernelFormat};
+use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
+use tract_onnx::tract_core::ops::math;
+use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce, Reducer, Sigmoid};
 
 /// Why a graph could not be loaded or run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +104,66 @@ fn one_line(error: &TractError) -> String {
         text.truncate(at);
     }
     text
+}
+
+/// Compiles a graph with tract's matrix products for every convolution. Its other way, for wide maps, rounds the ends
+/// of each row differently, and where a row ends depends on the processor.
+fn optimised(model: TypedModel) -> TractResult<TypedModel> {
+    KnobScope::new([("TRACT_DISABLE_DIRECT_SPATIAL", "true")])?
+        .enter(|| make_portable(model)?.into_optimized())
+}
+
+/// Replaces the two kinds of node whose last bits depend on the kernels that tract has for a processor, by nodes
+/// whose bits do not: a sigmoid (three approximations) becomes `1 / (1 + exp(-x))`, and a convolution with a single
+/// result (one sum or four partial ones) a product and a sum.
+fn make_portable(mut model: TypedModel) -> TractResult<TypedModel> {
+    for id in 0..model.nodes().len() {
+        let node = model.node(id);
+        let mut patch = TypedModelPatch::default();
+        let name = &node.name;
+        let step = |what: &str| format!("{name}.{what}");
+        let result = if is_sigmoid(node) {
+            let x = patch.tap_model(&model, node.inputs[0])?;
+            let x = patch.wire_node(step("negative"), math::neg(), &[x])?;
+            let x = patch.wire_node(step("exp"), math::exp(), &x)?;
+            let one = patch.add_const(step("one"), tensor0(1f32))?;
+            let x =
+                wire_with_rank_broadcast(step("plus_one"), &mut patch, math::add(), &[x[0], one])?;
+            patch.wire_node(name, math::recip(), &x)?
+        } else if is_dot_product(&model, node)? {
+            let x = patch.tap_model(&model, node.inputs[0])?;
+            let weight = patch.tap_model(&model, node.inputs[1])?;
+            let bias = patch.tap_model(&model, node.inputs[2])?;
+            let x = patch.wire_node(step("products"), math::mul(), &[x, weight])?;
+            let x = patch.wire_node(step("sum"), Reduce::new(tvec!(1), Reducer::Sum), &x)?;
+            wire_with_rank_broadcast(name, &mut patch, math::add(), &[x[0], bias])?
+        } else {
+            continue;
+        };
+        patch.shunt_outside(&model, OutletId::new(id, 0), result[0])?;
+        patch.apply(&mut model)?;
+    }
+    Ok(model)
+}
+
+fn is_sigmoid(node: &TypedNode) -> bool {
+    node.op_as::<ElementWiseOp>()
+        .is_some_and(|op| op.0.is::<Sigmoid>())
+}
+
+/// A 1x1 convolution of a map of one cell to one channel.
+fn is_dot_product(model: &TypedModel, node: &TypedNode) -> TractResult<bool> {
+    let Some(conv) = node.op_as::<Conv>() else {
+        return Ok(false);
+    };
+    let pool = &conv.pool_spec;
+    Ok(conv.q_params.is_none()
+        && conv.group == 1
+        && conv.kernel_fmt == KernelFormat::OIHW
+        && pool.data_format == DataFormat::NCHW
+        && pool.output_channels == 1
+        && pool.kernel_shape.iter().all(|side| *side == 1)
+        && model.outlet_fact(node.inputs[0])?.shape.volume() == pool.input_channels.to_dim())
 }
 
 /// A graph that is ready to run, with its inputs and outputs in the order of the contract.
@@ -196,7 +265,7 @@ impl Graph {
             .map(|spec| Tensor::zero::<f32>(&spec.shape).map(Arc::new))
             .collect::<TractResult<_>>()
             .map_err(|e| load(one_line(&e)))?;
-        let state = quietly(|| typed.into_optimized()?.into_runnable()?.spawn())
+        let state = quietly(|| optimised(typed)?.into_runnable()?.spawn())
             .map_err(load)?
             .map_err(|e| load(one_line(&e)))?;
         Ok(Self {

@@ -1,4 +1,5 @@
-//! The same network on candle, on tract and in ONNX Runtime: one bundle, the same crops, the same answers.
+//! The same network on candle, in the trainer's interpreter, on tract and in ONNX Runtime: the same crops, the same
+//! answers. Interpreter and tract agree to the bit, the others within the tolerances of the issue.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
@@ -12,7 +13,10 @@ use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use roadhound_shared::preprocess::{Border, CropScratch, CropWindow, crop_tensor};
 use roadhound_trainer::augment::AugmentConfig;
 use roadhound_trainer::data::{DataConfig, Dataset};
+use roadhound_trainer::export::bundle::graphs_of;
 use roadhound_trainer::export::interpret::OnnxNetwork;
+use roadhound_trainer::model::{ModelConfig, TrackerNet};
+use roadhound_trainer::network::CandleNetwork;
 use roadhound_trainer::sampler::{Sampler, SamplerConfig, SamplerScratch, Split};
 use system_tests::{bundle_folder, oracle_python, read_bundle, say, shared_data};
 
@@ -153,34 +157,86 @@ fn check_same(what: &str, ours: &[Answer], theirs: &[Answer]) {
     assert!(boxes <= BOX_TOLERANCE_PX, "{what}: {boxes} px");
 }
 
-fn candle_and_tract(pairs: &[CropPair]) -> (Vec<Answer>, Vec<Answer>) {
+fn trainer_and_tract(pairs: &[CropPair]) -> (Vec<Answer>, Vec<Answer>) {
     let bundle = read_bundle(&bundle_folder()).unwrap();
     let contract = &bundle.manifest.follow;
-    let mut candle =
-        OnnxNetwork::new(&bundle.template, &bundle.search, contract, &Device::Cpu).unwrap();
+    let mut trainer = OnnxNetwork::new(&bundle.template, &bundle.search, contract).unwrap();
     let mut tract = TractNetwork::load(contract, &bundle.template, &bundle.search, 1).unwrap();
     (
-        answers(&mut candle, contract, pairs),
+        answers(&mut trainer, contract, pairs),
         answers(&mut tract, contract, pairs),
     )
 }
 
-#[test]
-fn candle_and_tract_agree_on_rendered_crops() {
-    let contract = read_bundle(&bundle_folder()).unwrap().manifest.follow;
-    let (candle, tract) = candle_and_tract(&rendered_crops(&contract, 8));
-    check_same("candle against tract, rendered", &candle, &tract);
+/// Every value of every map, so that a failure names the first one that differs.
+fn check_equal(ours: &[Answer], theirs: &[Answer]) {
+    assert_eq!(ours.len(), theirs.len());
+    let same = |what: &str, pair: usize, a: &[f32], b: &[f32]| {
+        let differ = a.iter().zip(b).filter(|(a, b)| a != b).count();
+        assert!(
+            differ == 0 && a.len() == b.len(),
+            "{what} of pair {pair}: {differ} of {} values differ, by at most {:e}",
+            a.len(),
+            furthest(a, b)
+        );
+    };
+    for (pair, ((ta, sa), (tb, sb))) in ours.iter().zip(theirs).enumerate() {
+        same("features", pair, &ta.features, &tb.features);
+        same(
+            "identity of the template",
+            pair,
+            &ta.embedding,
+            &tb.embedding,
+        );
+        same("score", pair, &sa.score, &sb.score);
+        same("boxes", pair, &sa.box_ltrb_px, &sb.box_ltrb_px);
+        same("presence", pair, &[sa.presence], &[sb.presence]);
+        same("identity", pair, &sa.embedding, &sb.embedding);
+    }
 }
 
 #[test]
-fn candle_tract_and_onnx_runtime_agree_on_two_hundred_real_crops() {
+fn trainer_and_tract_agree_to_the_bit_on_rendered_crops() {
+    let contract = read_bundle(&bundle_folder()).unwrap().manifest.follow;
+    let (trainer, tract) = trainer_and_tract(&rendered_crops(&contract, 8));
+    check_equal(&trainer, &tract);
+}
+
+#[test]
+fn tract_gives_the_same_bits_on_several_threads() {
+    let bundle = read_bundle(&bundle_folder()).unwrap();
+    let contract = &bundle.manifest.follow;
+    let pairs = rendered_crops(contract, 2);
+    let on = |threads: usize| {
+        let network = TractNetwork::load(contract, &bundle.template, &bundle.search, threads);
+        answers(&mut network.unwrap(), contract, &pairs)
+    };
+    check_equal(&on(1), &on(3));
+}
+
+#[test]
+fn a_network_on_candle_and_its_exported_graphs_agree() {
+    let net = TrackerNet::new(&ModelConfig::default(), 11, &Device::Cpu).unwrap();
+    let (mut graphs, contract) = graphs_of(&net).unwrap();
+    let pairs = rendered_crops(&contract, 4);
+    let exported = answers(&mut graphs, &contract, &pairs);
+    let candle = answers(
+        &mut CandleNetwork::new(net, &Device::Cpu),
+        &contract,
+        &pairs,
+    );
+    check_same("candle against its export", &candle, &exported);
+}
+
+#[test]
+fn trainer_tract_and_onnx_runtime_agree_on_two_hundred_real_crops() {
     let bundle = read_bundle(&bundle_folder()).unwrap();
     let contract = &bundle.manifest.follow;
     let Some(pairs) = real_crops(contract) else {
         return;
     };
-    let (candle, tract) = candle_and_tract(&pairs);
-    check_same("candle against tract", &candle, &tract);
+    let (trainer, tract) = trainer_and_tract(&pairs);
+    check_equal(&trainer, &tract);
 
     let Some(python) = oracle_python() else {
         return;
@@ -231,6 +287,5 @@ fn candle_tract_and_onnx_runtime_agree_on_two_hundred_real_crops() {
             (template, search)
         })
         .collect();
-    check_same("candle against ONNX Runtime", &candle, &runtime);
-    check_same("tract against ONNX Runtime", &tract, &runtime);
+    check_same("trainer and tract against ONNX Runtime", &tract, &runtime);
 }

@@ -20,7 +20,6 @@ use roadhound_trainer::evaluate;
 use roadhound_trainer::export::bundle::{self, Card};
 use roadhound_trainer::export::unfold::network_from_bundle;
 use roadhound_trainer::model::TrackerNet;
-use roadhound_trainer::network::CandleNetwork;
 use roadhound_trainer::sampler::{Sampler, SamplerScratch, Split};
 use roadhound_trainer::task::Task;
 use roadhound_trainer::task::track::TrackTask;
@@ -257,9 +256,8 @@ pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
         )?
     } else {
         let (net, ..) = network_of(&arguments.model)?;
-        let contract = bundle::contract_of(&net)?;
         let tracker = tracker_config(TrackerConfig::default(), arguments.tracker.as_ref())?;
-        let network = CandleNetwork::new(net, &Device::Cpu);
+        let (network, contract) = bundle::graphs_of(&net)?;
         evaluate::follow_runs(network, &contract, &tracker, runs, arguments.fps, tick)?
     };
     bar.finish_and_clear();

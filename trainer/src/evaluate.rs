@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use image::{DynamicImage, Rgb, RgbImage};
+use image::{DynamicImage, GrayImage, Rgb, RgbImage};
 use roadhound_shared::contract::FollowContract;
 use roadhound_shared::follow::Follower;
 use roadhound_shared::frame::{FrameView, PixelFormat, Timestamp};
@@ -137,7 +137,7 @@ pub fn follow_runs<N: FollowNetwork>(
     let mut follower = Follower::new(network, contract.clone(), *tracker)?;
     let mut followed = Vec::new();
     for run in runs {
-        let rate = frames_per_second.unwrap_or(f64::from(run.fps));
+        let rate = frames_per_second.unwrap_or(run.fps);
         let mut reports = Vec::with_capacity(run.frames.len());
         for (index, path) in run.frames.iter().enumerate() {
             let shown = || format!("{}", path.display());
@@ -390,9 +390,14 @@ fn open_rgb(path: &Path) -> Result<RgbImage> {
     Ok(open(path)?.into_rgb8())
 }
 
-/// Decodes a picture. Grey ones stay grey and all others become RGB, as on the board: the two are resampled with
-/// different rounding, and a hundredth of a grey level can decide between two peaks.
-fn open(path: &Path) -> Result<DynamicImage> {
+/// Decodes a picture into the very bytes that `roadhound` gets: grey stays grey, everything else becomes RGB, alpha is
+/// dropped and sixteen bits are cut to eight. Grey and colour are resampled with different rounding, and a hundredth
+/// of a grey level can decide between two peaks.
+///
+/// # Errors
+/// A file that is missing or no picture.
+pub fn open(path: &Path) -> Result<DynamicImage> {
+    use DynamicImage as D;
     let shown = || format!("{}", path.display());
     let reader = image::ImageReader::open(path).with_context(shown)?;
     let decoded = reader
@@ -400,10 +405,23 @@ fn open(path: &Path) -> Result<DynamicImage> {
         .with_context(shown)?
         .decode()
         .with_context(shown)?;
-    Ok(match decoded {
-        DynamicImage::ImageLuma8(grey) => DynamicImage::ImageLuma8(grey),
-        other => DynamicImage::ImageRgb8(other.into_rgb8()),
-    })
+    let (width, height) = (decoded.width(), decoded.height());
+    let grey = |values| GrayImage::from_raw(width, height, values).map(D::ImageLuma8);
+    let colour = |values| RgbImage::from_raw(width, height, values).map(D::ImageRgb8);
+    let high = |value: u16| (value >> 8) as u8;
+    let opened = match decoded {
+        D::ImageLuma8(grey) => Some(D::ImageLuma8(grey)),
+        D::ImageLumaA8(i) => grey(i.pixels().map(|p| p[0]).collect()),
+        D::ImageLuma16(i) => grey(i.pixels().map(|p| high(p[0])).collect()),
+        D::ImageLumaA16(i) => grey(i.pixels().map(|p| high(p[0])).collect()),
+        D::ImageRgb16(i) => colour(i.pixels().flat_map(|p| p.0).map(high).collect()),
+        D::ImageRgba16(i) => {
+            let three = |p: &image::Rgba<u16>| [p[0], p[1], p[2]];
+            colour(i.pixels().flat_map(three).map(high).collect())
+        }
+        other => Some(D::ImageRgb8(other.into_rgb8())),
+    };
+    opened.with_context(shown)
 }
 
 fn view(image: &DynamicImage) -> Result<FrameView<'_>> {

@@ -9,7 +9,9 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::{FrameSource, Pixels, Reason, SizeGuard, SourceError, SourceFrame, at_rate, jpeg};
+use roadhound_shared::frame::Timestamp;
+
+use super::{FrameSource, Pixels, Reason, SizeGuard, SourceError, SourceFrame, jpeg};
 
 /// Largest compressed frame that is believed.
 const MAX_FRAME_BYTES: u32 = 64 << 20;
@@ -318,7 +320,7 @@ impl FrameSource for AviSource {
                 height_px,
                 data: &self.pixels,
             };
-            let captured_at = at_rate(index, self.frames.header.fps);
+            let captured_at = Timestamp::of_frame(index, self.frames.header.fps);
             return Ok(Some(SourceFrame {
                 pixels,
                 captured_at,

@@ -6,12 +6,10 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use roadhound_shared::frame::PixelFormat;
+use roadhound_shared::frame::{PixelFormat, Timestamp};
 
 use super::jpeg::{self, Decoded};
-use super::{
-    FrameSource, MAX_PIXELS, Pixels, Reason, SizeGuard, SourceError, SourceFrame, at_rate,
-};
+use super::{FrameSource, MAX_PIXELS, Pixels, Reason, SizeGuard, SourceError, SourceFrame};
 
 /// Rate of a folder that says nothing about it.
 const DEFAULT_FPS: f64 = 30.0;
@@ -90,7 +88,7 @@ impl FrameSource for ImageFolder {
         };
         Ok(Some(SourceFrame {
             pixels,
-            captured_at: at_rate(index, self.fps),
+            captured_at: Timestamp::of_frame(index, self.fps),
         }))
     }
 

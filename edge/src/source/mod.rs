@@ -227,8 +227,3 @@ impl SizeGuard {
         }
     }
 }
-
-/// Time of frame `index` at a constant rate.
-fn at_rate(index: u64, fps: f64) -> Timestamp {
-    Timestamp((index as f64 * 1e6 / fps).round() as u64)
-}

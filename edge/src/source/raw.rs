@@ -8,9 +8,9 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use roadhound_shared::frame::PixelFormat;
+use roadhound_shared::frame::{PixelFormat, Timestamp};
 
-use super::{FrameSource, MAX_PIXELS, Pixels, Reason, SourceError, SourceFrame, at_rate};
+use super::{FrameSource, MAX_PIXELS, Pixels, Reason, SourceError, SourceFrame};
 
 /// Rate of a raw dump whose rate nobody gives.
 const DEFAULT_FPS: f64 = 30.0;
@@ -228,7 +228,7 @@ impl FrameSource for RawSource {
             }
             .at(&self.path));
         }
-        let captured_at = at_rate(self.next, self.fps);
+        let captured_at = Timestamp::of_frame(self.next, self.fps);
         self.next += 1;
         Ok(Some(SourceFrame {
             pixels: self.pixels(),

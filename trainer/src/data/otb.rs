@@ -19,7 +19,7 @@ use roadhound_shared::geometry::BoxXywh;
 use super::sequence::Run;
 use super::{DataError, LineProblem, checked_box, list_images, number};
 
-const DEFAULT_FPS: f32 = 30.0;
+const DEFAULT_FPS: f64 = 30.0;
 
 /// Where a rectangle file puts the first pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,7 +236,7 @@ fn parse_mot(line: &str) -> Result<((u32, u32), BoxXywh), LineProblem> {
     ))
 }
 
-fn frame_rate(path: &Path) -> Result<f32, DataError> {
+fn frame_rate(path: &Path) -> Result<f64, DataError> {
     if !path.exists() {
         return Ok(DEFAULT_FPS);
     }
@@ -248,7 +248,7 @@ fn frame_rate(path: &Path) -> Result<f32, DataError> {
         if key.trim().eq_ignore_ascii_case("frameRate") {
             let at_line = |problem| DataError::line(path, index as u64 + 1, problem);
             let expected = "frames a second above zero";
-            let fps: f32 = number(value, "frameRate", expected).map_err(at_line)?;
+            let fps: f64 = number(value, "frameRate", expected).map_err(at_line)?;
             if !(fps.is_finite() && fps > 0.0) {
                 return Err(at_line(LineProblem::NotANumber {
                     field: "frameRate",

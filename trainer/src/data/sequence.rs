@@ -52,7 +52,7 @@ pub struct Run {
     /// One entry a frame, pixels of the stored image, 0-based; `None` where the target is absent.
     pub truth: Vec<Option<BoxXywh>>,
     /// Frames a second of the recording.
-    pub fps: f32,
+    pub fps: f64,
     /// Boxes were made with a detector's help and checked by eye: report them apart.
     pub assisted: bool,
 }

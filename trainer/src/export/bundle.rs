@@ -58,6 +58,14 @@ pub fn contract_of(net: &TrackerNet) -> Result<FollowContract> {
     Ok(FollowContract::new(sizes)?)
 }
 
+/// The graphs that an export of `net` would write, ready to run: a checkpoint scores as its bundle will.
+pub fn graphs_of(net: &TrackerNet) -> Result<(OnnxNetwork, FollowContract)> {
+    let contract = contract_of(net)?;
+    let folded = net.folded()?;
+    let (template, search) = (template_graph(&folded, &[]), search_graph(&folded, &[]));
+    Ok((OnnxNetwork::new(&template, &search, &contract)?, contract))
+}
+
 /// Writes the bundle of `net` to `folder`, replacing what is there.
 pub fn write(net: TrackerNet, card: Card, folder: &Path) -> Result<BundleManifest> {
     let contract = contract_of(&net)?;
@@ -76,7 +84,7 @@ pub fn write(net: TrackerNet, card: Card, folder: &Path) -> Result<BundleManifes
         ProbeTolerance::default(),
     )?;
     // What was written must say what the network says: the graphs are run before they are shipped.
-    let mut written = OnnxNetwork::new(&template, &search, &contract, &Device::Cpu)?;
+    let mut written = OnnxNetwork::new(&template, &search, &contract)?;
     probe
         .replay(&mut written, &contract)
         .context("the exported graphs differ from the network")?;
@@ -165,8 +173,7 @@ pub fn load(folder: &Path) -> Result<(OnnxNetwork, BundleManifest)> {
         probe,
     } = read(folder)?;
     let contract = &manifest.follow;
-    let mut network =
-        OnnxNetwork::new(&template, &search, contract, &Device::Cpu).with_context(shown)?;
+    let mut network = OnnxNetwork::new(&template, &search, contract).with_context(shown)?;
     probe.replay(&mut network, contract).with_context(shown)?;
     Ok((network, manifest))
 }

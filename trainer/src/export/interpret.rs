@@ -1,202 +1,573 @@
-//! Runs an exported graph on candle: what a bundle says, rather than what the network meant.
+//! Runs an exported graph as the board will: what a bundle says, rather than what the network meant.
 //!
 //! In: the bytes of `template.onnx` and `search.onnx`. Out: [`OnnxNetwork`], a
 //! [`FollowNetwork`]. It knows the operators that [`super::follow`] writes and refuses the others by name. The
-//! exporter compares it with the network before a bundle is shipped, and `evaluate` scores bundles with it.
+//! arithmetic is [`ops::exact`](crate::ops::exact): the same bits as `roadhound` on the same machine, so that
+//! `evaluate` follows a clip as `roadhound track` does, from the first box to the last. The exporter compares the
+//! graphs with the network before a bundle is shipped.
 
 use std::collections::HashMap;
 
-use candle_core::{D, Device, Result, Tensor, bail};
 use prost::Message;
 use roadhound_shared::contract::{FollowContract, TensorSpec};
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 
-use super::onnx::{AttributeProto, ModelProto, NodeProto};
-use crate::ops::{self, Precision};
+use super::onnx::{ModelProto, NodeProto, TensorProto};
+use crate::ops::exact::{self, Filters, Window};
 
-/// A value while a graph runs.
-#[derive(Clone)]
-enum Value {
-    Floats(Tensor),
-    Ints(Vec<i64>),
+/// Why a graph cannot be read or run.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum GraphError {
+    /// Not an ONNX file.
+    #[error("not an ONNX model: {0}")]
+    Decode(#[from] prost::DecodeError),
+    /// A file without a graph.
+    #[error("the model has no graph")]
+    NoGraph,
+    /// A constant that cannot be read.
+    #[error("initializer {name} has type {data_type} and {bytes} bytes for dimensions {dims:?}")]
+    Initializer {
+        /// Its name.
+        name: String,
+        /// ONNX number of its type.
+        data_type: i32,
+        /// Bytes that are there.
+        bytes: usize,
+        /// Its dimensions.
+        dims: Vec<i64>,
+    },
+    /// A node that cannot be run.
+    #[error("node {node}: {reason}")]
+    Node {
+        /// Its name.
+        node: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An output that is missing or of another size.
+    #[error("output {name} has {found:?} values, expected {expected}")]
+    Output {
+        /// Its name.
+        name: String,
+        /// Values of the graph's, `None` where it has no such output.
+        found: Option<usize>,
+        /// Values of the contract's.
+        expected: usize,
+    },
 }
 
-/// One graph, ready to run. Convolution weights are held as `[kh, kw, in, out]`.
-pub struct Graph {
-    nodes: Vec<NodeProto>,
-    constants: HashMap<String, Value>,
-    inputs: Vec<String>,
-    device: Device,
+/// A tensor while a graph runs: `values` fill `shape` in row-major order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    shape: Vec<usize>,
+    values: Vec<f32>,
 }
 
-impl Graph {
-    /// Parses the bytes of a model; errors name what is malformed.
-    pub fn parse(bytes: &[u8], device: &Device) -> Result<Self> {
-        let model = ModelProto::decode(bytes).map_err(candle_core::Error::wrap)?;
-        let Some(graph) = model.graph else {
-            bail!("the model has no graph")
-        };
-        let mut constants = HashMap::new();
-        for tensor in &graph.initializer {
-            let shape: Vec<usize> = tensor
-                .dims
-                .iter()
-                .map(|d| usize::try_from(*d).unwrap_or(0))
-                .collect();
-            let count: usize = shape.iter().product();
-            let value = match tensor.data_type {
-                1 if tensor.raw_data.len() == count * 4 => {
-                    let values = tensor
-                        .raw_data
-                        .chunks_exact(4)
-                        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-                    Value::Floats(Tensor::from_vec(values.collect::<Vec<_>>(), shape, device)?)
+impl Array {
+    /// `None` if the number of values is not that of the shape.
+    pub fn new(shape: Vec<usize>, values: Vec<f32>) -> Option<Self> {
+        (volume(&shape)? == values.len()).then_some(Self { shape, values })
+    }
+
+    /// Sizes of the axes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The values in row-major order.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    fn map(&self, f: impl Fn(f32) -> f32) -> Self {
+        Self {
+            shape: self.shape.clone(),
+            values: self.values.iter().map(|v| f(*v)).collect(),
+        }
+    }
+
+    /// Applies `f` to pairs; axes of length one are repeated, missing leading ones added.
+    fn zip(&self, other: &Self, f: impl Fn(f32, f32) -> f32) -> Result<Self, String> {
+        if self.shape == other.shape {
+            let pairs = self.values.iter().zip(&other.values);
+            return Ok(Self {
+                shape: self.shape.clone(),
+                values: pairs.map(|(a, b)| f(*a, *b)).collect(),
+            });
+        }
+        let rank = self.shape.len().max(other.shape.len());
+        let aligned = |shape: &[usize]| [vec![1; rank - shape.len()], shape.to_vec()].concat();
+        let (a, b) = (aligned(&self.shape), aligned(&other.shape));
+        let mut shape = Vec::with_capacity(rank);
+        for (a, b) in a.iter().zip(&b) {
+            match (*a, *b) {
+                (a, b) if a == b || b == 1 => shape.push(a),
+                (1, b) => shape.push(b),
+                _ => {
+                    return Err(format!(
+                        "shapes {:?} and {:?} do not fit",
+                        self.shape, other.shape
+                    ));
                 }
-                7 if tensor.raw_data.len() == count * 8 => Value::Ints(
-                    tensor
-                        .raw_data
-                        .chunks_exact(8)
-                        .map(|b| {
-                            i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
-                        })
-                        .collect(),
-                ),
-                other => bail!(
-                    "initializer {} has type {other} and {} bytes for shape {shape:?}",
-                    tensor.name,
-                    tensor.raw_data.len()
-                ),
-            };
-            constants.insert(tensor.name.clone(), value);
+            }
         }
-        for node in graph.node.iter().filter(|n| n.op_type == "Conv") {
-            let Some(Value::Floats(weight)) = node
-                .input
-                .get(1)
-                .and_then(|name| constants.get(name))
-                .cloned()
-            else {
-                bail!("node {}: its weight is not a constant", node.name)
-            };
-            let hwio = weight.permute((2, 3, 1, 0))?.contiguous()?;
-            constants.insert(node.input[1].clone(), Value::Floats(hwio));
+        let (a, b) = (strides(&a), strides(&b));
+        let Some((last, outer)) = shape.split_last() else {
+            return Err("no axes".to_owned()); // both are scalars, and equal shapes were dealt with
+        };
+        let (step_a, step_b) = (a[rank - 1], b[rank - 1]);
+        let mut values = Vec::with_capacity(shape.iter().product());
+        let mut place = vec![0; outer.len()];
+        for _ in 0..outer.iter().product::<usize>() {
+            let at = |strides: &[usize]| place.iter().zip(strides).map(|(i, s)| i * s).sum();
+            let (mut at_a, mut at_b): (usize, usize) = (at(&a), at(&b));
+            for _ in 0..*last {
+                values.push(f(self.values[at_a], other.values[at_b]));
+                at_a += step_a;
+                at_b += step_b;
+            }
+            for (i, size) in place.iter_mut().zip(outer).rev() {
+                *i += 1;
+                if *i < *size {
+                    break;
+                }
+                *i = 0;
+            }
         }
-        let inputs = graph.input.iter().map(|i| i.name.clone()).collect();
+        Ok(Self { shape, values })
+    }
+
+    /// Splits the shape at `axis`: values before it, along it, after it.
+    fn around(&self, axis: usize) -> Option<(usize, usize, usize)> {
+        let along = *self.shape.get(axis)?;
+        let before = self.shape[..axis].iter().product();
+        Some((before, along, self.shape[axis + 1..].iter().product()))
+    }
+
+    fn narrow(&self, axis: usize, from: usize, to: usize) -> Result<Self, String> {
+        let bad = || format!("{from}..{to} of axis {axis} is not in {:?}", self.shape);
+        let (before, along, after) = self.around(axis).ok_or_else(bad)?;
+        if from >= to || to > along {
+            return Err(bad());
+        }
+        let mut shape = self.shape.clone();
+        shape[axis] = to - from;
+        let block = |i: usize| &self.values[(i * along + from) * after..(i * along + to) * after];
         Ok(Self {
-            nodes: graph.node,
-            constants,
-            inputs,
-            device: device.clone(),
+            shape,
+            values: (0..before).flat_map(block).copied().collect(),
         })
     }
 
-    /// Names of the inputs.
-    pub fn inputs(&self) -> &[String] {
-        &self.inputs
+    fn concat(parts: &[&Self], axis: usize) -> Result<Self, String> {
+        let shapes = || parts.iter().map(|p| p.shape.as_slice()).collect::<Vec<_>>();
+        let bad = || format!("shapes {:?} do not join along axis {axis}", shapes());
+        let mut shape = parts.first().ok_or_else(bad)?.shape.clone();
+        let (before, ..) = parts[0].around(axis).ok_or_else(bad)?;
+        shape[axis] = 0;
+        for part in parts {
+            let same = part.shape.len() == shape.len()
+                && (0..shape.len()).all(|i| i == axis || part.shape[i] == shape[i]);
+            if !same {
+                return Err(bad());
+            }
+            shape[axis] += part.shape[axis];
+        }
+        let mut values = Vec::with_capacity(shape.iter().product());
+        for i in 0..before {
+            for part in parts {
+                let block = part.values.len() / before;
+                values.extend_from_slice(&part.values[i * block..(i + 1) * block]);
+            }
+        }
+        Ok(Self { shape, values })
+    }
+
+    fn transpose(&self) -> Result<Self, String> {
+        let [rows, columns] = self.shape[..] else {
+            return Err(format!("{:?} is not a matrix", self.shape));
+        };
+        let values = (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c)));
+        Ok(Self {
+            shape: vec![columns, rows],
+            values: values.map(|(r, c)| self.values[r * columns + c]).collect(),
+        })
+    }
+
+    /// Reduces rows and columns of `[N, C, H, W]`.
+    fn over_cells(&self, f: impl Fn(&[f32]) -> f32) -> Result<Self, String> {
+        let [n, c, h, w] = self.shape[..] else {
+            return Err(format!("{:?} is not a batch of maps", self.shape));
+        };
+        Ok(Self {
+            shape: vec![n, c, 1, 1],
+            values: self.values.chunks_exact((h * w).max(1)).map(f).collect(),
+        })
+    }
+
+    fn sum(&self, axis: usize) -> Result<Self, String> {
+        let missing = || format!("{:?} has no axis {axis}", self.shape);
+        let (before, along, after) = self.around(axis).ok_or_else(missing)?;
+        let mut values = vec![0.0; before * after];
+        for (block, sums) in values.chunks_exact_mut(after.max(1)).enumerate() {
+            for i in 0..along {
+                let from = &self.values[(block * along + i) * after..][..after];
+                for (sum, value) in sums.iter_mut().zip(from) {
+                    *sum += value;
+                }
+            }
+        }
+        let mut shape = self.shape.clone();
+        shape[axis] = 1;
+        Ok(Self { shape, values })
+    }
+}
+
+/// Number of values; `None` where it overflows.
+fn volume(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
+}
+
+/// Steps along each axis, zero along those of length one.
+fn strides(shape: &[usize]) -> Vec<usize> {
+    let mut step = 1;
+    let mut strides: Vec<usize> = shape
+        .iter()
+        .rev()
+        .map(|size| {
+            let stride = if *size == 1 { 0 } else { step };
+            step *= size;
+            stride
+        })
+        .collect();
+    strides.reverse();
+    strides
+}
+
+/// A constant of a graph.
+enum Constant {
+    Floats(Array),
+    Ints(Vec<i64>),
+    /// Weights of a convolution, `[out, in, side, side]`, packed.
+    Filters {
+        filters: Filters,
+        channels: usize,
+        side: usize,
+    },
+}
+
+/// One graph, ready to run.
+pub struct Graph {
+    nodes: Vec<NodeProto>,
+    constants: HashMap<String, Constant>,
+    /// Maps that were joined along channels, and of which.
+    joined: HashMap<String, Vec<String>>,
+}
+
+impl Graph {
+    /// Parses the bytes of a model.
+    ///
+    /// # Errors
+    /// Bytes that are no ONNX model, or constants and weights that make no sense.
+    pub fn parse(bytes: &[u8]) -> Result<Self, GraphError> {
+        let graph = ModelProto::decode(bytes)?
+            .graph
+            .ok_or(GraphError::NoGraph)?;
+        let mut constants = HashMap::new();
+        for tensor in &graph.initializer {
+            constants.insert(tensor.name.clone(), constant(tensor)?);
+        }
+        for node in graph.node.iter().filter(|n| n.op_type == "Conv") {
+            let name = node.input.get(1).map(String::as_str).unwrap_or_default();
+            let packed = match constants.get(name) {
+                Some(Constant::Floats(weight)) => pack(weight),
+                Some(Constant::Filters { .. }) => continue, // shared with an earlier convolution
+                _ => None,
+            };
+            let packed = packed.ok_or_else(|| GraphError::Node {
+                node: node.name.clone(),
+                reason: format!("{name} is not a constant of square kernels"),
+            })?;
+            constants.insert(name.to_owned(), packed);
+        }
+        let along_channels = |n: &&NodeProto| n.op_type == "Concat" && axis(n) == Ok(1);
+        let joins = graph.node.iter().filter(along_channels);
+        let joined = joins.filter_map(|n| Some((n.output.first()?.clone(), n.input.clone())));
+        Ok(Self {
+            joined: joined.collect(),
+            nodes: graph.node,
+            constants,
+        })
     }
 
     /// Runs the graph on named inputs; every value that a node produced is returned by name.
-    pub fn run(&self, inputs: &[(&str, Tensor)]) -> Result<HashMap<String, Tensor>> {
-        let mut values: HashMap<&str, Tensor> =
-            inputs.iter().map(|(n, t)| (*n, t.clone())).collect();
+    ///
+    /// # Errors
+    /// The node that is not known or does not fit its inputs.
+    pub fn run(&self, inputs: &[(&str, Array)]) -> Result<HashMap<String, Array>, GraphError> {
+        let mut values: HashMap<String, Array> = inputs
+            .iter()
+            .map(|(name, array)| ((*name).to_owned(), array.clone()))
+            .collect();
         for node in &self.nodes {
-            let result = self.apply(node, &values)?;
-            let Some(name) = node.output.first() else {
-                bail!("node {} has no output", node.name)
+            let at = |reason: String| GraphError::Node {
+                node: node.name.clone(),
+                reason,
             };
-            values.insert(name, result);
+            let result = self.apply(node, &values).map_err(at)?;
+            let name = node.output.first().ok_or_else(|| at("no output".into()))?;
+            values.insert(name.clone(), result);
         }
-        Ok(values.into_iter().map(|(n, t)| (n.to_owned(), t)).collect())
+        Ok(values)
     }
 
-    fn apply(&self, node: &NodeProto, values: &HashMap<&str, Tensor>) -> Result<Tensor> {
-        let float = |k: usize| -> Result<Tensor> {
-            let Some(name) = node.input.get(k) else {
-                bail!("node {}: input {k} is missing", node.name)
-            };
-            match (values.get(name.as_str()), self.constants.get(name)) {
-                (Some(tensor), _) | (None, Some(Value::Floats(tensor))) => Ok(tensor.clone()),
-                _ => bail!("node {}: input {name} is not known as floats", node.name),
+    fn apply(&self, node: &NodeProto, values: &HashMap<String, Array>) -> Result<Array, String> {
+        let name = |k: usize| {
+            let name = node.input.get(k).ok_or(format!("input {k} is missing"))?;
+            Ok::<&str, String>(name)
+        };
+        let float = |k: usize| {
+            let name = name(k)?;
+            match (values.get(name), self.constants.get(name)) {
+                (Some(array), _) | (None, Some(Constant::Floats(array))) => Ok(array),
+                _ => Err(format!("input {name} is not known as floats")),
             }
         };
-        let ints = |k: usize| -> Result<&[i64]> {
-            match node.input.get(k).and_then(|name| self.constants.get(name)) {
-                Some(Value::Ints(values)) => Ok(values),
-                _ => bail!(
-                    "node {}: input {k} is not a constant list of integers",
-                    node.name
-                ),
-            }
+        let ints = |k: usize| match self.constants.get(name(k)?) {
+            Some(Constant::Ints(values)) => Ok(values.as_slice()),
+            _ => Err(format!("input {k} is not a constant list of integers")),
         };
-        let attribute = |name: &str| -> Result<&AttributeProto> {
-            match node.attribute.iter().find(|a| a.name == name) {
-                Some(a) => Ok(a),
-                None => bail!("node {}: attribute {name} is missing", node.name),
-            }
+        let sizes = |k: usize| {
+            ints(k)?
+                .iter()
+                .map(|v| size(*v))
+                .collect::<Result<Vec<_>, _>>()
         };
         match node.op_type.as_str() {
             "Conv" => {
-                let (stride, pad) = (
-                    attribute("strides")?.ints[0] as usize,
-                    attribute("pads")?.ints[0] as usize,
-                );
-                let x = float(0)?.permute((0, 2, 3, 1))?.contiguous()?;
-                let y = ops::conv2d(&x, &float(1)?, stride, pad, Precision::F32)?
-                    .broadcast_add(&float(2)?)?;
-                y.permute((0, 3, 1, 2))?.contiguous()
+                let Some(Constant::Filters {
+                    filters,
+                    channels,
+                    side,
+                }) = self.constants.get(name(1)?)
+                else {
+                    return Err("its weight is not a constant".into());
+                };
+                let (x, bias) = (float(0)?, per_channel(float(2)?));
+                let sums = match self.joined.get(name(0)?) {
+                    _ if filters.rows() == 1 && filters.depth() == x.values.len() => Array {
+                        shape: vec![1; 4],
+                        values: vec![exact::dot(filters.values(), &x.values)],
+                    },
+                    Some(parts) if *side == 1 => {
+                        let known = |name: &String| values.get(name).ok_or("a part is missing");
+                        let parts: Vec<&Array> =
+                            parts.iter().map(known).collect::<Result<_, _>>()?;
+                        convolution_of_joined(node, &parts, filters)?
+                    }
+                    _ => convolution(node, x, filters, *channels, *side)?,
+                };
+                sums.zip(&bias, |sum, bias| sum + bias)
             }
-            "Relu" => float(0)?.relu(),
-            "Add" => float(0)?.broadcast_add(&float(1)?),
-            "Sub" => float(0)?.broadcast_sub(&float(1)?),
-            "Mul" => float(0)?.broadcast_mul(&float(1)?),
-            "Div" => float(0)?.broadcast_div(&float(1)?),
-            "Sqrt" => float(0)?.sqrt(),
-            "Exp" => float(0)?.exp(),
-            "Sigmoid" => crate::model::net::sigmoid(&float(0)?),
-            "Identity" => float(0),
-            "Clip" => float(0)?
-                .broadcast_maximum(&float(1)?)?
-                .broadcast_minimum(&float(2)?),
-            "MatMul" => float(0)?.contiguous()?.matmul(&float(1)?.contiguous()?),
-            "Transpose" => {
-                let order: Vec<usize> = attribute("perm")?
-                    .ints
-                    .iter()
-                    .map(|v| *v as usize)
-                    .collect();
-                float(0)?.permute(order)?.contiguous()
+            "Relu" => Ok(float(0)?.map(|x| x.max(0.0))),
+            "Add" => float(0)?.zip(float(1)?, |a, b| a + b),
+            "Sub" => float(0)?.zip(float(1)?, |a, b| a - b),
+            "Mul" => float(0)?.zip(float(1)?, |a, b| a * b),
+            "Div" => float(0)?.zip(&float(1)?.map(f32::recip), |a, b| a * b),
+            "Sqrt" => Ok(float(0)?.map(f32::sqrt)),
+            "Exp" => Ok(float(0)?.map(exact::exp)),
+            "Sigmoid" => Ok(float(0)?.map(exact::sigmoid)),
+            "Identity" => Ok(float(0)?.clone()),
+            "Clip" => float(0)?.zip(float(1)?, f32::max)?.zip(float(2)?, f32::min),
+            "MatMul" => {
+                let (left, right) = (float(0)?, float(1)?);
+                match (&left.shape[..], &right.shape[..]) {
+                    (&[rows, depth], &[depth_right, columns])
+                        if depth == depth_right && rows * depth > 0 =>
+                    {
+                        let filters = Filters::new(&left.values, rows, depth);
+                        Ok(Array {
+                            shape: vec![rows, columns],
+                            values: exact::matmul(&filters, &right.values, columns),
+                        })
+                    }
+                    (l, r) => Err(format!("{l:?} times {r:?} is not a product of matrices")),
+                }
             }
+            "Transpose" => match attribute(node, "perm")? {
+                [1, 0] => float(0)?.transpose(),
+                other => Err(format!("permutation {other:?} is not known")),
+            },
             "Reshape" => {
-                let shape: Vec<usize> = ints(1)?.iter().map(|v| *v as usize).collect();
-                float(0)?.contiguous()?.reshape(shape)
+                let (from, shape) = (float(0)?, sizes(1)?);
+                Array::new(shape.clone(), from.values.clone())
+                    .ok_or_else(|| format!("{:?} does not become {shape:?}", from.shape))
             }
             "Concat" => {
-                let parts = (0..node.input.len())
-                    .map(float)
-                    .collect::<Result<Vec<_>>>()?;
-                Tensor::cat(&parts, attribute("axis")?.i as usize)
+                let parts: Vec<&Array> =
+                    (0..node.input.len()).map(float).collect::<Result<_, _>>()?;
+                Array::concat(&parts, axis(node)?)
             }
             "Slice" => {
-                let mut x = float(0)?;
-                for ((from, to), axis) in ints(1)?.iter().zip(ints(2)?).zip(ints(3)?) {
-                    x = x.narrow(*axis as usize, *from as usize, (*to - *from) as usize)?;
+                let (starts, ends, axes) = (sizes(1)?, sizes(2)?, sizes(3)?);
+                if starts.len() != ends.len() || starts.len() != axes.len() {
+                    return Err("starts, ends and axes differ in number".into());
                 }
-                x.contiguous()
+                let cuts = axes.iter().zip(starts.iter().zip(&ends));
+                cuts.map(|(axis, (from, to))| (*axis, *from, *to))
+                    .try_fold(float(0)?.clone(), |x, (axis, from, to)| {
+                        x.narrow(axis, from, to)
+                    })
             }
-            "ReduceMax" | "ReduceMean" => {
-                let x = float(0)?;
-                let (n, c, h, w) = x.dims4()?;
-                let flat = x.reshape((n, c, h * w))?;
-                let reduced = if node.op_type == "ReduceMax" {
-                    flat.max_keepdim(D::Minus1)?
-                } else {
-                    flat.mean_keepdim(D::Minus1)?
-                };
-                reduced.reshape((n, c, 1, 1))
+            "ReduceMax" => {
+                over_map(node)?;
+                float(0)?.over_cells(|cells| cells.iter().copied().fold(f32::MIN, f32::max))
             }
-            "ReduceSum" => float(0)?.sum_keepdim(ints(1)?[0] as usize),
-            other => bail!("node {}: operator {other} is not known", node.name),
+            "ReduceMean" => {
+                over_map(node)?;
+                let mean = |c: &[f32]| exact::sum_of_neighbours(c) * (c.len() as f32).recip();
+                float(0)?.over_cells(mean)
+            }
+            "ReduceSum" => match sizes(1)?[..] {
+                [1] => float(0)?.sum(1),
+                ref other => Err(format!("a sum over axes {other:?} is not known")),
+            },
+            other => Err(format!("operator {other} is not known")),
         }
+    }
+}
+
+fn size(value: i64) -> Result<usize, String> {
+    usize::try_from(value).map_err(|_| format!("{value} is not a size"))
+}
+
+/// A constant of the file.
+fn constant(tensor: &TensorProto) -> Result<Constant, GraphError> {
+    let bad = || GraphError::Initializer {
+        name: tensor.name.clone(),
+        data_type: tensor.data_type,
+        bytes: tensor.raw_data.len(),
+        dims: tensor.dims.clone(),
+    };
+    let shape: Result<Vec<usize>, _> = tensor.dims.iter().map(|d| usize::try_from(*d)).collect();
+    let shape = shape.map_err(|_| bad())?;
+    let count = volume(&shape).ok_or_else(bad)?;
+    let bytes = &tensor.raw_data;
+    match tensor.data_type {
+        1 if count.checked_mul(4) == Some(bytes.len()) => {
+            let (values, _) = bytes.as_chunks();
+            let values = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
+            Ok(Constant::Floats(Array { shape, values }))
+        }
+        7 if count.checked_mul(8) == Some(bytes.len()) => {
+            let (values, _) = bytes.as_chunks();
+            let values = values.iter().map(|b| i64::from_le_bytes(*b)).collect();
+            Ok(Constant::Ints(values))
+        }
+        _ => Err(bad()),
+    }
+}
+
+/// Weights `[out, in, side, side]`, packed.
+fn pack(weight: &Array) -> Option<Constant> {
+    match weight.shape[..] {
+        [out, channels, side, wide] if side == wide && !weight.values.is_empty() => {
+            let filters = Filters::new(&weight.values, out, channels * side * side);
+            Some(Constant::Filters {
+                filters,
+                channels,
+                side,
+            })
+        }
+        _ => None,
+    }
+}
+
+fn convolution(
+    node: &NodeProto,
+    x: &Array,
+    filters: &Filters,
+    channels: usize,
+    kernel: usize,
+) -> Result<Array, String> {
+    let uniform = |name: &str| match attribute(node, name)? {
+        [first, rest @ ..] if rest.iter().all(|v| v == first) => size(*first),
+        other => Err(format!("{name} {other:?} are not alike")),
+    };
+    let (stride, padding) = (uniform("strides")?, uniform("pads")?);
+    let mut others = node.attribute.iter();
+    if others.any(|a| a.name == "dilations" && a.ints.iter().any(|d| *d != 1)) {
+        return Err("dilations are not known".into());
+    }
+    let [1, found, height, width] = x.shape[..] else {
+        return Err(format!("{:?} is not one map", x.shape));
+    };
+    let window = Window {
+        channels,
+        height,
+        width,
+        kernel,
+        stride,
+        padding,
+    };
+    match window.output() {
+        Some((rows, columns)) if found == channels => Ok(Array {
+            shape: vec![1, filters.rows(), rows, columns],
+            values: exact::conv2d(&x.values, &window, filters),
+        }),
+        _ => Err(format!("{:?} does not fit {window:?}", x.shape)),
+    }
+}
+
+/// A 1x1 convolution of maps joined along channels: each part by itself, then their sum.
+fn convolution_of_joined(
+    node: &NodeProto,
+    parts: &[&Array],
+    filters: &Filters,
+) -> Result<Array, String> {
+    let mut sum: Option<Array> = None;
+    let mut first = 0;
+    for part in parts {
+        let channels = part.shape.get(1).copied().unwrap_or_default();
+        let columns = filters.columns(first, channels);
+        let columns = columns.ok_or_else(|| format!("a part {:?} does not fit", part.shape))?;
+        let y = convolution(node, part, &columns, channels, 1)?;
+        sum = Some(match sum {
+            Some(sum) => sum.zip(&y, |a, b| a + b)?,
+            None => y,
+        });
+        first += channels;
+    }
+    match sum {
+        Some(sum) if first == filters.depth() => Ok(sum),
+        _ => Err(format!("{first} channels for {} weights", filters.depth())),
+    }
+}
+
+/// One value a channel, as `[1, C, 1, 1]`.
+fn per_channel(bias: &Array) -> Array {
+    Array {
+        shape: vec![1, bias.values.len(), 1, 1],
+        values: bias.values.clone(),
+    }
+}
+
+fn attribute<'a>(node: &'a NodeProto, name: &str) -> Result<&'a [i64], String> {
+    let found = node.attribute.iter().find(|a| a.name == name);
+    found
+        .map(|a| a.ints.as_slice())
+        .ok_or_else(|| format!("attribute {name} is missing"))
+}
+
+fn axis(node: &NodeProto) -> Result<usize, String> {
+    let found = node.attribute.iter().find(|a| a.name == "axis");
+    size(found.ok_or("attribute axis is missing")?.i)
+}
+
+fn over_map(node: &NodeProto) -> Result<(), String> {
+    match attribute(node, "axes")? {
+        [2, 3] => Ok(()),
+        other => Err(format!("a reduction over axes {other:?} is not known")),
     }
 }
 
@@ -209,49 +580,55 @@ pub struct OnnxNetwork {
 
 impl OnnxNetwork {
     /// Parses both graphs for `contract`.
+    ///
+    /// # Errors
+    /// As [`Graph::parse`].
     pub fn new(
         template: &[u8],
         search: &[u8],
         contract: &FollowContract,
-        device: &Device,
-    ) -> Result<Self> {
+    ) -> Result<Self, GraphError> {
         Ok(Self {
-            template: Graph::parse(template, device)?,
-            search: Graph::parse(search, device)?,
+            template: Graph::parse(template)?,
+            search: Graph::parse(search)?,
             contract: contract.clone(),
         })
     }
-
-    fn tensor(&self, spec: &TensorSpec, values: &[f32]) -> Result<Tensor> {
-        Tensor::from_slice(values, spec.shape.clone(), &self.template.device)
-    }
 }
 
-fn copy_output(values: &HashMap<String, Tensor>, spec: &TensorSpec, out: &mut [f32]) -> Result<()> {
-    let Some(tensor) = values.get(&spec.name) else {
-        bail!("the graph has no output {}", spec.name)
-    };
-    let found = tensor.flatten_all()?.to_vec1::<f32>()?;
-    if found.len() != out.len() {
-        bail!(
-            "output {} has {} values, expected {}",
-            spec.name,
-            found.len(),
-            out.len()
-        );
+fn input<'a>(spec: &'a TensorSpec, values: &[f32]) -> Result<(&'a str, Array), GraphError> {
+    let array = Array::new(spec.shape.clone(), values.to_vec());
+    let array = array.ok_or_else(|| GraphError::Node {
+        node: spec.name.clone(),
+        reason: format!("{} values for shape {:?}", values.len(), spec.shape),
+    })?;
+    Ok((&spec.name, array))
+}
+
+fn copy_output(
+    values: &HashMap<String, Array>,
+    spec: &TensorSpec,
+    out: &mut [f32],
+) -> Result<(), GraphError> {
+    match values.get(&spec.name) {
+        Some(array) if array.values.len() == out.len() => {
+            out.copy_from_slice(&array.values);
+            Ok(())
+        }
+        found => Err(GraphError::Output {
+            name: spec.name.clone(),
+            found: found.map(|a| a.values.len()),
+            expected: out.len(),
+        }),
     }
-    out.copy_from_slice(&found);
-    Ok(())
 }
 
 impl FollowNetwork for OnnxNetwork {
-    type Error = candle_core::Error;
+    type Error = GraphError;
 
-    fn template(&mut self, crop_chw: &[f32], out: &mut TemplateOutputs) -> Result<()> {
+    fn template(&mut self, crop_chw: &[f32], out: &mut TemplateOutputs) -> Result<(), GraphError> {
         let t = &self.contract.tensors;
-        let values = self
-            .template
-            .run(&[(&t.template.name, self.tensor(&t.template, crop_chw)?)])?;
+        let values = self.template.run(&[input(&t.template, crop_chw)?])?;
         copy_output(&values, &t.features, &mut out.features)?;
         copy_output(&values, &t.template_embedding, &mut out.embedding)
     }
@@ -262,25 +639,184 @@ impl FollowNetwork for OnnxNetwork {
         first: &[f32],
         latest: &[f32],
         out: &mut SearchOutputs,
-    ) -> Result<()> {
+    ) -> Result<(), GraphError> {
         let t = &self.contract.tensors;
         let values = self.search.run(&[
-            (&t.search.name, self.tensor(&t.search, crop_chw)?),
-            (
-                &t.template_first.name,
-                self.tensor(&t.template_first, first)?,
-            ),
-            (
-                &t.template_latest.name,
-                self.tensor(&t.template_latest, latest)?,
-            ),
+            input(&t.search, crop_chw)?,
+            input(&t.template_first, first)?,
+            input(&t.template_latest, latest)?,
         ])?;
         copy_output(&values, &t.score, &mut out.score)?;
         copy_output(&values, &t.box_ltrb_px, &mut out.box_ltrb_px)?;
         copy_output(&values, &t.embedding, &mut out.embedding)?;
-        let mut presence = [0.0];
-        copy_output(&values, &t.presence, &mut presence)?;
-        out.presence = presence[0];
-        Ok(())
+        copy_output(
+            &values,
+            &t.presence,
+            std::slice::from_mut(&mut out.presence),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::onnx::{Attribute, GraphBuilder};
+    use super::*;
+
+    fn array(shape: &[usize], values: &[f32]) -> Array {
+        Array::new(shape.to_vec(), values.to_vec()).unwrap()
+    }
+
+    /// Runs a graph of one node on `x` (and constants that `build` adds).
+    fn run(
+        x: &Array,
+        build: impl FnOnce(&mut GraphBuilder) -> String,
+    ) -> Result<Array, GraphError> {
+        let mut g = GraphBuilder::new("g");
+        g.input("x", x.shape());
+        let y = build(&mut g);
+        let graph = Graph::parse(&g.finish(&[]))?;
+        Ok(graph.run(&[("x", x.clone())])?.remove(&y).unwrap())
+    }
+
+    #[test]
+    fn operators_do_what_onnx_says() {
+        let x = array(&[1, 2, 1, 2], &[1.0, -2.0, 3.0, 5.0]);
+        type Build<'a> = &'a dyn Fn(&mut GraphBuilder) -> String;
+        let cases: [(&str, Build<'_>, Array); 10] = [
+            (
+                "Relu",
+                &|g| g.node("Relu", &["x"], vec![]),
+                array(&[1, 2, 1, 2], &[1.0, 0.0, 3.0, 5.0]),
+            ),
+            (
+                "Sub, repeated along columns",
+                &|g| {
+                    let c = g.floats(&[1, 2, 1, 1], &[1.0, 2.0]);
+                    g.node("Sub", &["x", &c], vec![])
+                },
+                array(&[1, 2, 1, 2], &[0.0, -3.0, 1.0, 3.0]),
+            ),
+            (
+                "Div, repeated along channels",
+                &|g| {
+                    let c = g.floats(&[1, 1, 1, 2], &[2.0, 4.0]);
+                    g.node("Div", &["x", &c], vec![])
+                },
+                array(&[1, 2, 1, 2], &[0.5, -0.5, 1.5, 1.25]),
+            ),
+            (
+                "Clip",
+                &|g| {
+                    let (low, high) = (g.floats(&[], &[0.0]), g.floats(&[], &[4.0]));
+                    g.node("Clip", &["x", &low, &high], vec![])
+                },
+                array(&[1, 2, 1, 2], &[1.0, 0.0, 3.0, 4.0]),
+            ),
+            (
+                "Slice",
+                &|g| {
+                    let (from, to, axes) = (g.ints(&[1, 0]), g.ints(&[2, 1]), g.ints(&[1, 3]));
+                    g.node("Slice", &["x", &from, &to, &axes], vec![])
+                },
+                array(&[1, 1, 1, 1], &[3.0]),
+            ),
+            (
+                "Concat",
+                &|g| g.node("Concat", &["x", "x"], vec![Attribute::Int("axis", 3)]),
+                array(&[1, 2, 1, 4], &[1.0, -2.0, 1.0, -2.0, 3.0, 5.0, 3.0, 5.0]),
+            ),
+            (
+                "ReduceSum over channels",
+                &|g| {
+                    let axes = g.ints(&[1]);
+                    g.node(
+                        "ReduceSum",
+                        &["x", &axes],
+                        vec![Attribute::Int("keepdims", 1)],
+                    )
+                },
+                array(&[1, 1, 1, 2], &[4.0, 3.0]),
+            ),
+            (
+                "ReduceMean over cells",
+                &|g| g.node("ReduceMean", &["x"], vec![Attribute::Ints("axes", &[2, 3])]),
+                array(&[1, 2, 1, 1], &[-0.5, 4.0]),
+            ),
+            (
+                "ReduceMax over cells",
+                &|g| g.node("ReduceMax", &["x"], vec![Attribute::Ints("axes", &[2, 3])]),
+                array(&[1, 2, 1, 1], &[1.0, 5.0]),
+            ),
+            (
+                "Reshape, Transpose and MatMul",
+                &|g| {
+                    let shape = g.ints(&[2, 2]);
+                    let m = g.node("Reshape", &["x", &shape], vec![]);
+                    let t = g.node("Transpose", &[&m], vec![Attribute::Ints("perm", &[1, 0])]);
+                    g.node("MatMul", &[&m, &t], vec![])
+                },
+                array(&[2, 2], &[5.0, -7.0, -7.0, 34.0]),
+            ),
+        ];
+        for (name, build, expected) in cases {
+            assert_eq!(run(&x, build).unwrap(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_convolution_adds_its_bias_to_every_cell() {
+        let x = array(&[1, 1, 2, 2], &[1.0, 2.0, 3.0, 4.0]);
+        let y = run(&x, |g| {
+            let (w, b) = (
+                g.floats(&[2, 1, 1, 1], &[2.0, -1.0]),
+                g.floats(&[2], &[10.0, 0.5]),
+            );
+            let attributes = vec![
+                Attribute::Ints("pads", &[0; 4]),
+                Attribute::Ints("strides", &[1, 1]),
+            ];
+            g.node("Conv", &["x", &w, &b], attributes)
+        });
+        let expected = [12.0, 14.0, 16.0, 18.0, -0.5, -1.5, -2.5, -3.5];
+        assert_eq!(y.unwrap(), array(&[1, 2, 2, 2], &expected));
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused_by_name() {
+        let x = array(&[1, 1, 2, 2], &[1.0; 4]);
+        let said =
+            |build: &dyn Fn(&mut GraphBuilder) -> String| run(&x, build).unwrap_err().to_string();
+        assert_eq!(
+            said(&|g| g.node("Gelu", &["x"], vec![])),
+            "node gelu0: operator Gelu is not known"
+        );
+        assert_eq!(
+            said(&|g| g.node("Relu", &["y"], vec![])),
+            "node relu0: input y is not known as floats"
+        );
+        let misfit = said(&|g| {
+            let c = g.floats(&[3], &[1.0; 3]);
+            g.node("Add", &["x", &c], vec![])
+        });
+        assert_eq!(misfit, "node add0: shapes [1, 1, 2, 2] and [3] do not fit");
+        let narrow = said(&|g| {
+            let w = g.floats(&[1, 1, 5, 5], &[0.0; 25]);
+            let b = g.floats(&[1], &[0.0]);
+            let attributes = vec![
+                Attribute::Ints("pads", &[1; 4]),
+                Attribute::Ints("strides", &[1, 1]),
+            ];
+            g.node("Conv", &["x", &w, &b], attributes)
+        });
+        assert!(
+            narrow.starts_with("node conv0: [1, 1, 2, 2] does not fit"),
+            "{narrow}"
+        );
+        assert!(matches!(
+            Graph::parse(b"no model"),
+            Err(GraphError::Decode(_))
+        ));
+        assert!(matches!(Graph::parse(&[]), Err(GraphError::NoGraph)));
     }
 }

@@ -362,7 +362,7 @@ mod tests {
         let files = bundle::read(&shipped()).unwrap();
         let (template, search) = (&files.template, &files.search);
         let contract = &files.manifest.follow;
-        let mut original = OnnxNetwork::new(template, search, contract, &Device::Cpu).unwrap();
+        let mut original = OnnxNetwork::new(template, search, contract).unwrap();
         let net = network_from_bundle(&shipped(), &config, 1, &Device::Cpu).unwrap();
         let restored = task(net, vec![]);
         restored.settle(&[Batch::noise(1, 4, 128, 256)]).unwrap();
@@ -372,7 +372,7 @@ mod tests {
         // And the way there again: what a fine-tuned network is exported as.
         let folded = restored.net().folded().unwrap();
         let (template, search) = (template_graph(&folded, &[]), search_graph(&folded, &[]));
-        let mut again = OnnxNetwork::new(&template, &search, contract, &Device::Cpu).unwrap();
+        let mut again = OnnxNetwork::new(&template, &search, contract).unwrap();
         assert_close(&answers(&mut again, &config), &expected, 1e-4);
     }
 

@@ -275,6 +275,16 @@ impl Gemm {
         self.run_with(blocks(self.word, self.a_k == 1), a, b, c);
     }
 
+    /// Runs the walk on `f32` words with one rounding for each multiply-add on every processor: where it has no such
+    /// instruction, slowly. With one block of segments each result is a single chain from zero.
+    ///
+    /// # Panics
+    /// As [`Gemm::run`].
+    pub(super) fn run_fused(&self, a: &[u32], b: &[u32], c: &mut [MaybeUninit<f32>]) {
+        assert!(self.word == Word::F32);
+        self.run_with(fused_blocks(self.a_k == 1), a, b, c);
+    }
+
     fn run_with(&self, blocks: &BlockTable, a: &[u32], b: &[u32], c: &mut [MaybeUninit<f32>]) {
         if self.outer == 0 || self.rows == 0 || self.columns == 0 {
             return;
@@ -415,6 +425,16 @@ fn blocks(word: Word, along_k: bool) -> &'static BlockTable {
     }
 }
 
+/// The `f32` blocks of this processor that round once for each multiply-add.
+fn fused_blocks(along_k: bool) -> &'static BlockTable {
+    match level() {
+        Level::Portable if along_k => block_table!(block_f32_fused, true),
+        Level::Portable => block_table!(block_f32_fused, false),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::Avx512 => blocks(Word::F32, along_k),
+    }
+}
+
 /// The AVX-512 block, written once for both instructions.
 #[cfg(target_arch = "x86_64")]
 macro_rules! avx512_block {
@@ -501,6 +521,13 @@ unsafe fn block_f32_portable<const ROWS: usize, const VECTORS: usize, const ALON
     unsafe { block_f32::<ROWS, VECTORS, ALONG_K, false>(t) }
 }
 
+/// # Safety
+/// As for [`blocks`].
+unsafe fn block_f32_fused<const ROWS: usize, const VECTORS: usize, const ALONG_K: bool>(t: &Block) {
+    // SAFETY: passed on to the caller.
+    unsafe { block_f32::<ROWS, VECTORS, ALONG_K, true>(t) }
+}
+
 /// The block in plain Rust, left to the compiler to vectorise. Rows are taken in pairs so that the sums stay in
 /// the registers of a processor that has sixteen.
 ///
@@ -571,6 +598,14 @@ mod tests {
                 block_table!(block_f32_portable, true)
             } else {
                 block_table!(block_f32_portable, false)
+            },
+        ));
+        tables.push((
+            "fused",
+            if along_k {
+                block_table!(block_f32_fused, true)
+            } else {
+                block_table!(block_f32_fused, false)
             },
         ));
         #[cfg(target_arch = "x86_64")]
@@ -666,6 +701,43 @@ mod tests {
                 gemm.run_with(table, &a, &b, as_uninit(&mut c));
                 assert_eq!(c, expected, "{name}, {rows} rows, {columns} columns");
             }
+        }
+    }
+
+    /// Values whose products round: only the same chain of operations gives the same bits.
+    #[test]
+    fn fused_blocks_agree_to_the_bit_on_every_instruction_set() {
+        let words = |len: usize, seed: u32| -> Vec<u32> {
+            let value = |i: u32| (i.wrapping_mul(2_654_435_761) ^ seed) as f32 / 4e9 - 0.5;
+            (0..len as u32).map(|i| value(i).to_bits()).collect()
+        };
+        let (rows, columns, depth) = (29, 47, 71);
+        let gemm = Gemm {
+            word: Word::F32,
+            outer: 1,
+            rows,
+            columns,
+            segments: 1,
+            segment_len: depth,
+            a_outer: 0,
+            a_row: depth,
+            a_segment: 0,
+            a_k: 1,
+            c_outer: 0,
+            c_row: columns,
+            segment_block: 1,
+            accumulate: false,
+        };
+        let a = words(rows * depth, 17);
+        let b = words(Gemm::panel_words(depth, columns), 29);
+        let run = |table| {
+            let mut c = vec![0.; rows * columns];
+            gemm.run_with(table, &a, &b, as_uninit(&mut c));
+            c.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let plain = run(block_table!(block_f32_fused, true));
+        for (name, table) in tables(true) {
+            assert_eq!(run(table) == plain, name != "portable", "{name}");
         }
     }
 

@@ -24,6 +24,7 @@
 
 mod conv;
 mod conv_bn;
+pub mod exact;
 pub mod gradcheck;
 mod kernels;
 mod memory;
