@@ -12,7 +12,8 @@
 //! - [`decode`]: network outputs to a few candidate boxes;
 //! - [`tracker`]: the state machine that asks for crops and accepts outputs;
 //! - [`follow`]: the loop that joins all of it, a frame in and a report out;
-//! - [`metrics`]: how good the reports were.
+//! - [`metrics`]: how good the reports were;
+//! - [`world`]: a rendered drive with exact annotation, where there is no other data.
 //!
 //! # One frame, by hand
 //! What [`follow`] does for every frame, without the network: a window about the target, the window's pixels as a
@@ -58,3 +59,4 @@ pub mod metrics;
 pub mod network;
 pub mod preprocess;
 pub mod tracker;
+pub mod world;

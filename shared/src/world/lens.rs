@@ -1,0 +1,361 @@
+//! From light to bytes: motion blur, windscreen, lens, sensor.
+
+use alloc::vec::Vec;
+
+use super::Sequence;
+use super::frame::{Scratch, View};
+use super::math::{add, cos, floor, luma, mix, ramp, scale, sin, smooth, sqrt};
+use super::random::{Dice, hash, unit_at};
+
+/// Entries of the tone curve; its argument is the square root of light, up to `TONE_WHITE`.
+const TONE_STEPS: usize = 2048;
+const TONE_WHITE: f32 = 6.0;
+/// Motion below this many pixels is not worth blurring.
+const STILL_PX: f32 = 0.7;
+/// Longest blur.
+const LONGEST_BLUR_PX: f32 = 26.0;
+
+/// Output level (0..255) by the root of light.
+pub(super) fn tone_curve(contrast: f32, black: f32) -> Vec<f32> {
+    (0..=TONE_STEPS)
+        .map(|i| {
+            let root = i as f32 / TONE_STEPS as f32 * sqrt(TONE_WHITE);
+            let x = root * root;
+            // Reinhard's curve with a white point, then sRGB's power and a little contrast about the middle.
+            let y = x * (1.0 + x / 3.2) / (1.0 + x);
+            let y = libm::powf(y.clamp(0.0, 1.0), 1.0 / 2.2);
+            let y = (0.46 + (y - 0.46) * contrast).clamp(0.0, 1.0);
+            255.0 * (black + y * (1.0 - black))
+        })
+        .collect()
+}
+
+impl Sequence {
+    pub(super) fn develop(
+        &self,
+        frame: u32,
+        view: &View,
+        scratch: &mut Scratch,
+        rgb: &mut Vec<u8>,
+    ) {
+        let (width, height) = scratch.size();
+        self.motion_blur(scratch);
+        self.add_glows(scratch);
+        self.add_rain(frame, view, scratch);
+        self.tone(frame, view, scratch);
+        rgb.resize(width * height * 3, 0);
+        self.sensor(frame, scratch, rgb);
+    }
+
+    /// Light smeared along the way that each point takes while the shutter is open; result in `other`.
+    fn motion_blur(&self, scratch: &mut Scratch) {
+        let (width, height) = scratch.size();
+        let (w, h) = (width as f32 - 1.0, height as f32 - 1.0);
+        let Scratch {
+            colour,
+            other,
+            flow,
+            ..
+        } = scratch;
+        for y in 0..height {
+            for x in 0..width {
+                let at = y * width + x;
+                let [fx, fy] = flow[at];
+                let len = fx.abs().max(fy.abs());
+                if len < STILL_PX {
+                    other[at] = colour[at];
+                    continue;
+                }
+                let k = if len > LONGEST_BLUR_PX {
+                    LONGEST_BLUR_PX / len
+                } else {
+                    1.0
+                };
+                let (fx, fy) = (fx * k, fy * k);
+                let taps = ((len * k * 0.7) as i32 + 2).min(9);
+                let mut sum = [0.0; 3];
+                let step = 1.0 / taps as f32;
+                for tap in 0..taps {
+                    let t = (tap as f32 + 0.5) * step - 0.5;
+                    let px = (x as f32 + fx * t + 0.5).clamp(0.0, w) as usize;
+                    let py = (y as f32 + fy * t + 0.5).clamp(0.0, h) as usize;
+                    let c = colour[py * width + px];
+                    sum = [sum[0] + c[0], sum[1] + c[1], sum[2] + c[2]];
+                }
+                other[at] = scale(sum, step);
+            }
+        }
+    }
+
+    fn add_glows(&self, scratch: &mut Scratch) {
+        let (width, height) = scratch.size();
+        let wet = self.light.wet;
+        let Scratch { other, glows, .. } = scratch;
+        for glow in glows.iter() {
+            if luma(glow.colour) < 0.004 {
+                continue;
+            }
+            let [cx, cy] = glow.at_px;
+            let r = glow.radius_px;
+            let range = |c: f32, r: f32, n: usize| {
+                (
+                    (c - r).max(0.0) as usize,
+                    ((c + r + 1.0).max(0.0) as usize).min(n),
+                )
+            };
+            let (x0, x1) = range(cx, r * 3.0, width);
+            let (y0, y1) = range(cy, r * 3.0, height);
+            for y in y0..y1 {
+                for x in x0..x1 {
+                    let (dx, dy) = ((x as f32 + 0.5 - cx) / r, (y as f32 + 0.5 - cy) / r);
+                    let d2 = dx * dx + dy * dy;
+                    let edge = (1.0 - d2 * (1.0 / 9.0)).max(0.0);
+                    let k = edge * edge * (0.6 / (1.0 + 14.0 * d2));
+                    let c = &mut other[y * width + x];
+                    *c = add(*c, scale(glow.colour, k));
+                }
+            }
+            if wet > 0.2 && glow.streak_px > 4.0 {
+                let (x0, x1) = range(cx, r * 1.2, width);
+                let (y0, y1) = range(cy + glow.streak_px * 0.75, glow.streak_px * 0.45, height);
+                for y in y0..y1 {
+                    let t = (y as f32 - cy - glow.streak_px * 0.75) / (glow.streak_px * 0.45);
+                    let fade = (1.0 - t * t).max(0.0) * wet * 0.35;
+                    for x in x0..x1 {
+                        let dx = (x as f32 + 0.5 - cx) / (r * 0.6);
+                        let c = &mut other[y * width + x];
+                        *c = add(*c, scale(glow.colour, fade / (1.0 + 4.0 * dx * dx)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn add_rain(&self, frame: u32, view: &View, scratch: &mut Scratch) {
+        let rain = self.light.rain;
+        if rain <= 0.0 {
+            return;
+        }
+        let (width, height) = scratch.size();
+        let mut dice = Dice::new(self.seed ^ 0x7261_696e, u64::from(frame));
+        let bright = scale(self.light.horizon, 0.22);
+        let slant = 0.1 * sin(self.seed as f32 % 7.0);
+        for _ in 0..(rain * width as f32 * 0.5) as usize {
+            let near = dice.unit();
+            let len = height as f32 * mix(0.03, 0.16, near * near);
+            let x0 = dice.range(0.0, width as f32);
+            let y0 = dice.range(-len, height as f32);
+            // Drops come towards a moving camera: streaks spread from the middle.
+            let spread = (x0 / width as f32 - 0.5) * view.speed * 0.05;
+            let strength = mix(0.10, 0.35, dice.unit()) * (0.4 + 0.6 * near);
+            for step in 0..len as usize {
+                let (x, y) = (x0 + (slant + spread) * step as f32, y0 + step as f32);
+                if x < 0.0 || y < 0.0 || x >= width as f32 || y >= height as f32 {
+                    continue;
+                }
+                let c = &mut scratch.other[y as usize * width + x as usize];
+                *c = [
+                    mix(c[0], bright[0] + c[0] * 0.9, strength),
+                    mix(c[1], bright[1] + c[1] * 0.9, strength),
+                    mix(c[2], bright[2] + c[2] * 0.9, strength),
+                ];
+            }
+        }
+    }
+
+    /// Windscreen and lens in light, then the camera's curve: three planes of 0..255.
+    fn tone(&self, frame: u32, view: &View, scratch: &mut Scratch) {
+        let (width, height) = scratch.size();
+        let (w, h) = (width as f32, height as f32);
+        let look = &self.look;
+        let light = &self.light;
+        let exposure = light.exposure * self.exposures[frame as usize];
+        let gains = scale(look.gains, exposure);
+        let steps = TONE_STEPS as f32 / sqrt(TONE_WHITE);
+        let sun = view.camera.turn_into_view(light.sun_dir);
+        let sun_px = (sun[2] > 0.1).then(|| view.camera.pixel_from_view(sun));
+        let veil = light.sun[0] * look.glare;
+        let fog_veil = scale(light.horizon, 0.02 + 0.10 * look.dirt);
+        let Scratch { other, planes, .. } = scratch;
+        let wiper = self.wiper(frame);
+        for y in 0..height {
+            let v = y as f32 / h - 0.5;
+            for x in 0..width {
+                let at = y * width + x;
+                let u = x as f32 / w - 0.5;
+                let mut c = other[at];
+                if look.dirt > 0.0 || look.reflection > 0.0 {
+                    let cell = (y >> 1) * self.screen_width + (x >> 1);
+                    let dirt = self.screen_dirt[cell];
+                    c = [
+                        mix(c[0], fog_veil[0] * 4.0, dirt),
+                        mix(c[1], fog_veil[1] * 4.0, dirt),
+                        mix(c[2], fog_veil[2] * 4.0, dirt),
+                    ];
+                    let mirrored = self.screen_mirror[cell];
+                    c = [
+                        c[0] + mirrored * light.horizon[0],
+                        c[1] + mirrored * light.horizon[1],
+                        c[2] + mirrored * light.horizon[2],
+                    ];
+                }
+                if veil > 0.0 {
+                    if let Some(p) = sun_px {
+                        let (dx, dy) = ((x as f32 - p[0]) / w, (y as f32 - p[1]) / w);
+                        let k = veil * (0.05 + 0.22 / (1.0 + 30.0 * (dx * dx + dy * dy)));
+                        c = add(c, scale(light.sun, k));
+                    }
+                }
+                if let Some((angle, px, py)) = wiper {
+                    let (dx, dy) = (x as f32 - px, y as f32 - py);
+                    let off = (dx * sin(angle) - dy * cos(angle)).abs();
+                    let along = dx * cos(angle) + dy * sin(angle);
+                    if along > 0.0 && along < w * 0.75 {
+                        c = scale(c, 1.0 - 0.85 * ramp(0.022 * w, 0.012 * w, off));
+                    }
+                }
+                let dim = 1.0 - look.vignette * (u * u + v * v) * 1.6;
+                let tone = |value: f32| {
+                    let root = sqrt((value * dim).clamp(0.0, TONE_WHITE * 0.999)) * steps;
+                    let i = root as usize;
+                    let t = root - i as f32;
+                    self.tone[i] + (self.tone[i + 1] - self.tone[i]) * t
+                };
+                let rgb = [
+                    tone(c[0] * gains[0]),
+                    tone(c[1] * gains[1]),
+                    tone(c[2] * gains[2]),
+                ];
+                let grey = luma(rgb);
+                let saturation = if look.grey { 0.0 } else { look.saturation };
+                for k in 0..3 {
+                    planes[k][at] = grey + (rgb[k] - grey) * saturation;
+                }
+            }
+        }
+    }
+
+    fn wiper(&self, frame: u32) -> Option<(f32, f32, f32)> {
+        if !self.look.wipers {
+            return None;
+        }
+        let t = frame as f32 / self.config.fps;
+        let phase = super::math::fract(t * 0.7 + unit_at(self.seed, 5, 55));
+        if phase > 0.6 {
+            return None;
+        }
+        let sweep = 0.5 - 0.5 * cos(phase / 0.6 * super::math::TAU);
+        let (w, h) = (self.config.width_px as f32, self.config.height_px as f32);
+        Some((-0.15 - 2.6 * sweep, w * 0.55, h * 1.08))
+    }
+
+    /// Sharpness, noise, bytes.
+    fn sensor(&self, frame: u32, scratch: &Scratch, rgb: &mut [u8]) {
+        let (width, height) = scratch.size();
+        let look = &self.look;
+        let k = look.sharpness;
+        let seed = hash(self.seed ^ u64::from(frame).wrapping_mul(0x1_0001));
+        let gain = look.noise * 0.011;
+        for y in 0..height {
+            let (up, down) = (y.saturating_sub(1) * width, (y + 1).min(height - 1) * width);
+            let row = y * width;
+            for x in 0..width {
+                let (left, right) = (x.saturating_sub(1), (x + 1).min(width - 1));
+                let bits = hash(seed ^ (row + x) as u64);
+                let mut shift = 0;
+                for channel in 0..3 {
+                    let p = &scratch.planes[channel];
+                    let centre = p[row + x];
+                    let around = (p[row + left] + p[row + right] + p[up + x] + p[down + x]) * 0.25;
+                    let value = centre + k * 0.6 * (centre - around);
+                    // The sum of two uniforms is close enough to a bell; dark and bright pixels differ less than
+                    // light does, as the curve is steep in the dark.
+                    let n = ((bits >> shift) & 0xff) as f32 + ((bits >> (shift + 8)) & 0xff) as f32
+                        - 255.0;
+                    shift += 16;
+                    let shot = gain * (1.4 - centre * (0.7 / 255.0));
+                    rgb[(row + x) * 3 + channel] = (value + n * shot + 0.5).clamp(0.0, 255.0) as u8;
+                }
+            }
+        }
+    }
+
+    /// Dirt on the windscreen and what it mirrors, at half size: the same in all frames.
+    pub(super) fn paint_screen(&mut self) {
+        let (w, h) = (
+            self.config.width_px as usize / 2 + 1,
+            self.config.height_px as usize / 2 + 1,
+        );
+        self.screen_width = w;
+        let look = self.look;
+        let seed = self.seed;
+        let mut specks: Vec<(f32, f32, f32, f32)> = Vec::new();
+        let mut d = Dice::new(seed, 0x6469_7274);
+        for _ in 0..(look.dirt * 60.0) as usize {
+            specks.push((d.unit(), d.unit(), d.range(0.002, 0.014), d.range(0.2, 0.8)));
+        }
+        let (ox, oy) = (d.unit(), d.unit());
+        let bands = 3.0 + d.unit() * 8.0;
+        self.screen_dirt.resize(w * h, 0.0);
+        self.screen_mirror.resize(w * h, 0.0);
+        for y in 0..h {
+            for x in 0..w {
+                let (u, v) = (x as f32 / w as f32, y as f32 / h as f32);
+                let film =
+                    ramp(-0.1, 0.8, self.noise.fine(u * 0.6 + ox, v * 0.4 + oy)) * 0.16 * look.dirt;
+                let mut speck = 0.0_f32;
+                for &(sx, sy, r, strength) in &specks {
+                    let (dx, dy) = (u - sx, (v - sy) * 0.56);
+                    let d2 = (dx * dx + dy * dy) / (r * r);
+                    if d2 < 4.0 {
+                        speck = speck.max(strength * (1.0 - smooth(d2 * 0.25)) * 0.55);
+                    }
+                }
+                self.screen_dirt[y * w + x] = (film + speck * look.dirt).min(0.8);
+                // The dashboard's top: seams and vents, stronger towards the bottom.
+                let low = ramp(0.35, 1.0, v);
+                let seam = 0.5 + 0.5 * self.noise.fine(u * 0.3 + oy, floor(v * bands) * 0.17 + ox);
+                let grid = if super::math::fract(v * bands) < 0.08 {
+                    0.5
+                } else {
+                    1.0
+                };
+                self.screen_mirror[y * w + x] = look.reflection * low * seam * grid;
+            }
+        }
+    }
+
+    /// Exposure of every frame: the camera follows the light ahead with some delay.
+    pub(super) fn expose(&mut self) {
+        let fps = self.config.fps;
+        let mut eye = 1.0_f32;
+        let rate = 1.0 - libm::expf(-1.0 / (fps * EXPOSURE_DELAY_S));
+        let mut out = Vec::with_capacity(self.config.frames as usize);
+        for frame in 0..self.config.frames as usize {
+            let s = self.agents[0].states[frame].s;
+            let mut light = 0.0;
+            for k in 0..5 {
+                light += self.light_over(s + 3.0 + 5.0 * k as f32);
+            }
+            light /= 5.0;
+            if frame == 0 {
+                eye = light;
+            }
+            eye += (light - eye) * rate;
+            out.push(libm::powf(eye.max(0.05), -0.65));
+        }
+        self.exposures = out;
+    }
+
+    /// Relative light on the road at a place: 1 in the open.
+    fn light_over(&self, s: f32) -> f32 {
+        match self.road.bridge_over(s) {
+            Some(bridge) if bridge.tunnel => 0.12,
+            Some(_) => 0.35,
+            None => 1.0,
+        }
+    }
+}
+
+/// Seconds in which the exposure goes most of the way to a new light.
+const EXPOSURE_DELAY_S: f32 = 0.5;

@@ -1,0 +1,124 @@
+//! Vectors of three, angles and small interpolations, for a crate without the standard library.
+
+pub(super) type V3 = [f32; 3];
+/// Linear light or reflectance: red, green, blue.
+pub(super) type Rgb = [f32; 3];
+
+pub(super) const TAU: f32 = 2.0 * core::f32::consts::PI;
+
+/// `libm`'s floor is slow where the processor's is not to be had; positions here fit an `i64`.
+#[inline]
+pub(super) fn floor(x: f32) -> f32 {
+    let whole = x as i64 as f32;
+    if whole > x { whole - 1.0 } else { whole }
+}
+
+#[inline]
+pub(super) fn fract(x: f32) -> f32 {
+    x - floor(x)
+}
+
+pub(super) fn sqrt(x: f32) -> f32 {
+    libm::sqrtf(x.max(0.0))
+}
+
+pub(super) fn sin(x: f32) -> f32 {
+    libm::sinf(x)
+}
+
+pub(super) fn cos(x: f32) -> f32 {
+    libm::cosf(x)
+}
+
+#[inline]
+pub(super) fn smooth(t: f32) -> f32 {
+    let t = t.clamp(0.0, 1.0);
+    t * t * (3.0 - 2.0 * t)
+}
+
+/// 0 below `low`, 1 above `high`, smooth between.
+#[inline]
+pub(super) fn ramp(low: f32, high: f32, x: f32) -> f32 {
+    smooth((x - low) / (high - low))
+}
+
+#[inline]
+pub(super) fn mix(a: f32, b: f32, t: f32) -> f32 {
+    a + (b - a) * t
+}
+
+#[inline]
+pub(super) fn mix3(a: V3, b: V3, t: f32) -> V3 {
+    [mix(a[0], b[0], t), mix(a[1], b[1], t), mix(a[2], b[2], t)]
+}
+
+#[inline]
+pub(super) fn add(a: V3, b: V3) -> V3 {
+    [a[0] + b[0], a[1] + b[1], a[2] + b[2]]
+}
+
+#[inline]
+pub(super) fn sub(a: V3, b: V3) -> V3 {
+    [a[0] - b[0], a[1] - b[1], a[2] - b[2]]
+}
+
+#[inline]
+pub(super) fn scale(a: V3, k: f32) -> V3 {
+    [a[0] * k, a[1] * k, a[2] * k]
+}
+
+/// Element by element.
+#[inline]
+pub(super) fn times(a: V3, b: V3) -> V3 {
+    [a[0] * b[0], a[1] * b[1], a[2] * b[2]]
+}
+
+#[inline]
+pub(super) fn dot(a: V3, b: V3) -> f32 {
+    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+}
+
+pub(super) fn cross(a: V3, b: V3) -> V3 {
+    [
+        a[1] * b[2] - a[2] * b[1],
+        a[2] * b[0] - a[0] * b[2],
+        a[0] * b[1] - a[1] * b[0],
+    ]
+}
+
+pub(super) fn length(a: V3) -> f32 {
+    sqrt(dot(a, a))
+}
+
+/// Unit length; the zero vector becomes "up".
+pub(super) fn unit(a: V3) -> V3 {
+    let len = length(a);
+    if len < 1e-9 {
+        [0.0, 1.0, 0.0]
+    } else {
+        scale(a, 1.0 / len)
+    }
+}
+
+pub(super) fn luma(c: Rgb) -> f32 {
+    0.2126 * c[0] + 0.7152 * c[1] + 0.0722 * c[2]
+}
+
+/// Turned about the vertical: heading 0 looks along +z, positive turns to +x.
+#[inline]
+pub(super) fn turned(p: V3, sin_heading: f32, cos_heading: f32) -> V3 {
+    [
+        p[0] * cos_heading + p[2] * sin_heading,
+        p[1],
+        p[2] * cos_heading - p[0] * sin_heading,
+    ]
+}
+
+/// Linear reflectance of an sRGB value in 0..1.
+pub(super) fn linear_from_srgb(c: f32) -> f32 {
+    if c <= 0.04045 {
+        c / 12.92
+    } else {
+        libm::powf((c + 0.055) / 1.055, 2.4)
+    }
+}
