@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use roadhound_shared::contract::{Calibration, Training};
 use roadhound_shared::tracker::TrackerConfig;
+use roadhound_shared::world::{Region, Scenario, WorldConfig};
 use roadhound_trainer::batch::{Batch, PrefetchConfig, Prefetcher};
 use roadhound_trainer::calibrate::{Platt, Reliability};
 use roadhound_trainer::checkpoint::Checkpoint;
@@ -20,6 +21,7 @@ use roadhound_trainer::evaluate;
 use roadhound_trainer::export::bundle::{self, Card};
 use roadhound_trainer::export::unfold::network_from_bundle;
 use roadhound_trainer::model::TrackerNet;
+use roadhound_trainer::render::{self, RenderJob};
 use roadhound_trainer::sampler::{Sampler, SamplerScratch, Split};
 use roadhound_trainer::task::Task;
 use roadhound_trainer::task::track::TrackTask;
@@ -28,7 +30,9 @@ use roadhound_trainer::train_loop::{Outcome, Run};
 mod ablate;
 pub(crate) use self::ablate::ablate;
 
-use crate::{EvaluateArguments, ExportArguments, SamplesArguments, TrackerArguments};
+use crate::{
+    EvaluateArguments, ExportArguments, RenderArguments, SamplesArguments, TrackerArguments,
+};
 
 /// Added to the seed for the validation pairs, so that they share no random stream with training.
 const VALIDATION_SEED: u64 = 0x7661_6c69;
@@ -41,6 +45,9 @@ const CALIBRATION_PAIRS: usize = 1_200;
 
 /// Licence line of a bundle trained on packs whose licences are not known.
 const LICENCE: &str = "Code Apache-2.0. Weights: research use only; trained on images whose licences are unstated or research-only, see the model card.";
+
+/// Frames side by side on a contact sheet of rendered frames.
+const SHEET_COLUMNS: u32 = 4;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -439,4 +446,94 @@ pub(crate) fn samples(arguments: &SamplesArguments) -> Result<()> {
     contact_sheet(&pairs, 8)
         .save(&arguments.out)
         .with_context(|| format!("{}", arguments.out.display()))
+}
+
+/// `--layout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LayoutName {
+    Pack,
+    Sequences,
+}
+
+/// `--scenario`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ScenarioName {
+    Drive,
+    Occlusion,
+}
+
+pub(crate) fn parse_region(text: &str) -> Result<Region, String> {
+    [Region::Us, Region::India]
+        .into_iter()
+        .find(|region| region.name() == text)
+        .ok_or_else(|| "expected us or india".to_owned())
+}
+
+pub(crate) fn parse_size(text: &str) -> Result<(u32, u32), String> {
+    text.split_once('x')
+        .and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)))
+        .ok_or_else(|| "expected WIDTHxHEIGHT, such as 640x360".to_owned())
+}
+
+pub(crate) fn render(arguments: &RenderArguments) -> Result<()> {
+    let mut world = match &arguments.world {
+        None => WorldConfig::of(arguments.region),
+        Some(path) => {
+            let shown = || format!("{}", path.display());
+            let text = std::fs::read_to_string(path).with_context(shown)?;
+            toml::from_str(&text).with_context(shown)?
+        }
+    };
+    world.region = arguments.region;
+    (world.width_px, world.height_px) = arguments.size;
+    world.fps = arguments.fps;
+    world.frames = arguments.frames;
+    world.scenario = match arguments.scenario {
+        ScenarioName::Drive => Scenario::Drive,
+        ScenarioName::Occlusion => Scenario::Occlusion,
+    };
+    if arguments.bench {
+        let rate = render::frames_per_second(&world, arguments.seed, arguments.sequences)?;
+        log::info!("{rate:.1} frames a second on one core, JPEG included");
+        return Ok(());
+    }
+    let Some(out) = &arguments.out else {
+        bail!("give --out or --bench")
+    };
+    let job = RenderJob {
+        world,
+        seed: arguments.seed,
+        sequences: arguments.sequences,
+        threads: arguments.threads,
+        out: out.clone(),
+        layout: match arguments.layout {
+            LayoutName::Pack => render::Layout::Pack,
+            LayoutName::Sequences => render::Layout::Sequences,
+        },
+        sheet_cells: if arguments.sheet.is_some() {
+            arguments.cells
+        } else {
+            0
+        },
+    };
+    let total = u64::from(job.sequences) * u64::from(job.world.frames);
+    let bar = if arguments.quiet {
+        indicatif::ProgressBar::hidden()
+    } else {
+        indicatif::ProgressBar::new(total)
+    };
+    let done = job.run(|frames| bar.inc(frames))?;
+    bar.finish_and_clear();
+    if let Some(path) = &arguments.sheet {
+        render::sheet(&done.cells, SHEET_COLUMNS, !arguments.bare)
+            .save(path)
+            .with_context(|| format!("{}", path.display()))?;
+    }
+    log::info!(
+        "{}: {} frames, {} boxes",
+        out.display(),
+        done.frames,
+        done.boxes
+    );
+    Ok(())
 }

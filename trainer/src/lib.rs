@@ -22,6 +22,7 @@ pub mod network;
 pub mod ops;
 pub mod optim;
 pub mod params;
+pub mod render;
 pub mod sampler;
 pub mod task;
 pub mod train_loop;

@@ -38,6 +38,60 @@ enum Command {
     Ablate(AblateArguments),
     /// Draw a contact sheet of training pairs, to look at.
     Samples(SamplesArguments),
+    /// Render drives with exact boxes: training packs and evaluation clips.
+    Render(RenderArguments),
+}
+
+#[derive(clap::Args)]
+struct RenderArguments {
+    /// `us` or `india`.
+    #[arg(long, value_parser = commands::parse_region)]
+    region: roadhound_shared::world::Region,
+    /// Decides everything random.
+    #[arg(long)]
+    seed: u64,
+    /// How many drives.
+    #[arg(long, default_value_t = 10)]
+    sequences: u32,
+    /// Frames of each.
+    #[arg(long, default_value_t = 90)]
+    frames: u32,
+    /// Frames a second.
+    #[arg(long, default_value_t = 30.0)]
+    fps: f32,
+    /// Image size, `WIDTHxHEIGHT`.
+    #[arg(long, default_value = "640x360", value_parser = commands::parse_size)]
+    size: (u32, u32),
+    /// Threads; they change nothing but the time it takes.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// New folder.
+    #[arg(long, required_unless_present = "bench")]
+    out: Option<PathBuf>,
+    /// A training pack, or clips for `evaluate --sequences`.
+    #[arg(long, value_enum, default_value_t = commands::LayoutName::Pack)]
+    layout: commands::LayoutName,
+    /// Traffic as it comes, or somebody who is hidden for two seconds.
+    #[arg(long, value_enum, default_value_t = commands::ScenarioName::Drive)]
+    scenario: commands::ScenarioName,
+    /// TOML file with the whole world, instead of the region's defaults.
+    #[arg(long)]
+    world: Option<PathBuf>,
+    /// Draw frames with their boxes into this PNG.
+    #[arg(long)]
+    sheet: Option<PathBuf>,
+    /// How many frames.
+    #[arg(long, default_value_t = 24)]
+    cells: u32,
+    /// No boxes on the sheet.
+    #[arg(long)]
+    bare: bool,
+    /// Write nothing; print frames a second on one core, JPEG included.
+    #[arg(long)]
+    bench: bool,
+    /// No progress bar.
+    #[arg(long)]
+    quiet: bool,
 }
 
 #[derive(clap::Args)]
@@ -198,6 +252,7 @@ fn main() -> ExitCode {
         Command::Export(a) => commands::export(&a),
         Command::Ablate(a) => commands::ablate(&a),
         Command::Samples(a) => commands::samples(&a),
+        Command::Render(a) => commands::render(&a),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -175,11 +175,9 @@ enum Shape {
 
 /// One road user.
 pub(super) struct Model {
-    pub(super) make: Make,
     pub(super) mesh: Mesh,
     pub(super) half_width_m: f32,
     pub(super) half_length_m: f32,
-    pub(super) tall_m: f32,
     shape: Shape,
 }
 
@@ -265,11 +263,9 @@ impl Workshop<'_> {
             Make::Person => {
                 let figure = self.figure(&mut dice, false);
                 Model {
-                    make,
                     mesh: Mesh::default(),
                     half_width_m: 0.3,
                     half_length_m: 0.3,
-                    tall_m: figure.tall,
                     shape: Shape::Walker(figure),
                 }
             }
@@ -290,11 +286,9 @@ impl Workshop<'_> {
                     dice.range(0.42, 0.62)
                 };
                 Model {
-                    make,
                     mesh: Mesh::default(),
                     half_width_m: 0.28 * tall,
                     half_length_m: 0.85 * tall,
-                    tall_m: tall * 1.15,
                     shape: Shape::Beast(Beast {
                         tall,
                         coat,
@@ -467,8 +461,8 @@ impl Workshop<'_> {
         let screen_z = at(screen);
         let roof_z = at(screen - slope + roof_front);
         let mut top_glass = [[roof_z + 0.05, screen_z - 0.02], [0.0, 0.0]];
-        let mut windows = [at(0.14), screen_z - 0.12];
-        let mut pillars = vec![at(0.44), at(0.28)];
+        let windows;
+        let pillars;
         let mut stations = Vec::new();
         let mut rear_window = false;
         match make {
@@ -702,10 +696,8 @@ impl Workshop<'_> {
         }
         Self::lamps(&mut mesh, r, f, half * 0.78, belt - 0.15, nose - 0.06);
         Model {
-            make,
             half_width_m: half + 0.05,
             half_length_m: len / 2.0,
-            tall_m: tall,
             mesh: mesh.finish(),
             shape: Shape::Rigid,
         }
@@ -813,10 +805,8 @@ impl Workshop<'_> {
         }
         Self::lamps(&mut mesh, r, f, half * 0.82, belt - 0.4, belt - 0.5);
         Model {
-            make,
             half_width_m: half + 0.05,
             half_length_m: len / 2.0,
-            tall_m: tall,
             mesh: mesh.finish(),
             shape: Shape::Rigid,
         }
@@ -1141,10 +1131,8 @@ impl Workshop<'_> {
         }
         Self::lamps(&mut mesh, r, f, half * 0.82, deck - 0.15, 1.0);
         Model {
-            make,
             half_width_m: half + 0.05,
             half_length_m: len / 2.0,
-            tall_m: high.max(cab_tall),
             mesh: mesh.finish(),
             shape: Shape::Rigid,
         }
@@ -1261,10 +1249,8 @@ impl Workshop<'_> {
             });
         }
         Model {
-            make: Make::Autorickshaw,
             half_width_m: half,
             half_length_m: len / 2.0,
-            tall_m: tall,
             mesh: mesh.finish(),
             shape: Shape::Rigid,
         }
@@ -1642,7 +1628,6 @@ impl Workshop<'_> {
             [0.32, bar_y + 0.02, bar_z - 0.05],
             feet,
         );
-        let mut tall = seat_y + 0.9;
         if make != Make::Bicycle && dice.chance(self.place.pillion_share) {
             let second = self.figure(dice, true);
             self.rider(
@@ -1653,7 +1638,6 @@ impl Workshop<'_> {
                 [0.18, seat_y + 0.25, front_seat - 0.12],
                 [0.19, 0.36, -0.25],
             );
-            tall += 0.03;
         } else if self.place.keeps_left && dice.chance(0.2) {
             let load = self.plain(srgb(dice.pick(&LOUD)), Kind::Matte);
             let w = dice.range(0.2, 0.5);
@@ -1667,10 +1651,8 @@ impl Workshop<'_> {
             );
         }
         Model {
-            make,
             half_width_m: 0.36,
             half_length_m: base + radius,
-            tall_m: tall,
             mesh: mesh.finish(),
             shape: Shape::Rigid,
         }
@@ -1751,7 +1733,6 @@ impl Workshop<'_> {
             [0.22, 1.45, 0.75],
             [0.25, 0.9, 0.8],
         );
-        let mut tall = 2.1;
         if dice.chance(0.75) {
             // A trailer with high sides and whatever is on it.
             let side = skins::wall(dice, self.noise);
@@ -1783,7 +1764,6 @@ impl Workshop<'_> {
                 load,
                 self.textures,
             );
-            tall = high + bulge;
             for side in [-1.0_f32, 1.0] {
                 mesh.wheel(
                     [side * 0.85, 0.45, -2.9],
@@ -1797,10 +1777,8 @@ impl Workshop<'_> {
             }
         }
         Model {
-            make: Make::Tractor,
             half_width_m: 1.05,
             half_length_m: 3.2,
-            tall_m: tall,
             mesh: mesh.finish(),
             shape: Shape::Rigid,
         }
@@ -1850,10 +1828,8 @@ impl Workshop<'_> {
                 self.textures,
             );
         }
-        let mut tall = high + 0.4;
         if dice.chance(0.4) {
             let cover = self.plain(srgb(dice.pick(&LOUD)), Kind::Matte);
-            tall = 2.1;
             for (x, z) in [(-half, -0.9), (half, -0.9), (-half, 0.9), (half, 0.9)] {
                 mesh.limb(
                     [x, high, z],
@@ -1900,10 +1876,8 @@ impl Workshop<'_> {
             }
         }
         Model {
-            make: Make::Cart,
             half_width_m: half + 0.1,
             half_length_m: if pushed { 1.6 } else { 2.4 },
-            tall_m: tall,
             mesh: mesh.finish(),
             shape: Shape::Rigid,
         }
