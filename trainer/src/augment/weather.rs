@@ -98,7 +98,7 @@ impl Default for GlareConfig {
     fn default() -> Self {
         Self {
             share: 0.06,
-            strength: [60.0, 220.0],
+            strength: [50.0, 180.0],
         }
     }
 }
@@ -215,7 +215,7 @@ impl Glare {
         let warmth = within([0.0, 0.25], rng);
         Self {
             at: [within([-0.2, 1.2], rng), within([-0.4, 0.6], rng)],
-            radius: within([0.08, 0.45], rng),
+            radius: within([0.06, 0.3], rng),
             light: [
                 strength,
                 strength * (1.0 - 0.4 * warmth),
@@ -226,7 +226,7 @@ impl Glare {
 
     /// Adds the light to a crop: a core that falls off with the square, and a veil over everything.
     pub fn apply(&self, crop: &mut Crop) {
-        const VEIL: f32 = 0.12;
+        const VEIL: f32 = 0.1;
         let side = crop.side_px() as f32;
         let row_len = crop.side_px() as usize * 3;
         let (cx, cy) = (self.at[0] * side, self.at[1] * side);
@@ -286,12 +286,13 @@ fn lamp(crop: &mut Crop, rng: &mut ChaCha8Rng) {
     let side = crop.side_px() as f32;
     let at = [within([0.0, side], rng), within([0.0, 0.75 * side], rng)];
     let radius = within([1.0, 3.5], rng);
+    let power = within([0.5, 1.3], rng);
     let light = match rng.random_range(0..3) {
         0 => [255.0, 190.0, 110.0],
         1 => [230.0, 40.0, 30.0],
         _ => [250.0, 250.0, 240.0],
     }
-    .map(|channel: f32| channel * within([0.5, 1.3], rng));
+    .map(|channel: f32| channel * power);
     glow(crop, at, radius, light);
     if chance(0.4, rng) {
         glow(

@@ -26,6 +26,7 @@ pub mod otb;
 pub mod sequence;
 pub mod sheet;
 pub mod store;
+pub mod truth;
 pub mod yolo;
 
 use self::sequence::Sequence;

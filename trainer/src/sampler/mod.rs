@@ -15,7 +15,7 @@
 //! # Ok::<(), roadhound_trainer::data::DataError>(())
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
@@ -29,6 +29,7 @@ use crate::augment::{blend_cut_out, blend_superellipse, cover};
 use crate::augment::{chance, check_range, whole_within, within};
 use crate::data::masks::MaskStore;
 use crate::data::store::ImageId;
+use crate::data::truth::{self, Hidden};
 use crate::data::{DataError, Dataset, stable_hash};
 
 mod plan;
@@ -152,6 +153,8 @@ pub struct SamplerConfig {
     /// Share of the pairs, in tracks with frames on which the target is annotated as hidden wholly, that search one of
     /// those: the target is absent.
     pub hidden_share: f32,
+    /// A target of which a smaller share can be seen counts as hidden wholly, where the pack says how much can be seen.
+    pub absent_below_visible: f32,
     /// Objects that look like the target.
     pub rival: RivalConfig,
     /// Which tracks are drawn more often.
@@ -191,6 +194,7 @@ impl Default for SamplerConfig {
             elsewhere_share: 0.03,
             occluded_share: 0.15,
             hidden_share: 0.08,
+            absent_below_visible: 0.1,
             rival: RivalConfig::default(),
             balance: BalanceConfig::default(),
             absent_max_ignore: 0.1,
@@ -226,6 +230,7 @@ impl SamplerConfig {
             ("sampler.elsewhere_share", self.elsewhere_share),
             ("sampler.occluded_share", self.occluded_share),
             ("sampler.hidden_share", self.hidden_share),
+            ("sampler.absent_below_visible", self.absent_below_visible),
             ("sampler.rival.negative_share", self.rival.negative_share),
             ("sampler.rival.paste_share", self.rival.paste_share),
             ("sampler.balance.class", self.balance.class),
@@ -401,6 +406,7 @@ impl Sampler {
         for pack in dataset.packs() {
             let mut tracks = Vec::new();
             let mut sequence_sizes = Vec::new();
+            let hidden = hidden_in(&dataset, pack, config.absent_below_visible)?;
             for loaded in &pack.sequences {
                 for (frame, image) in loaded.sequence.frames.iter().zip(&loaded.images) {
                     let regions = frame
@@ -411,7 +417,7 @@ impl Sampler {
                     ignore[image.index()].extend(regions);
                 }
                 if loaded.held_out == (split == Split::Validation) && pack.weight > 0.0 {
-                    let found = tracks_of(&dataset, &pack.name, loaded, &mut classes);
+                    let found = tracks_of(&dataset, &pack.name, loaded, &hidden, &mut classes);
                     sequence_sizes.extend(std::iter::repeat_n(found.len(), found.len()));
                     tracks.extend(found);
                 }
@@ -846,14 +852,18 @@ fn tracks_of(
     dataset: &Dataset,
     pack: &str,
     loaded: &crate::data::LoadedSequence,
+    hidden: &HashMap<String, Vec<Hidden>>,
     classes: &mut HashMap<Arc<str>, u32>,
 ) -> Vec<Track> {
     let name = loaded.sequence.name.as_bytes();
     let mut tracks: std::collections::BTreeMap<u32, Track> = std::collections::BTreeMap::new();
+    let hidden = hidden.get(&*loaded.sequence.name).map_or(&[][..], |v| v);
+    let is_hidden: HashSet<(u32, u32)> = hidden.iter().map(|h| (h.frame, h.instance)).collect();
     for (frame, &image) in loaded.sequence.frames.iter().zip(&loaded.images) {
         let (width_px, height_px) = dataset.store().loaded_size_px(image);
         for annotation in &frame.annotations {
             if annotation.ignore
+                || is_hidden.contains(&(frame.number, annotation.instance))
                 || !dataset
                     .target_filter()
                     .accepts(&annotation.box_in_image, width_px, height_px)
@@ -884,7 +894,47 @@ fn tracks_of(
             });
         }
     }
+    for hidden in hidden {
+        let frames = &loaded.sequence.frames;
+        let Ok(at) = frames.binary_search_by_key(&hidden.frame, |frame| frame.number) else {
+            continue;
+        };
+        let image = loaded.images[at];
+        let (width_px, height_px) = dataset.store().loaded_size_px(image);
+        let [across, down] = dataset.store().loaded_from_stored(image);
+        let b = hidden.box_in_image;
+        let box_in_image = BoxXywh::new(
+            b.x_px * across,
+            b.y_px * down,
+            b.w_px * across,
+            b.h_px * down,
+        );
+        // Only on the image: what has left it needs no search crop to be absent from.
+        let filter = dataset.target_filter();
+        if let Some(track) = tracks.get_mut(&hidden.instance)
+            && filter.accepts(&box_in_image, width_px, height_px)
+        {
+            track.hidden.push(Appearance {
+                image,
+                box_in_image,
+            });
+        }
+    }
     tracks.into_values().collect()
+}
+
+/// The objects of a pack that its table of truths says are hidden, where it has such a table.
+fn hidden_in(
+    dataset: &Dataset,
+    pack: &crate::data::Pack,
+    below: f32,
+) -> Result<HashMap<String, Vec<Hidden>>, DataError> {
+    let first = pack.sequences.iter().find_map(|s| s.images.first());
+    let table = first.and_then(|image| truth::table_path(dataset.store().path(*image)));
+    match table.filter(|table| table.is_file()) {
+        Some(table) => truth::read(&table, below),
+        None => Ok(HashMap::new()),
+    }
 }
 
 /// Sums of the tracks' weights: rare classes, sizes and sequences come oftener, as far as the exponents say.

@@ -450,6 +450,252 @@ fn occluders_hide_no_more_than_the_share_asked_for() {
     }
 }
 
+/// Two cars and a bus on one image, the target alone on another, and a car of another scene.
+fn write_street(root: &Path) -> DataConfig {
+    write_pack(
+        root,
+        "street",
+        PackKind::Stills,
+        &[("a", &[[20, 20, 40, 30]]), ("b", &[[100, 60, 40, 40]])],
+    );
+    let csv = root.join("street/boxes.csv");
+    let more = "a,0,5,car,180,130,44,30,-1\na,0,6,bus,20,130,44,30,-1\n";
+    let text = std::fs::read_to_string(&csv).unwrap() + more;
+    std::fs::write(csv, text).unwrap();
+    DataConfig {
+        root: root.to_owned(),
+        packs: vec![pack("street", PackKind::Stills, 1.0)],
+        ..DataConfig::default()
+    }
+}
+
+fn sampler_of(data: &DataConfig, config: SamplerConfig, augment: AugmentConfig) -> Sampler {
+    let dataset = Arc::new(Dataset::open(data).unwrap());
+    Sampler::new(dataset, config, augment, Split::Train, 11).unwrap()
+}
+
+#[test]
+fn rivals_are_of_the_targets_class_and_frame_and_negatives_with_them_do_not_show_the_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = SamplerConfig {
+        negative_share: 1.0,
+        elsewhere_share: 0.0,
+        rival: RivalConfig {
+            negative_share: 1.0,
+            paste_share: 1.0,
+            ..RivalConfig::default()
+        },
+        ..SamplerConfig::default()
+    };
+    let sampler = sampler_of(&write_street(folder.path()), config, AugmentConfig::none());
+    let (mut hard, mut pasted) = (0, 0);
+    for index in 0..400 {
+        let plan = sampler.plan(0, index);
+        let own = plan.template.box_in_image;
+        let is_car = own.w_px == 40.0 || own.x_px == 180.0;
+        let on_a = own.x_px != 100.0;
+        if plan.content == Content::Rival {
+            hard += 1;
+            assert!(is_car && on_a, "pair {index} has no rival");
+            assert_eq!(plan.search.image, plan.template.image);
+            assert!(
+                plan.search.window.to_box().intersection(&own).is_none(),
+                "pair {index}"
+            );
+            let pair = sampler
+                .draw(0, index, &mut SamplerScratch::default())
+                .unwrap();
+            assert!(!pair.present);
+        }
+        if let (Some(rival), true) = (plan.rival, on_a && is_car) {
+            pasted += 1;
+            assert_eq!(rival.image, plan.template.image);
+            assert!(
+                rival.box_in_image != own && rival.box_in_image.y_px != 130.0 || own.y_px != 130.0
+            );
+        }
+        assert!(is_car || plan.rival.is_none(), "there is no other bus");
+    }
+    assert!(hard > 100 && pasted > 150, "{hard} hard, {pasted} to paste");
+}
+
+#[test]
+fn balance_draws_the_rare_class_as_often_as_the_common_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = write_street(folder.path());
+    let buses = |class: f32| {
+        let balance = BalanceConfig {
+            class,
+            size: 0.0,
+            sequence: 0.0,
+        };
+        let config = SamplerConfig {
+            balance,
+            ..SamplerConfig::default()
+        };
+        let sampler = sampler_of(&data, config, AugmentConfig::none());
+        let is_bus = |i: &u64| {
+            let b = sampler.plan(0, *i).template.box_in_image;
+            b.x_px == 20.0 && b.y_px == 130.0
+        };
+        (0..2000).filter(is_bus).count()
+    };
+    // One of four tracks; half of the draws. Four standard deviations are 80.
+    assert!((420..580).contains(&buses(0.0)), "{}", buses(0.0));
+    assert!((910..1090).contains(&buses(1.0)), "{}", buses(1.0));
+}
+
+#[test]
+fn frames_on_which_the_target_is_hidden_are_searched_as_absent_and_never_serve_as_templates() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut data = write_packs(folder.path());
+    data.packs.truncate(1);
+    let mut text =
+        String::from("sequence,frame,instance,full_x,full_y,full_w,full_h,visible_share\n");
+    for frame in 4..8 {
+        text += &format!(
+            "a,{frame},4,{},{},40,30,0.03\n",
+            40 + 6 * frame,
+            60 + 2 * frame
+        );
+    }
+    text += "a,8,4,90,76,40,30,0.4\n";
+    std::fs::write(folder.path().join("video/truth.csv"), text).unwrap();
+    let config = SamplerConfig {
+        negative_share: 0.0,
+        elsewhere_share: 0.0,
+        hidden_share: 0.5,
+        ..SamplerConfig::default()
+    };
+    let sampler = sampler_of(&data, config, AugmentConfig::none());
+    let track = &sampler.packs[0].tracks[0];
+    assert_eq!((track.appearances.len(), track.hidden.len()), (8, 4));
+    let hidden: Vec<_> = track.hidden.iter().map(|a| a.image).collect();
+    let mut seen = 0;
+    for index in 0..200 {
+        let plan = sampler.plan(0, index);
+        assert!(!hidden.contains(&plan.template.image), "pair {index}");
+        assert_eq!(
+            plan.content == Content::Hidden,
+            hidden.contains(&plan.search.image)
+        );
+        if plan.content == Content::Hidden {
+            seen += 1;
+            let pair = sampler
+                .draw(0, index, &mut SamplerScratch::default())
+                .unwrap();
+            assert!(!pair.present);
+        }
+    }
+    // The other track of the pack has no hidden frames.
+    assert!((25..80).contains(&seen), "{seen} of 200");
+}
+
+#[test]
+fn frames_annotated_as_occluded_are_searched_more_often_and_still_show_their_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut data = write_packs(folder.path());
+    data.packs.truncate(1);
+    let csv = folder.path().join("video/boxes.csv");
+    let text = std::fs::read_to_string(&csv).unwrap();
+    let text = text.replace("a,11,4,car,106,82,51,30,-1", "a,11,4,car,106,82,51,30,1");
+    std::fs::write(csv, text).unwrap();
+    let searched = |occluded_share: f32| {
+        let config = SamplerConfig {
+            negative_share: 0.0,
+            elsewhere_share: 0.0,
+            occluded_share,
+            ..SamplerConfig::default()
+        };
+        let sampler = sampler_of(&data, config, AugmentConfig::none());
+        let last = sampler.packs[0].tracks[0].appearances[11].image;
+        (0..400)
+            .map(|index| sampler.plan(0, index))
+            .filter(|plan| plan.search.image == last && plan.content == Content::Target)
+            .count()
+    };
+    let (without, with) = (searched(0.0), searched(0.6));
+    assert!(with > 2 * without + 40, "{with} with, {without} without");
+}
+
+#[test]
+fn all_crops_of_a_pair_share_their_weather() {
+    let mut augment = AugmentConfig::none();
+    augment.night.share = 1.0;
+    augment.night.lamps = [0, 0];
+    augment.night.gain = [0.3, 0.3];
+    let (_folder, dark) = sampler(SamplerConfig::default(), augment);
+    let (_folder2, clear) = sampler(SamplerConfig::default(), AugmentConfig::none());
+    let mean = |rgb: &[u8]| rgb.iter().map(|v| f32::from(*v)).sum::<f32>() / rgb.len() as f32;
+    let mut scratch = SamplerScratch::default();
+    for index in 0..20 {
+        let (a, b) = (
+            dark.draw(0, index, &mut scratch).unwrap(),
+            clear.draw(0, index, &mut scratch).unwrap(),
+        );
+        for (dark, clear) in [
+            (&a.template_rgb, &b.template_rgb),
+            (&a.template_latest_rgb, &b.template_latest_rgb),
+            (&a.search_rgb, &b.search_rgb),
+        ] {
+            let left = mean(dark) / mean(clear);
+            assert!(
+                (0.15..0.4).contains(&left),
+                "pair {index}: {left} of the light"
+            );
+        }
+    }
+}
+
+#[test]
+fn pieces_cut_out_leave_at_least_half_of_the_object() {
+    let object = BoxLtrb {
+        left_px: 40.0,
+        top_px: 40.0,
+        right_px: 88.0,
+        bottom_px: 88.0,
+    };
+    let config = crate::augment::CutOutConfig {
+        pieces: [1, 1],
+        side: [0.3, 1.0],
+        ..Default::default()
+    };
+    let mut wiped = 0;
+    for seed in 0..200 {
+        let mut crop = Crop::filled(128, [100; 3]);
+        cover(&mut crop, &object, Fill::Colour([1, 2, 254]));
+        let before = crop.clone();
+        cut_out(&mut crop, &object, &config, &mut sample_rng(seed, 0, 0));
+        let left = crop
+            .pixels()
+            .chunks(3)
+            .filter(|p| *p == [1, 2, 254])
+            .count() as f32;
+        wiped += usize::from(crop != before);
+        assert!(
+            left >= 0.49 * 48.0 * 48.0,
+            "seed {seed}: {left} pixels left"
+        );
+    }
+    assert!(wiped > 50, "{wiped} of 200 changed");
+}
+
+#[test]
+fn some_search_crops_show_their_target_far_from_the_middle_as_after_a_re_detection() {
+    let (_folder, sampler) = sampler(SamplerConfig::default(), AugmentConfig::none());
+    let far = (0..2000)
+        .map(|index| sampler.plan(0, index))
+        .filter(|plan| plan.content == Content::Target)
+        .map(|plan| plan.search.box_in_crop(256, false))
+        .filter(|b| {
+            let off = |from: f32, to: f32| ((from + to) / 2.0 - 128.0).abs();
+            off(b.left_px, b.right_px).max(off(b.top_px, b.bottom_px)) > 72.0
+        })
+        .count();
+    // A wide shift in three of ten, beyond 72 of 96 px in either direction in seven of sixteen of those.
+    assert!((140..290).contains(&far), "{far} of 2000");
+}
+
 #[test]
 fn configuration_round_trips_and_refuses_what_cannot_be_drawn() {
     let config = SamplerConfig::default();
