@@ -21,6 +21,7 @@ use roadhound_trainer::evaluate;
 use roadhound_trainer::export::bundle::{self, Card};
 use roadhound_trainer::export::unfold::network_from_bundle;
 use roadhound_trainer::model::TrackerNet;
+use roadhound_trainer::ops::open_device;
 use roadhound_trainer::render::{self, RenderJob};
 use roadhound_trainer::sampler::{Sampler, SamplerScratch, Split};
 use roadhound_trainer::task::Task;
@@ -75,6 +76,9 @@ fn sampler(run: &TrackerRun, dataset: &Arc<Dataset>, split: Split) -> Result<Sam
 
 pub(crate) fn tracker(arguments: &TrackerArguments) -> Result<()> {
     let mut run = load(&arguments.config, arguments.data.as_ref())?;
+    if let Some(device) = arguments.device {
+        run.compute.device = device;
+    }
     if let Some(pairs) = arguments.pairs {
         run.train.pairs = pairs;
     }
@@ -109,7 +113,7 @@ fn train_tracker(
     out: &Path,
     quiet: bool,
 ) -> Result<Outcome> {
-    let device = Device::Cpu;
+    let device = open_device(run.compute.device)?;
     let train = Arc::new(sampler(run, dataset, Split::Train)?);
     let validation = held_out_batches(run, dataset, run.validation.batches)?;
     let net = TrackerNet::new(&run.model, run.seed, &device)?;

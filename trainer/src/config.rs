@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::augment::AugmentConfig;
 use crate::data::DataConfig;
 use crate::model::ModelConfig;
-use crate::ops::Precision;
+use crate::ops::{DeviceChoice, Precision};
 use crate::optim::OptimConfig;
 use crate::sampler::SamplerConfig;
 use crate::task::track::LossConfig;
@@ -27,6 +27,8 @@ use crate::train_loop::LoopConfig;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ComputeConfig {
+    /// Where the network is computed: `"cpu"`, or `"cuda:0"` in a build with the feature `cuda`.
+    pub device: DeviceChoice,
     /// Threads of the network's arithmetic.
     pub threads: usize,
     /// Threads that prepare batches.
@@ -38,6 +40,7 @@ pub struct ComputeConfig {
 impl Default for ComputeConfig {
     fn default() -> Self {
         Self {
+            device: DeviceChoice::Cpu,
             threads: 1,
             workers: 1,
             precision: Precision::F32,

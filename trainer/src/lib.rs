@@ -14,6 +14,7 @@ pub mod calibrate;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod descent;
 pub mod evaluate;
 pub mod export;
 pub mod loss;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use roadhound_trainer::ops::DeviceChoice;
 
 mod commands;
 
@@ -115,6 +116,9 @@ struct TrackerArguments {
     /// Threads of the arithmetic, instead of the configuration's. They do not change the weights.
     #[arg(long)]
     threads: Option<usize>,
+    /// Where the network is computed, `cpu` or `cuda:0`, instead of the configuration's.
+    #[arg(long)]
+    device: Option<DeviceChoice>,
     /// No progress bar.
     #[arg(long)]
     quiet: bool,

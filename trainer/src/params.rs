@@ -181,11 +181,10 @@ impl Snapshot {
     }
 }
 
-/// Locks statistics; a poisoned lock still holds valid numbers, so it is taken as it is.
+/// Locks statistics, the newest ones. A GPU that does not give them back has failed for good, and says so wherever its
+/// weights are read; until then these are NaN, so that nobody takes old numbers for new ones.
 pub fn lock(stats: &SharedRunningStats) -> std::sync::MutexGuard<'_, RunningStats> {
-    stats
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    stats.lock().unwrap_or_else(|_| stats.lock_unknown())
 }
 
 fn stream_of(seed: u64, name: &str) -> ChaCha8Rng {

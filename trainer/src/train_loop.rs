@@ -24,8 +24,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
+use crate::descent::Descent;
 use crate::optim::{AdamW, OptimConfig};
-use crate::params::Snapshot;
+use crate::params::Params;
 use crate::task::Task;
 
 /// Length and rhythm of a run.
@@ -158,6 +159,7 @@ impl Run<'_> {
             (adam, average, step) = (checkpoint.adam, checkpoint.average, checkpoint.step);
             log::info!("resumed at step {step} of {steps}");
         }
+        let mut descent = Descent::new(task.params(), adam, average)?;
         let config_path = self.folder.join("config.toml");
         std::fs::write(&config_path, &self.config_toml)
             .with_context(|| format!("{}", config_path.display()))?;
@@ -179,7 +181,7 @@ impl Run<'_> {
             let rate = self.optim.rate_at(step, steps);
             let norm = if value.is_finite() {
                 let gradients = loss.total.backward()?;
-                adam.step(task.params(), &gradients, rate, &self.optim)?
+                descent.step(task.params(), &gradients, rate, &self.optim)?
             } else {
                 f64::NAN
             };
@@ -193,12 +195,11 @@ impl Run<'_> {
                     self.last().display()
                 );
             }
-            let weights = task.params().snapshot()?;
             let keep = self
                 .config
                 .average_keep
                 .min((step + 1) as f64 / (step + 11) as f64);
-            average.blend_towards(&weights, keep as f32);
+            descent.average_towards(task.params(), keep as f32)?;
             step += 1;
             tally.add(&loss.parts, norm, waiting);
             bar.set_position(step * self.config.batch as u64);
@@ -211,7 +212,7 @@ impl Run<'_> {
             }
             let stopping = self.stop.load(Ordering::Relaxed);
             if step % self.config.validate_every == 0 || step == steps {
-                let figures = task.validate(&average)?;
+                let figures = task.validate(&descent.average()?)?;
                 self.log_validation(step, &figures)?;
                 let auc = figures
                     .iter()
@@ -219,18 +220,13 @@ impl Run<'_> {
                     .map_or(0.0, |(_, v)| *v);
                 if auc > best {
                     best = auc;
-                    self.checkpoint(
-                        &self.folder.join("best.safetensors"),
-                        step,
-                        &weights,
-                        &average,
-                        &adam,
-                    )?;
+                    let path = self.folder.join("best.safetensors");
+                    self.checkpoint(&path, step, task.params(), &descent)?;
                 }
                 since = Instant::now();
             }
             if step % self.config.checkpoint_every == 0 || step == steps || stopping {
-                self.checkpoint(&self.last(), step, &weights, &average, &adam)?;
+                self.checkpoint(&self.last(), step, task.params(), &descent)?;
             }
             if stopping {
                 bar.abandon_with_message("stopped; run the same command to go on");
@@ -241,19 +237,12 @@ impl Run<'_> {
         Ok(Outcome::Finished)
     }
 
-    fn checkpoint(
-        &self,
-        path: &Path,
-        step: u64,
-        weights: &Snapshot,
-        average: &Snapshot,
-        adam: &AdamW,
-    ) -> Result<()> {
+    fn checkpoint(&self, path: &Path, step: u64, params: &Params, descent: &Descent) -> Result<()> {
         let checkpoint = Checkpoint {
             step,
-            weights: weights.clone(),
-            average: average.clone(),
-            adam: adam.clone(),
+            weights: params.snapshot()?,
+            average: descent.average()?,
+            adam: descent.adam()?,
             config_toml: self.config_toml.clone(),
         };
         Ok(checkpoint.save(path)?)

@@ -95,7 +95,7 @@ impl Geometry {
     }
 
     /// A 1x1 convolution of every pixel: a plain matrix product.
-    fn is_pointwise(&self) -> bool {
+    pub(super) fn is_pointwise(&self) -> bool {
         self.kernel_h == 1 && self.kernel_w == 1 && self.stride == 1 && self.padding == 0
     }
 
@@ -110,7 +110,7 @@ impl Geometry {
 fn word(precision: Precision) -> Word {
     match precision {
         Precision::Bf16 if kernels::has_bf16() => Word::Bf16Pair,
-        Precision::Bf16 | Precision::F32 => Word::F32,
+        Precision::Bf16 | Precision::F32 | Precision::Tf32 => Word::F32,
     }
 }
 
@@ -788,6 +788,18 @@ impl CustomOp2 for Conv2d {
         Ok((CpuStorage::F32(y), g.out_shape()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        x_layout: &Layout,
+        w: &candle_core::CudaStorage,
+        w_layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let g = Geometry::new(x_layout.dims(), w_layout.dims(), self.stride, self.padding)?;
+        super::cuda::device::conv2d(&g, self.precision, (x, x_layout), (w, w_layout))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -797,6 +809,10 @@ impl CustomOp2 for Conv2d {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let g = Geometry::new(x.dims(), w.dims(), self.stride, self.padding)?;
         let y_grad = y_grad.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return super::cuda::device::conv2d_backward(&g, self.precision, x, w, &y_grad);
+        }
         let (x_grad, w_grad) = with_f32([x, w, &y_grad], |[x_data, w_data, y_grad]| {
             Ok(backward(
                 &g,
@@ -827,7 +843,8 @@ impl CustomOp2 for Conv2d {
 /// Gradients flow to both operands; that of `x` is only computed where something behind it wants it.
 ///
 /// # Errors
-/// If the shapes do not fit, a tensor is not `f32`, or the device is not the CPU.
+/// If the shapes do not fit, a tensor is not `f32`, or the device is neither the CPU nor, with the feature `cuda`, a
+/// GPU of NVIDIA's.
 pub fn conv2d(
     x: &Tensor,
     w: &Tensor,

@@ -84,6 +84,8 @@ impl ConvBn<'_> {
             precision: self.precision,
             stats: self.stats.clone(),
             saved: OnceLock::new(),
+            #[cfg(feature = "cuda")]
+            saved_on_gpu: OnceLock::new(),
         };
         // candle's operators have at most three arguments, so the parameters travel as one.
         let parameters = Tensor::cat(&[&self.weight.flatten_all()?, self.gamma, self.beta], 0)?;
@@ -111,6 +113,8 @@ struct Op {
     precision: Precision,
     stats: BnStats,
     saved: OnceLock<Saved>,
+    #[cfg(feature = "cuda")]
+    saved_on_gpu: OnceLock<super::cuda::device::LayerSaved>,
 }
 
 /// Weights, gamma and beta.
@@ -183,13 +187,25 @@ impl Op {
         y: &Tensor,
         y_grad: &Tensor,
     ) -> Result<[Option<Tensor>; 3]> {
+        let g = Geometry::new(x.dims(), &self.kernel, self.stride, self.padding)?;
+        let training = matches!(self.stats, BnStats::Training { .. });
+        let y_grad = y_grad.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if let Some(saved) = self.saved_on_gpu.get() {
+            let kind = super::cuda::device::LayerKind {
+                g: &g,
+                precision: self.precision,
+                relu: self.relu,
+                training,
+            };
+            return super::cuda::device::conv_bn_backward(
+                &kind, saved, x, parameters, residual, y, &y_grad,
+            );
+        }
         let Some(Saved { u, moments, affine }) = self.saved.get() else {
             bail!("conv_bn: backward before forward")
         };
-        let g = Geometry::new(x.dims(), &self.kernel, self.stride, self.padding)?;
-        let training = matches!(self.stats, BnStats::Training { .. });
         let want_residual = residual.is_some_and(Tensor::track_op);
-        let y_grad = y_grad.contiguous()?;
         let len = g.out_len();
         let rows = g.images * g.out_h * g.out_w;
         let (x_grad, parameter_grad, residual_grad) = with_f32(
@@ -283,9 +299,51 @@ impl Op {
     }
 }
 
+#[cfg(feature = "cuda")]
+impl Op {
+    /// The forward pass on a GPU.
+    fn forward_on_gpu(
+        &self,
+        x: (&candle_core::CudaStorage, &Layout),
+        parameters: (&candle_core::CudaStorage, &Layout),
+        residual: Option<(&candle_core::CudaStorage, &Layout)>,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let g = Geometry::new(x.1.dims(), &self.kernel, self.stride, self.padding)?;
+        if residual.is_some_and(|(_, layout)| layout.dims() != g.out_shape().dims()) {
+            bail!(
+                "conv_bn: the residual must have the result's shape {:?}",
+                g.out_shape()
+            )
+        }
+        let (precision, relu) = (self.precision, self.relu);
+        let (y, saved) = super::cuda::device::conv_bn(
+            &g,
+            precision,
+            relu,
+            &self.stats,
+            x,
+            parameters,
+            residual,
+        )?;
+        let _ = self.saved_on_gpu.set(saved);
+        Ok((y, g.out_shape()))
+    }
+}
+
 impl CustomOp2 for Op {
     fn name(&self) -> &'static str {
         "roadhound-conv-bn"
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        lx: &Layout,
+        p: &candle_core::CudaStorage,
+        lp: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.forward_on_gpu((x, lx), (p, lp), None)
     }
 
     fn cpu_fwd(
@@ -319,6 +377,19 @@ impl CustomOp2 for Op {
 impl CustomOp3 for Op {
     fn name(&self) -> &'static str {
         "roadhound-conv-bn-residual"
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        lx: &Layout,
+        p: &candle_core::CudaStorage,
+        lp: &Layout,
+        r: &candle_core::CudaStorage,
+        lr: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.forward_on_gpu((x, lx), (p, lp), Some((r, lr)))
     }
 
     fn cpu_fwd(

@@ -1,6 +1,6 @@
 //! The operators that training is made of, for candle's autograd: feature maps are NHWC `[N, H, W, C]`, `f32`.
 //!
-//! In come tensors on the CPU, out go tensors that candle differentiates through hand-written backward passes.
+//! In come tensors, out go tensors that candle differentiates through hand-written backward passes.
 //! candle's own convolution and normalisation are correct but several times slower, and some of its other
 //! operators have wrong gradients (see `clippy.toml`); what the trainer needs of those is here, checked against
 //! finite differences with [`gradcheck`].
@@ -19,11 +19,14 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 //!
-//! A GPU would enter as `cuda_fwd` of each operator and a branch on the device in its `bwd`; until then candle
-//! answers "no cuda implementation" for tensors that are not on the CPU.
+//! With the feature `cuda` the same operators run on NVIDIA GPUs (`ops/cuda`); elsewhere, and on other devices, they
+//! answer with an error.
 
 mod conv;
 mod conv_bn;
+#[cfg(any(test, feature = "cuda"))]
+mod cuda;
+mod device;
 pub mod exact;
 pub mod gradcheck;
 mod kernels;
@@ -39,6 +42,9 @@ use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 
 pub use conv::conv2d;
 pub use conv_bn::ConvBn;
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::device::GpuDescent;
+pub use device::{DeviceChoice, DeviceError, images_from_bytes, open_device};
 pub use memory::{keep_freed_memory, set_candle_threads};
 pub use norm::{BN_EPSILON, BnStats, RunningStats, SharedRunningStats, batch_norm};
 pub use pool::global_max_pool;
@@ -50,9 +56,11 @@ pub enum Precision {
     /// `f32` throughout.
     #[default]
     F32,
-    /// Operands rounded to bf16, sums in `f32`: about twice the speed on processors with AVX512-BF16. Others
-    /// compute in `f32` as if [`Precision::F32`] had been asked for.
+    /// Operands rounded to bf16, sums in `f32`: about twice the speed on processors with AVX512-BF16 and on GPUs. Other
+    /// processors compute in `f32` as if [`Precision::F32`] had been asked for.
     Bf16,
+    /// Operands rounded to 10 bits of mantissa by a GPU's tensor cores, sums in `f32`. Processors compute in `f32`.
+    Tf32,
 }
 
 /// The values of a contiguous `f32` tensor on the CPU.
@@ -80,7 +88,10 @@ fn with_f32<const N: usize, T>(
     for (value, (storage, layout)) in values.iter_mut().zip(&storages) {
         match &**storage {
             Storage::Cpu(storage) => *value = contiguous_f32(storage, layout)?,
-            _ => bail!("this operator has no implementation for the device yet, only for the cpu"),
+            _ => bail!(
+                "this operator has no implementation for {:?} in this build",
+                tensors[0].device().location()
+            ),
         }
     }
     f(values)

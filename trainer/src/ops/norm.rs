@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+#[cfg(feature = "cuda")]
+use super::cuda::device::{self, DeviceStats};
 use super::kernels::{self, LANES};
 use super::{contiguous_f32, with_f32};
 
@@ -32,8 +34,56 @@ pub struct RunningStats {
     pub variance: Vec<f32>,
 }
 
-/// Running statistics that the operators of a training step update.
-pub type SharedRunningStats = Arc<Mutex<RunningStats>>;
+/// Running statistics that the operators of a training step update. While a GPU trains, the newest ones are there.
+#[derive(Clone, Debug)]
+pub struct SharedRunningStats {
+    host: Arc<Mutex<RunningStats>>,
+    #[cfg(feature = "cuda")]
+    device: Arc<Mutex<Option<DeviceStats>>>,
+}
+
+impl SharedRunningStats {
+    /// The newest statistics, to read or to change; those of a GPU come back to the host first.
+    ///
+    /// # Errors
+    /// If a GPU does not give them back.
+    pub fn lock(&self) -> Result<MutexGuard<'_, RunningStats>> {
+        #[cfg_attr(
+            not(feature = "cuda"),
+            expect(unused_mut, reason = "only a GPU's are newer")
+        )]
+        let mut host = unpoisoned(&self.host);
+        #[cfg(feature = "cuda")]
+        if let Some(device) = unpoisoned(&self.device).take() {
+            device.copy_to(&mut host)?;
+        }
+        Ok(host)
+    }
+
+    /// The statistics after [`lock`](Self::lock) failed: NaN.
+    pub(crate) fn lock_unknown(&self) -> MutexGuard<'_, RunningStats> {
+        let mut host = unpoisoned(&self.host);
+        host.mean.fill(f32::NAN);
+        host.variance.fill(f32::NAN);
+        host
+    }
+
+    /// Runs `f` with the statistics on the GPU, brought there by `new` where they are not there yet.
+    #[cfg(feature = "cuda")]
+    pub(super) fn on_device<T>(
+        &self,
+        new: impl FnOnce(&RunningStats) -> Result<DeviceStats>,
+        f: impl FnOnce(&DeviceStats) -> Result<T>,
+    ) -> Result<T> {
+        let host = unpoisoned(&self.host);
+        let mut device = unpoisoned(&self.device);
+        let device = match &mut *device {
+            Some(device) => device,
+            none => none.insert(new(&host)?),
+        };
+        f(device)
+    }
+}
 
 impl RunningStats {
     /// Mean 0 and variance 1 for `channels` channels.
@@ -48,7 +98,11 @@ impl RunningStats {
     /// Wraps the statistics for [`BnStats`].
     #[must_use]
     pub fn into_shared(self) -> SharedRunningStats {
-        Arc::new(Mutex::new(self))
+        SharedRunningStats {
+            host: Arc::new(Mutex::new(self)),
+            #[cfg(feature = "cuda")]
+            device: Arc::default(),
+        }
     }
 }
 
@@ -71,7 +125,7 @@ pub enum BnStats {
 }
 
 impl BnStats {
-    fn running(&self) -> &SharedRunningStats {
+    pub(super) fn running(&self) -> &SharedRunningStats {
         match self {
             Self::Training { running, .. } | Self::Frozen { running } => running,
         }
@@ -79,8 +133,8 @@ impl BnStats {
 }
 
 /// A thread that panicked between two complete vectors cannot leave anything broken behind.
-fn lock(running: &SharedRunningStats) -> MutexGuard<'_, RunningStats> {
-    running.lock().unwrap_or_else(PoisonError::into_inner)
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Mean and reciprocal standard deviation of each channel.
@@ -440,13 +494,13 @@ pub(super) fn batch_moments(
     rows: usize,
     sums: impl FnOnce() -> Sums,
 ) -> Result<Moments> {
-    let found = lock(stats.running()).mean.len();
-    if found != channels || lock(stats.running()).variance.len() != channels {
+    let mut running = stats.running().lock()?;
+    let found = running.mean.len();
+    if found != channels || running.variance.len() != channels {
         bail!("batch_norm: running statistics have {found} channels, the input has {channels}")
     }
     match stats {
-        BnStats::Frozen { running } => {
-            let running = lock(running);
+        BnStats::Frozen { .. } => {
             let reciprocal_std = running
                 .variance
                 .iter()
@@ -457,7 +511,7 @@ pub(super) fn batch_moments(
                 reciprocal_std,
             })
         }
-        BnStats::Training { running, momentum } => {
+        BnStats::Training { momentum, .. } => {
             if rows < 2 {
                 bail!("batch_norm: a batch of {rows} value per channel has no variance")
             }
@@ -470,7 +524,6 @@ pub(super) fn batch_moments(
                 .zip(&mean)
                 .map(|(sum, mean)| (sum / count - mean * mean).max(0.))
                 .collect();
-            let mut running = lock(running);
             let blend = |old: &mut f32, new: f64| *old += momentum * (new as f32 - *old);
             for (old, new) in running.mean.iter_mut().zip(&mean) {
                 blend(old, *new);
@@ -528,6 +581,8 @@ struct BatchNorm {
     stats: BnStats,
     /// Set by the forward pass for the backward pass.
     moments: OnceLock<Moments>,
+    #[cfg(feature = "cuda")]
+    saved_on_gpu: OnceLock<device::NormSaved>,
 }
 
 /// Writes the values of a range.
@@ -676,6 +731,13 @@ impl BatchNorm {
         residual: bool,
     ) -> Result<[Option<Tensor>; 3]> {
         let g = g.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if let Some(saved) = self.saved_on_gpu.get() {
+            let training = matches!(self.stats, BnStats::Training { .. });
+            return device::batch_norm_backward(
+                saved, training, self.relu, x, affine, y, &g, residual,
+            );
+        }
         let gradients = with_f32([x, affine, y, &g], |[x_data, affine, y, g]| {
             self.backward(x_data, affine, y, g, x.track_op(), residual)
         })?;
@@ -694,9 +756,48 @@ impl BatchNorm {
     }
 }
 
+#[cfg(feature = "cuda")]
+impl BatchNorm {
+    /// The forward pass on a GPU.
+    fn forward_on_gpu(
+        &self,
+        x: (&candle_core::CudaStorage, &Layout),
+        affine: (&candle_core::CudaStorage, &Layout),
+        residual: Option<(&candle_core::CudaStorage, &Layout)>,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.check(x.1.dims(), affine.1.dims())?;
+        check_residual(x.1, residual.map(|(_, layout)| layout))?;
+        let (y, saved) = device::batch_norm(&self.stats, self.relu, x, affine, residual)?;
+        let _ = self.saved_on_gpu.set(saved);
+        Ok((y, x.1.shape().clone()))
+    }
+}
+
+fn check_residual(x: &Layout, residual: Option<&Layout>) -> Result<()> {
+    match residual {
+        Some(residual) if residual.dims() != x.dims() => bail!(
+            "batch_norm: residual has shape {:?}, the input {:?}",
+            residual.dims(),
+            x.dims()
+        ),
+        _ => Ok(()),
+    }
+}
+
 impl CustomOp2 for BatchNorm {
     fn name(&self) -> &'static str {
         "roadhound-batch-norm"
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        lx: &Layout,
+        affine: &candle_core::CudaStorage,
+        la: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.forward_on_gpu((x, lx), (affine, la), None)
     }
 
     fn cpu_fwd(
@@ -728,6 +829,19 @@ impl CustomOp3 for BatchNorm {
         "roadhound-batch-norm-residual"
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        lx: &Layout,
+        affine: &candle_core::CudaStorage,
+        la: &Layout,
+        residual: &candle_core::CudaStorage,
+        lr: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.forward_on_gpu((x, lx), (affine, la), Some((residual, lr)))
+    }
+
     fn cpu_fwd(
         &self,
         x: &CpuStorage,
@@ -738,13 +852,7 @@ impl CustomOp3 for BatchNorm {
         lr: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.check(lx.dims(), la.dims())?;
-        if lr.dims() != lx.dims() {
-            bail!(
-                "batch_norm: residual has shape {:?}, the input {:?}",
-                lr.dims(),
-                lx.dims()
-            )
-        }
+        check_residual(lx, Some(lr))?;
         let y = self.forward(
             contiguous_f32(x, lx)?,
             contiguous_f32(affine, la)?,
@@ -778,7 +886,7 @@ impl CustomOp3 for BatchNorm {
 /// - `gamma`, `beta` and the running statistics: `[C]`
 ///
 /// # Errors
-/// If shapes do not fit, a tensor is not `f32`, the device is not the CPU, or training statistics are asked for
+/// If shapes do not fit, a tensor is not `f32`, the device has no implementation, or training statistics are asked for
 /// with fewer than two values per channel.
 pub fn batch_norm(
     x: &Tensor,
@@ -792,6 +900,8 @@ pub fn batch_norm(
         relu,
         stats: stats.clone(),
         moments: OnceLock::new(),
+        #[cfg(feature = "cuda")]
+        saved_on_gpu: OnceLock::new(),
     };
     let affine = Tensor::stack(&[gamma, beta], 0)?;
     let x = x.contiguous()?;

@@ -21,6 +21,10 @@ use candle_core::{Result, Tensor};
 /// ```
 pub fn global_max_pool(x: &Tensor) -> Result<Tensor> {
     let (n, h, w, c) = x.dims4()?;
+    #[cfg(feature = "cuda")]
+    if super::cuda::device::is_f32_on_gpu(x) {
+        return super::cuda::device::global_max_pool(x);
+    }
     let positions = x.reshape((n, h * w, c))?;
     let best = positions.detach().argmax_keepdim(1)?;
     positions.gather(&best.contiguous()?, 1)?.squeeze(1)

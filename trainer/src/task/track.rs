@@ -16,7 +16,7 @@ use crate::loss::presence::presence_bce;
 use crate::loss::score::penalty_reduced_focal;
 use crate::loss::targets::CellTargets;
 use crate::model::{Pass, TrackerNet};
-use crate::ops::Precision;
+use crate::ops::{Precision, images_from_bytes};
 use crate::params::{Params, Snapshot};
 
 /// Weights of the losses.
@@ -115,11 +115,7 @@ impl TrackTask {
     /// Normalised `[N, px, px, 3]` from interleaved bytes.
     fn images(&self, rgb: &[u8], px: usize) -> Result<Tensor> {
         let n = rgb.len() / (px * px * 3);
-        let values: Vec<f32> = rgb
-            .iter()
-            .map(|v| (f32::from(*v) - PIXEL_MEAN) * PIXEL_SCALE)
-            .collect();
-        Tensor::from_vec(values, (n, px, px, 3), &self.device)
+        images_from_bytes(rgb, (n, px, px, 3), PIXEL_MEAN, PIXEL_SCALE, &self.device)
     }
 
     /// Template features, the latest template mixed in where the pair has one of its own.
