@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Compares the training step of step.rs with PyTorch: CPU time per pair, steps interleaved, one thread each.
+"""Compares the training step of step.rs with PyTorch, steps interleaved: CPU time per pair with one thread each, or
+pairs per second on a GPU.
 
-Usage: compare.py STEP_BINARY [--python PYTHON] [--rounds N] [--pairs N] [--threads N]
+Usage: compare.py STEP_BINARY [--python PYTHON] [--rounds N] [--pairs N] [--threads N] [--device cpu|cuda:0]
 
 STEP_BINARY comes from `cargo bench --no-run -p roadhound-trainer --bench step`; PYTHON needs torch. CPU time is
-read from the kernel (all threads of each process, in nanoseconds), so other work on the machine disturbs little.
+read from the kernel (all threads of each process, in nanoseconds), so other work on the machine disturbs little. On a
+GPU wall time counts, and STEP_BINARY comes from `scripts/build-cuda.sh bench --no-run --bench step`; give it a batch that
+fills the GPU, `--pairs 96`.
 """
 
 import argparse
@@ -41,6 +44,18 @@ class Worker:
             self.wall.append(time.perf_counter() - wall)
 
 
+def report_gpu(workers, pairs):
+    rate = {w.name: pairs / statistics.median(w.wall) for w in workers}
+    for worker in workers:
+        worker.process.stdin.close()
+        low, high = pairs / max(worker.wall), pairs / min(worker.wall)
+        print(f"{worker.name:26} {rate[worker.name]:8.0f} pairs/s ({low:.0f} to {high:.0f})")
+    for precision in ("f32", "tf32", "bf16"):
+        theirs = [r for name, r in rate.items() if name.startswith(f"pytorch {precision}")]
+        if theirs:
+            print(f"roadhound {precision} / best pytorch {precision} = {rate[f'roadhound {precision}'] / max(theirs):.2f}")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("step_binary")
@@ -48,27 +63,36 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--pairs", type=int, default=24)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--only-ours", action="store_true")
     args = parser.parse_args()
-    pairs = ["--pairs", str(args.pairs)]
+    on_gpu = args.device != "cpu"
+    pairs = ["--pairs", str(args.pairs), "--device", args.device]
     torch = [args.python, str(HERE / "pytorch_step.py"), "--threads", str(args.threads), *pairs]
     commands = {
         "roadhound f32": [args.step_binary, "--precision", "f32", *pairs],
         "roadhound bf16": [args.step_binary, "--precision", "bf16", *pairs],
     }
+    if on_gpu:
+        commands["roadhound tf32"] = [args.step_binary, "--precision", "tf32", *pairs]
     if not args.only_ours:
+        if on_gpu:
+            commands["pytorch tf32"] = [*torch, "--precision", "tf32"]
         commands |= {
             "pytorch f32 channels_last": [*torch, "--layout", "channels_last"],
             "pytorch f32 contiguous": [*torch, "--layout", "contiguous"],
             "pytorch bf16 autocast": [*torch, "--precision", "bf16"],
         }
     workers = [Worker(name, command, args.threads) for name, command in commands.items()]
-    for _ in range(2):
+    for _ in range(10 if on_gpu else 2):
         for worker in workers:
             worker.step(record=False)
     for _ in range(args.rounds):
         for worker in workers:
             worker.step(record=True)
+    if on_gpu:
+        report_gpu(workers, args.pairs)
+        return
     median = {w.name: statistics.median(w.cpu) * 1e3 / args.pairs for w in workers}
     for worker in workers:
         worker.process.stdin.close()

@@ -1,6 +1,7 @@
-"""The training step of step.rs in PyTorch on the CPU: one step per line of standard input, printing the loss.
+"""The training step of step.rs in PyTorch: one step per line of standard input, printing the loss.
 
-Arguments: --precision f32|bf16 (bf16 is autocast), --layout channels_last|contiguous, --pairs N, --threads N.
+Arguments: --precision f32|bf16|tf32 (bf16 is autocast; tf32 only means something on a GPU),
+--layout channels_last|contiguous, --pairs N, --threads N, --device cpu|cuda:0.
 """
 
 import argparse
@@ -72,22 +73,29 @@ class Net(nn.Module):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--precision", default="f32", choices=["f32", "bf16"])
+    parser.add_argument("--precision", default="f32", choices=["f32", "bf16", "tf32"])
     parser.add_argument("--layout", default="channels_last", choices=["channels_last", "contiguous"])
     parser.add_argument("--pairs", type=int, default=24)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
     layout = torch.channels_last if args.layout == "channels_last" else torch.contiguous_format
-    net = Net().to(memory_format=layout)
-    template = torch.randn(args.pairs, 3, 128, 128).contiguous(memory_format=layout)
-    search = torch.randn(args.pairs, 3, 256, 256).contiguous(memory_format=layout)
+    device = torch.device(args.device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.precision == "tf32"
+    torch.backends.cudnn.benchmark = True
+    net = Net().to(device=device, memory_format=layout)
+    template = torch.randn(args.pairs, 3, 128, 128).to(device).contiguous(memory_format=layout)
+    search = torch.randn(args.pairs, 3, 256, 256).to(device).contiguous(memory_format=layout)
     for _ in sys.stdin:
         net.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=args.precision == "bf16"):
             loss = net.loss(template, search)
         loss.backward()
+        # On a GPU this waits for the loss only; the gradients have to be done as well.
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         print(loss.item(), flush=True)
 
 

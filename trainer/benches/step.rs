@@ -1,8 +1,8 @@
 //! One training step of a tracker of the recipe's size, for comparison with PyTorch by `compare.py`.
 //!
 //! Each line on standard input runs one step (forward, mean of squares as loss, backward; no optimiser) and prints
-//! the loss. Arguments: `--precision f32|bf16` (default `f32`), `--pairs N` (default 24). Without any input (as
-//! under `cargo bench`) three steps run and print their wall time.
+//! the loss. Arguments: `--precision f32|bf16|tf32` (default `f32`), `--pairs N` (default 24), `--device cpu|cuda:0`
+//! (default `cpu`). Without any input (as under `cargo bench`) three steps run and print their wall time.
 #![allow(missing_docs, clippy::print_stdout)]
 
 use std::io::{BufRead, Write};
@@ -13,7 +13,8 @@ use candle_core::{DType, Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use roadhound_trainer::ops::{
-    BnStats, ConvBn, Precision, RunningStats, conv2d, global_max_pool, keep_freed_memory,
+    BnStats, ConvBn, DeviceChoice, Precision, RunningStats, conv2d, global_max_pool,
+    keep_freed_memory, open_device,
 };
 
 #[global_allocator]
@@ -41,26 +42,30 @@ struct Net {
     precision: Precision,
 }
 
-struct Builder(ChaCha8Rng);
+struct Builder<'a>(ChaCha8Rng, &'a Device);
 
-impl Builder {
+impl Builder<'_> {
     fn weight(&mut self, shape: &[usize]) -> Result<Var> {
         let fan_in: usize = shape[..shape.len() - 1].iter().product();
         let bound = (3. / fan_in as f32).sqrt();
         let values: Vec<f32> = (0..shape.iter().product())
             .map(|_| self.0.random_range(-bound..bound))
             .collect();
-        Ok(Var::from_vec(values, shape, &Device::Cpu)?)
+        Ok(Var::from_vec(values, shape, self.1)?)
     }
 
     fn zeros(&mut self, n: usize) -> Result<Var> {
-        Ok(Var::zeros(n, DType::F32, &Device::Cpu)?)
+        Ok(Var::zeros(n, DType::F32, self.1)?)
+    }
+
+    fn ones(&mut self, n: usize) -> Result<Var> {
+        Ok(Var::ones(n, DType::F32, self.1)?)
     }
 
     fn layer(&mut self, k: usize, stride: usize, ci: usize, co: usize) -> Result<Layer> {
         Ok(Layer {
             weight: self.weight(&[k, k, ci, co])?,
-            gamma: Var::ones(co, DType::F32, &Device::Cpu)?,
+            gamma: self.ones(co)?,
             beta: self.zeros(co)?,
             stats: stats(co),
             stride,
@@ -98,8 +103,8 @@ impl Layer {
 }
 
 impl Net {
-    fn new(precision: Precision) -> Result<Self> {
-        let b = &mut Builder(ChaCha8Rng::seed_from_u64(1));
+    fn new(precision: Precision, device: &Device) -> Result<Self> {
+        let b = &mut Builder(ChaCha8Rng::seed_from_u64(1), device);
         Ok(Self {
             stem: vec![
                 b.layer(3, 2, 3, 16)?,
@@ -113,7 +118,7 @@ impl Net {
                 b.layer(3, 1, 128, 128)?,
             ],
             neck: b.layer(1, 1, 128, 96)?,
-            correlation_gamma: Var::ones(64, DType::F32, &Device::Cpu)?,
+            correlation_gamma: b.ones(64)?,
             correlation_beta: b.zeros(64)?,
             correlation_stats: stats(64),
             head: vec![
@@ -176,16 +181,16 @@ impl Net {
     }
 }
 
-fn images(rng: &mut ChaCha8Rng, n: usize, side: usize) -> Result<Tensor> {
+fn images(rng: &mut ChaCha8Rng, n: usize, side: usize, device: &Device) -> Result<Tensor> {
     let values: Vec<f32> = (0..n * side * side * 3)
         .map(|_| rng.random_range(-1.7..1.7))
         .collect();
-    Ok(Tensor::from_vec(values, (n, side, side, 3), &Device::Cpu)?)
+    Ok(Tensor::from_vec(values, (n, side, side, 3), device)?)
 }
 
 fn main() -> Result<()> {
     keep_freed_memory();
-    let (mut precision, mut pairs) = (Precision::F32, 24);
+    let (mut precision, mut pairs, mut choice) = (Precision::F32, 24, DeviceChoice::Cpu);
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
     while let Some(name) = arguments.next() {
         let value = arguments
@@ -194,19 +199,25 @@ fn main() -> Result<()> {
         match (name.as_str(), value.as_str()) {
             ("--precision", "f32") => precision = Precision::F32,
             ("--precision", "bf16") => precision = Precision::Bf16,
+            ("--precision", "tf32") => precision = Precision::Tf32,
+            ("--device", name) => choice = name.parse()?,
             ("--pairs", n) => pairs = n.parse()?,
             _ => bail!("unknown argument {name} {value}"),
         }
     }
-    let net = Net::new(precision)?;
+    let device = &open_device(choice)?;
+    let net = Net::new(precision, device)?;
     let mut rng = ChaCha8Rng::seed_from_u64(2);
-    let (template, search) = (images(&mut rng, pairs, 128)?, images(&mut rng, pairs, 256)?);
+    let template = images(&mut rng, pairs, 128, device)?;
+    let search = images(&mut rng, pairs, 256, device)?;
     let step = || -> Result<f32> {
         let loss = net.loss(&template, &search)?;
         let gradients = loss.backward()?;
         gradients
             .get(&net.stem[0].weight)
             .context("the first layer has no gradient")?;
+        // On a GPU, the loss is done before the gradients are.
+        device.synchronize()?;
         Ok(loss.to_scalar()?)
     };
     let mut steps = 0;
