@@ -8,7 +8,8 @@
 # (1 GB, fetched once), unless CUDA_HOME names a toolkit. They are 13.0, the version of driver 580: PTX of a newer
 # nvcc is refused there.
 #
-#   CUDA_COMPUTE_CAP    architecture of candle's kernels: 90 (default) is H100/H200, 80 is A100, 89 is RTX 40
+#   CUDA_COMPUTE_CAP    architecture of candle's kernels: 90 (default) is H100 and H200 only; 80 is A100 and, compiled
+#                       again by the driver at the start, whatever came after it
 #   CUDAFORGE_THREADS   how many files nvcc compiles at once (default: all cores); most of the time goes there
 #
 # At run time the binary needs the driver's libcuda.so.1, and libcublas.so.13, libcublasLt.so.13, libcurand.so.10 and

@@ -65,14 +65,16 @@ pub(crate) fn open(ordinal: usize) -> Result<Device> {
     // several times a step.
     // SAFETY: the device is open, and the attribute is a 64-bit number that is read during the call.
     unsafe {
-        let pool = driver::device::get_default_mem_pool(context.cu_device()).w()?;
-        let mut threshold = u64::MAX;
-        driver::mem_pool::set_attribute(
-            pool,
-            driver_sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
-            (&raw mut threshold).cast(),
-        )
-        .w()?;
+        // A GPU without pools has nothing to set.
+        if let Ok(pool) = driver::device::get_default_mem_pool(context.cu_device()) {
+            let mut threshold = u64::MAX;
+            driver::mem_pool::set_attribute(
+                pool,
+                driver_sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
+                (&raw mut threshold).cast(),
+            )
+            .w()?;
+        }
     }
     Ok(Device::Cuda(device))
 }
