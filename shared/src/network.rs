@@ -96,3 +96,22 @@ pub trait FollowNetwork {
         out: &mut SearchOutputs,
     ) -> Result<(), Self::Error>;
 }
+
+/// A borrowed network, so that one network can follow many runs.
+impl<N: FollowNetwork + ?Sized> FollowNetwork for &mut N {
+    type Error = N::Error;
+
+    fn template(&mut self, crop_chw: &[f32], out: &mut TemplateOutputs) -> Result<(), Self::Error> {
+        (**self).template(crop_chw, out)
+    }
+
+    fn search(
+        &mut self,
+        crop_chw: &[f32],
+        first: &[f32],
+        latest: &[f32],
+        out: &mut SearchOutputs,
+    ) -> Result<(), Self::Error> {
+        (**self).search(crop_chw, first, latest, out)
+    }
+}

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Device;
 use roadhound_edge::scene::{Drive, DriveConfig};
+use roadhound_trainer::augment::AugmentConfig;
 use roadhound_trainer::batch::{Batch, PrefetchConfig, Prefetcher};
 use roadhound_trainer::checkpoint::Checkpoint;
 use roadhound_trainer::config::TrackerRun;
 use roadhound_trainer::data::Dataset;
 use roadhound_trainer::model::TrackerNet;
+use roadhound_trainer::report;
 use roadhound_trainer::sampler::{Sampler, SamplerScratch, Split};
 use roadhound_trainer::task::Task;
 use roadhound_trainer::task::track::TrackTask;
@@ -20,10 +22,11 @@ use system_tests::say;
 
 const STEPS: u64 = 6;
 
-/// Two short rendered drives as a video pack.
+/// Three short rendered drives as a video pack: two to learn from, so that each can lend the other its object, and one
+/// held out.
 fn write_pack(root: &Path) {
     let mut lines = String::from("sequence,frame,instance,class,x,y,w,h,occluded\n");
-    for (name, seed) in [("one", 1), ("two", 2)] {
+    for (name, seed) in [("one", 1), ("two", 2), ("three", 3)] {
         let folder = root.join("drives/images").join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let mut drive = Drive::new(DriveConfig {
@@ -78,6 +81,12 @@ fn configuration(root: &Path) -> TrackerRun {
         kind = "video"
         weight = 1.0
         held_out = ["two"]
+        [augment.paste]
+        share = 0.4
+        [augment.distractor]
+        share = 0.5
+        [augment.occluder]
+        share = 0.5
         "#,
         pairs = STEPS * 4,
         root = root
@@ -119,22 +128,47 @@ fn task(run: &TrackerRun, data: &Arc<Dataset>) -> (TrackTask, Arc<Sampler>) {
     (task, Arc::new(sampler(Split::Train)))
 }
 
-/// Trains and returns the last checkpoint; with `stop_after`, the run is stopped there and started again.
-fn train(
-    root: &Path,
-    out: PathBuf,
+/// How one start of the program ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// All steps are done.
+    Whole,
+    /// Ctrl-C during this step: a checkpoint is written.
+    Stop(u64),
+    /// Killed during this step: what was done since the last checkpoint is lost.
+    Kill(u64),
+}
+
+/// One start of the program.
+#[derive(Clone, Copy, Debug)]
+struct Leg {
     workers: usize,
     threads: usize,
-    stop_after: Option<u64>,
-) -> Checkpoint {
+    end: End,
+}
+
+const fn leg(workers: usize, threads: usize, end: End) -> Leg {
+    Leg {
+        workers,
+        threads,
+        end,
+    }
+}
+
+/// Trains in these legs and returns the last checkpoint.
+fn train(root: &Path, out: PathBuf, legs: &[Leg]) -> Checkpoint {
     let run = configuration(root);
     let data = Arc::new(Dataset::open(&run.data).unwrap());
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .unwrap();
-    let mut stop_at = stop_after;
-    loop {
+    for Leg {
+        workers,
+        threads,
+        end,
+    } in legs.iter().copied()
+    {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         let raised = AtomicBool::new(false);
         let stop = &raised;
         let (mut task, sampler) = task(&run, &data);
@@ -155,18 +189,23 @@ fn train(
             loop_.train(&mut task, |from| {
                 let batches = Prefetcher::new(sampler, &prefetch, from)?;
                 Ok(batches.enumerate().map(move |(i, batch)| {
-                    if stop_at == Some(from + i as u64 + 1) {
-                        stop.store(true, Ordering::Relaxed);
+                    let step = from + i as u64 + 1;
+                    match end {
+                        End::Kill(at) if at == step => anyhow::bail!("killed"),
+                        End::Stop(at) if at == step => stop.store(true, Ordering::Relaxed),
+                        _ => {}
                     }
                     batch.map_err(anyhow::Error::from)
                 }))
             })
         });
-        match outcome.unwrap() {
-            Outcome::Finished => return Checkpoint::load(&out.join("last.safetensors")).unwrap(),
-            Outcome::Stopped => stop_at = None,
+        match (end, outcome) {
+            (End::Whole, Ok(Outcome::Finished)) | (End::Stop(_), Ok(Outcome::Stopped)) => {}
+            (End::Kill(_), Err(error)) if error.to_string() == "killed" => {}
+            (end, outcome) => panic!("{end:?}: {outcome:?}"),
         }
     }
+    Checkpoint::load(&out.join("last.safetensors")).unwrap()
 }
 
 #[test]
@@ -174,17 +213,66 @@ fn workers_threads_and_interruptions_do_not_change_a_single_bit() {
     let folder = tempfile::tempdir().unwrap();
     write_pack(folder.path());
     let out = |name: &str| folder.path().join(name);
-    let plain = train(folder.path(), out("plain"), 1, 1, None);
+    let plain = train(folder.path(), out("plain"), &[leg(1, 1, End::Whole)]);
     assert_eq!(plain.step, STEPS);
-    for (name, workers, threads, stop_after) in [
-        ("again", 1, 1, None),
-        ("workers", 3, 1, None),
-        ("threads", 1, 2, None),
-        ("resumed", 2, 1, Some(3)),
-    ] {
-        let other = train(folder.path(), out(name), workers, threads, stop_after);
+    let record = report::read_run(&out("plain")).unwrap();
+    assert_eq!((record.losses.len(), record.validation.len()), (3, 2));
+    assert!(record.calibration.iter().any(|bin| bin.count > 0.0));
+    let page = std::fs::read_to_string(out("plain").join(report::REPORT_FILE)).unwrap();
+    assert!(
+        page.contains("24 of 24 pairs, finished"),
+        "the run leaves its page"
+    );
+    // Checkpoints fall on even steps and validations on every third: a kill during the fourth step repeats the third.
+    let cases: [(&str, &[Leg]); 6] = [
+        ("again", &[leg(1, 1, End::Whole)]),
+        ("two workers", &[leg(2, 1, End::Whole)]),
+        ("four workers", &[leg(4, 1, End::Whole)]),
+        ("threads", &[leg(1, 2, End::Whole)]),
+        ("stopped", &[leg(2, 1, End::Stop(3)), leg(3, 1, End::Whole)]),
+        (
+            "stopped and killed, on other numbers of workers and threads",
+            &[
+                leg(4, 1, End::Stop(1)),
+                leg(2, 2, End::Kill(4)),
+                leg(3, 1, End::Stop(5)),
+                leg(1, 2, End::Whole),
+            ],
+        ),
+    ];
+    for (name, legs) in cases {
+        let other = train(folder.path(), out(name), legs);
         assert!(plain == other, "{name}: the checkpoint differs");
     }
+}
+
+/// What the test above would not show if augmentation did nothing, or everything were drawn from one stream.
+#[test]
+fn the_pairs_of_these_runs_are_augmented_and_differ_from_step_to_step() {
+    let folder = tempfile::tempdir().unwrap();
+    write_pack(folder.path());
+    let run = configuration(folder.path());
+    let data = Arc::new(Dataset::open(&run.data).unwrap());
+    let batches = |augment: &AugmentConfig| -> Vec<Batch> {
+        let crops = run.sampler.clone();
+        let sampler =
+            Sampler::new(data.clone(), crops, augment.clone(), Split::Train, run.seed).unwrap();
+        let mut scratch = SamplerScratch::default();
+        (0..STEPS)
+            .map(|step| Batch::draw(&sampler, step, run.train.batch, &mut scratch).unwrap())
+            .collect()
+    };
+    let (augmented, plain) = (batches(&run.augment), batches(&AugmentConfig::none()));
+    for (step, (a, b)) in augmented.iter().zip(&plain).enumerate() {
+        assert_eq!(a.instance, b.instance, "step {step}: the plan is the same");
+        assert_ne!(a.search_rgb, b.search_rgb, "step {step}");
+        assert_ne!(a.template_rgb, b.template_rgb, "step {step}");
+    }
+    assert!(
+        augmented
+            .windows(2)
+            .all(|w| w[0].search_rgb != w[1].search_rgb)
+    );
 }
 
 #[test]

@@ -39,6 +39,20 @@ pub struct Reliability {
 }
 
 impl Reliability {
+    /// The bins as `lower,upper,count,mean_predicted,share_present`.
+    pub fn csv(&self) -> String {
+        let mut text = String::from("lower,upper,count,mean_predicted,share_present\n");
+        let width = 1.0 / self.bins.len().max(1) as f64;
+        for (k, bin) in self.bins.iter().enumerate() {
+            let [lower, upper] = [k, k + 1].map(|edge| edge as f64 * width);
+            text += &format!(
+                "{lower:.4},{upper:.4},{},{:.5},{:.5}\n",
+                bin.count, bin.mean_probability, bin.present_share
+            );
+        }
+        text
+    }
+
     /// Sorts cases into bins. Probabilities that are not numbers are left out; without any case the error is 0.
     pub fn of(probabilities: &[f64], present: &[bool]) -> Self {
         let mut sums = vec![(0_usize, 0.0, 0.0); BINS];

@@ -35,6 +35,12 @@ use crate::{
     EvaluateArguments, ExportArguments, RenderArguments, SamplesArguments, TrackerArguments,
 };
 
+mod report;
+mod tune;
+
+pub(crate) use report::{ReportArguments, report};
+pub(crate) use tune::{TuneArguments, tune};
+
 /// Added to the seed for the validation pairs, so that they share no random stream with training.
 const VALIDATION_SEED: u64 = 0x7661_6c69;
 
@@ -136,6 +142,15 @@ fn train_tracker(
         net.parameter_count() as f64 / 1e6,
         net.macs_per_frame() / 1_000_000
     );
+    let beginning = report::Beginning {
+        run,
+        init,
+        net: &net,
+        dataset,
+        train: &train,
+        validation: &validation,
+    };
+    report::leave_facts(out, &beginning)?;
     let mut task = TrackTask::new(
         net,
         average,

@@ -106,7 +106,8 @@ impl Followed {
         (truth, found)
     }
 
-    fn false_lost(&self) -> usize {
+    /// Frames with the target on which it was called lost.
+    pub fn false_lost(&self) -> usize {
         let frames = self.run.truth.iter().zip(&self.reports).skip(1);
         frames
             .filter(|(truth, report)| truth.is_some() && report.box_in_image.is_none())

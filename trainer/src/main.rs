@@ -39,6 +39,10 @@ enum Command {
     Ablate(AblateArguments),
     /// Draw a contact sheet of training pairs, to look at.
     Samples(SamplesArguments),
+    /// Write a page that shows a run, or compares several.
+    Report(commands::ReportArguments),
+    /// Search the tracker's constants on validation runs.
+    Tune(commands::TuneArguments),
     /// Render drives with exact boxes: training packs and evaluation clips.
     Render(RenderArguments),
 }
@@ -256,6 +260,8 @@ fn main() -> ExitCode {
         Command::Export(a) => commands::export(&a),
         Command::Ablate(a) => commands::ablate(&a),
         Command::Samples(a) => commands::samples(&a),
+        Command::Report(a) => commands::report(&a),
+        Command::Tune(a) => commands::tune(&a),
         Command::Render(a) => commands::render(&a),
     };
     match result {

@@ -7,8 +7,10 @@
 //! | `config.toml` | the resolved configuration, written before the first step |
 //! | `losses.csv` | one line per logging interval: step, pairs, rate, gradient norm, loss parts, speed, loader share |
 //! | `validation.csv` | figures of the averaged weights on held-out data |
+//! | `calibration.csv` | presence at the last validation: bins with predicted and true share |
 //! | `last.safetensors`, `best.safetensors` | checkpoints, replaced atomically |
 //! | `bad_batch.png` | the batch that gave a loss that is not a number, if one did |
+//! | `report.html` | a page that shows all this, rewritten after each validation ([`crate::report`]) |
 //!
 //! A run that is stopped (Ctrl-C, power cut) and resumed gives the weights of an uninterrupted one, to the bit:
 //! every random choice is a function of the seed and of the step.
@@ -163,6 +165,11 @@ impl Run<'_> {
         let config_path = self.folder.join("config.toml");
         std::fs::write(&config_path, &self.config_toml)
             .with_context(|| format!("{}", config_path.display()))?;
+        for log in ["losses.csv", "validation.csv"] {
+            let path = self.folder.join(log);
+            drop_torn_line(&path).with_context(|| format!("{}", path.display()))?;
+        }
+        self.report();
 
         let mut batches = batches(step)?;
         let bar = self.progress_bar(steps, step);
@@ -214,6 +221,11 @@ impl Run<'_> {
             if step % self.config.validate_every == 0 || step == steps {
                 let figures = task.validate(&descent.average()?)?;
                 self.log_validation(step, &figures)?;
+                if let Some(csv) = task.calibration_csv() {
+                    let path = self.folder.join("calibration.csv");
+                    std::fs::write(&path, csv).with_context(|| format!("{}", path.display()))?;
+                }
+                self.report();
                 let auc = figures
                     .iter()
                     .find(|(name, _)| *name == "auc")
@@ -229,6 +241,7 @@ impl Run<'_> {
                 self.checkpoint(&self.last(), step, task.params(), &descent)?;
             }
             if stopping {
+                self.report();
                 bar.abandon_with_message("stopped; run the same command to go on");
                 return Ok(Outcome::Stopped);
             }
@@ -246,6 +259,13 @@ impl Run<'_> {
             config_toml: self.config_toml.clone(),
         };
         Ok(checkpoint.save(path)?)
+    }
+
+    /// Rewrites the page that shows the run. A run is worth more than its page: what goes wrong here is only said.
+    fn report(&self) {
+        if let Err(error) = crate::report::refresh(&self.folder) {
+            log::warn!("no report: {error}");
+        }
     }
 
     fn log_losses(&self, step: u64, rate: f64, tally: &Tally, elapsed: Duration) -> Result<()> {
@@ -321,4 +341,54 @@ fn append_csv(path: &Path, header: &str, line: &str) -> Result<()> {
         writeln!(file, "{header}").with_context(name)?;
     }
     writeln!(file, "{line}").with_context(name)
+}
+
+/// Cuts off what a killed program left of a file's last line; a file that is not there is whole.
+///
+/// # Errors
+/// Those of the file system.
+pub fn drop_torn_line(path: &Path) -> std::io::Result<()> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let whole = bytes
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |end| end + 1);
+    if whole == 0 {
+        // Not even the header: whoever appends next writes it again.
+        return std::fs::remove_file(path);
+    }
+    if whole == bytes.len() {
+        return Ok(());
+    }
+    OpenOptions::new()
+        .write(true)
+        .open(path)?
+        .set_len(whole as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_log_that_a_kill_has_torn_goes_on_with_whole_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("losses.csv");
+        drop_torn_line(&path).unwrap();
+        let whole = "step,loss\n20,1.5\n40,1.25\n";
+        for cut in 0..=whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            drop_torn_line(&path).unwrap();
+            append_csv(&path, "step,loss", "60,1").unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let kept = &whole[..whole[..cut].rfind('\n').map_or(0, |end| end + 1)];
+            let kept = if kept.is_empty() { "step,loss\n" } else { kept };
+            assert_eq!(text, format!("{kept}60,1\n"), "cut at {cut}");
+        }
+    }
 }

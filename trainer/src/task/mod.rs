@@ -34,6 +34,11 @@ pub trait Task {
     /// A figure called `auc` decides which checkpoint is the best.
     fn validate(&mut self, snapshot: &Snapshot) -> anyhow::Result<Vec<(&'static str, f64)>>;
 
+    /// How far the last validation's probabilities can be taken at their word, as CSV; `None` where nothing predicts any.
+    fn calibration_csv(&self) -> Option<String> {
+        None
+    }
+
     /// Saves a batch for post-mortem, e.g. after a loss that is not a number.
     fn save_batch(&self, batch: &Self::Batch, path: &std::path::Path) -> anyhow::Result<()>;
 }

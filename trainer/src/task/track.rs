@@ -77,6 +77,8 @@ pub struct TrackTask {
     device: Device,
     validation: Vec<Batch>,
     norm_frozen: bool,
+    /// Of presence, at the last validation.
+    reliability: Option<Reliability>,
 }
 
 impl TrackTask {
@@ -99,6 +101,7 @@ impl TrackTask {
             device: device.clone(),
             validation,
             norm_frozen: false,
+            reliability: None,
         }
     }
 
@@ -379,7 +382,7 @@ impl Task for TrackTask {
         let was: Vec<bool> = (0..said.len()).map(|i| i < present_scores.len()).collect();
         let reliability = Reliability::of(&said, &was);
         let weights = sigmoid_mean(&net.params().vars["template_mix"])?;
-        Ok(vec![
+        let figures = vec![
             ("auc", auc),
             ("iou", ious.iter().sum::<f64>() / ious.len().max(1) as f64),
             ("sr50", share(0.5)),
@@ -387,7 +390,13 @@ impl Task for TrackTask {
             ("identity_top1", right as f64 / anchors_seen.max(1) as f64),
             ("presence_ece", reliability.expected_calibration_error),
             ("latest_weight", weights),
-        ])
+        ];
+        self.reliability = Some(reliability);
+        Ok(figures)
+    }
+
+    fn calibration_csv(&self) -> Option<String> {
+        self.reliability.as_ref().map(Reliability::csv)
     }
 
     fn save_batch(&self, batch: &Batch, path: &std::path::Path) -> anyhow::Result<()> {
