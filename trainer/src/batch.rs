@@ -372,6 +372,7 @@ mod tests {
             path: None,
             held_out: Some(vec![]),
             fixed_camera_prefixes: vec![],
+            read: Default::default(),
         };
         let config = DataConfig {
             root: folder.into(),

@@ -14,9 +14,9 @@ use roadhound_trainer::batch::{Batch, PrefetchConfig, Prefetcher};
 use roadhound_trainer::calibrate::{Platt, Reliability};
 use roadhound_trainer::checkpoint::Checkpoint;
 use roadhound_trainer::config::TrackerRun;
+use roadhound_trainer::data::Dataset;
 use roadhound_trainer::data::sequence::{Frame, Run as FollowRun};
 use roadhound_trainer::data::sheet::contact_sheet;
-use roadhound_trainer::data::{Dataset, otb};
 use roadhound_trainer::evaluate;
 use roadhound_trainer::export::bundle::{self, Card};
 use roadhound_trainer::export::unfold::network_from_bundle;
@@ -244,7 +244,7 @@ fn held_out_runs(config: &Path, data: Option<&PathBuf>) -> Result<Vec<FollowRun>
             };
             runs.push(FollowRun {
                 name: format!("{}.{}", pack.name, loaded.sequence.name),
-                frames: frames.iter().map(|f| f.path.clone()).collect(),
+                frames: frames.iter().map(|f| f.path.to_path_buf()).collect(),
                 truth: frames.iter().map(truth_on).collect(),
                 fps: 30.0,
                 assisted: false,
@@ -256,7 +256,7 @@ fn held_out_runs(config: &Path, data: Option<&PathBuf>) -> Result<Vec<FollowRun>
 
 pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
     let (mut runs, source) = match (&arguments.sequences, &arguments.held_out) {
-        (Some(root), _) => (otb::load_runs(root)?, root),
+        (Some(root), _) => (arguments.layout.load_runs(root)?, root),
         (None, Some(config)) => (held_out_runs(config, arguments.data.as_ref())?, config),
         (None, None) => bail!("give --sequences or --held-out"),
     };

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use roadhound_trainer::data::layout::Layout;
 use roadhound_trainer::ops::DeviceChoice;
 
 mod commands;
@@ -133,13 +134,16 @@ struct EvaluateArguments {
     /// Bundle (a folder) or checkpoint (a file).
     #[arg(long)]
     model: PathBuf,
-    /// Folder of OTB-style sequences.
+    /// Folder of annotated sequences.
     #[arg(
         long,
         required_unless_present = "held_out",
         conflicts_with = "held_out"
     )]
     sequences: Option<PathBuf>,
+    /// Data set that the sequences are laid out as.
+    #[arg(long, value_enum, default_value_t = Layout::Auto)]
+    layout: Layout,
     /// Follow the held-out videos of this training configuration instead.
     #[arg(long, value_name = "CONFIG")]
     held_out: Option<PathBuf>,

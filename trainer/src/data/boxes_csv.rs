@@ -85,8 +85,9 @@ pub fn read(
                     }));
                 };
                 new.insert(Frame {
-                    path,
+                    path: path.into(),
                     number: row.frame,
+                    size_px: None,
                     annotations: Vec::new(),
                 })
             }
@@ -108,6 +109,8 @@ pub fn read(
         .map(|(name, frames)| Sequence {
             name: name.into(),
             frames: frames.into_values().collect(),
+            is_video: layout == Layout::Video,
+            scene: None,
         })
         .collect())
 }

@@ -1,8 +1,21 @@
 //! Annotated images on disk, read lazily.
 //!
-//! In go folders (packs of stills, videos with identities, YOLO labels, OTB and MOT style evaluation clips); out come
-//! [`sequence::Sequence`]s for training and [`sequence::Run`]s for evaluation. Reading a pack opens its tables and the
-//! headers of its images; pixels are decoded one image at a time by [`store::ImageStore`], which keeps what fits.
+//! In go folders as data sets are published; out come [`sequence::Sequence`]s for training and [`sequence::Run`]s for
+//! evaluation. Opening a pack reads its tables; an image's header is read only where no table and no earlier frame of
+//! the same video tells its size. Pixels are decoded one image at a time by [`store::ImageStore`], which keeps what fits.
+//!
+//! Every reader turns its data set's conventions into ours, boxes in pixels with the origin at the top-left corner of
+//! the top-left pixel, and says in its head how: where pixels are counted from, whether the last one is inside, and what
+//! the flags for occlusion, absence, crowds and the like become.
+//!
+//! | reader | data set | followed |
+//! |---|---|---|
+//! | [`boxes_csv`] | our own packs, still or video | yes |
+//! | [`lasot`], [`got10k`], [`trackingnet`] | one object a clip | yes |
+//! | [`mot`], [`kitti`], [`bdd100k`] | every road user of a clip | yes |
+//! | [`coco`] | photographs; with the video extension, clips | with it |
+//! | [`voc`], [`yolo`] | photographs | no |
+//! | [`otb`] | evaluation clips | never trained on |
 //!
 //! ```no_run
 //! use roadhound_trainer::data::{DataConfig, Dataset};
@@ -13,24 +26,46 @@
 //! # Ok::<(), roadhound_trainer::data::DataError>(())
 //! ```
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rayon::prelude::*;
 
 use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::preprocess::PreprocessError;
 use serde::{Deserialize, Serialize};
 
+pub mod bdd100k;
 pub mod boxes_csv;
+pub mod classes;
+mod clip;
+pub mod coco;
+pub mod got10k;
+mod header;
+mod ini;
+mod json;
+pub mod kitti;
+pub mod lasot;
+pub mod layout;
 pub mod masks;
+pub mod mot;
+pub mod multi;
 pub mod otb;
 pub mod sequence;
 pub mod sheet;
 pub mod store;
+#[cfg(test)]
+mod testing;
+pub mod trackingnet;
 pub mod truth;
+pub mod voc;
 pub mod yolo;
 
+use self::classes::ClassTable;
 use self::sequence::Sequence;
-use self::store::{ImageId, ImageStore};
+use self::store::{ImageId, ImageStore, stored_size};
 
 /// Why data could not be read. Every variant names the file, and the line where there is one.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +87,27 @@ pub enum DataError {
         line: u64,
         /// What is wrong with it.
         problem: LineProblem,
+    },
+    /// An entry of a file refers to something that the file does not have. Found when all of it has been read, so there
+    /// is no line.
+    #[error("{}: {entry} {id}: {problem}", path.display())]
+    Entry {
+        /// The file.
+        path: PathBuf,
+        /// What kind of entry.
+        entry: &'static str,
+        /// Which one.
+        id: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A folder is not laid out as its kind of pack is.
+    #[error("{}: {reason}", path.display())]
+    Layout {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing.
+        reason: &'static str,
     },
     /// An image could not be decoded, or is no image.
     #[error("{}: not a readable image: {reason}", path.display())]
@@ -149,6 +205,30 @@ pub enum LineProblem {
         /// The frame.
         frame: u32,
     },
+    /// A file with one entry a frame has another number of them than there are frames.
+    #[error("{found} entries, {of} has {expected}")]
+    EntryCount {
+        /// Entries in this file.
+        found: usize,
+        /// Entries there should be.
+        expected: usize,
+        /// What they are counted against.
+        of: &'static str,
+    },
+    /// A named part is missing.
+    #[error("no {0}")]
+    Missing(&'static str),
+    /// A column of the line does not fit the format.
+    #[error("column {column}: {reason}")]
+    Column {
+        /// Counted from 1.
+        column: u64,
+        /// The parser's words.
+        reason: String,
+    },
+    /// A path in the file would leave the pack's folder.
+    #[error("{0:?} leaves the folder of images")]
+    Outside(String),
     /// The text is not UTF-8 or not a table.
     #[error("unreadable text: {0}")]
     Text(String),
@@ -179,8 +259,92 @@ pub enum PackKind {
     Stills,
     /// `boxes.csv` and `images/SEQUENCE/FRAME.EXT`: identities are kept from frame to frame.
     Video,
-    /// `img/NAME.EXT` and `labels/NAME.txt` with lines `class cx cy w h` in shares of the image.
+    /// `img/NAME.EXT` and `labels/NAME.txt` with lines `class cx cy w h` in shares of the image: [`yolo`].
     Yolo,
+    /// `CLASS/CLASS-N/groundtruth.txt` and `img/`: [`lasot`].
+    Lasot,
+    /// `CLIP/groundtruth.txt` beside its images, with `absence.label` and `cover.label`: [`got10k`].
+    Got10k,
+    /// `RECORDING/gt/gt.txt` and `img1/`: [`mot`].
+    Mot,
+    /// `label_02/DRIVE.txt` and `image_02/DRIVE/`: [`kitti`].
+    Kitti,
+    /// `TRAIN_0/anno/CLIP.txt` and `TRAIN_0/frames/CLIP/`: [`trackingnet`].
+    #[serde(rename = "trackingnet")]
+    TrackingNet,
+    /// Scalabel JSON and `images/VIDEO/`: [`bdd100k`].
+    Bdd100k,
+    /// `Annotations/NAME.xml` and `JPEGImages/NAME.jpg`: [`voc`].
+    Voc,
+    /// One JSON file and `images/`: [`coco`].
+    Coco,
+}
+
+impl PackKind {
+    /// Keys of [`ReadConfig`] that a reader heeds; the others are refused, since they would do nothing.
+    fn read_keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Stills | Self::Video => &[],
+            Self::Yolo => &["class_names", "classes", "images", "labels"],
+            Self::Lasot | Self::Got10k | Self::Mot | Self::TrackingNet => {
+                &["classes", "keep_every", "list"]
+            }
+            Self::Bdd100k | Self::Coco => &["classes", "images", "keep_every", "labels"],
+            Self::Voc => &["classes", "corners", "images", "labels", "list"],
+            Self::Kitti => &["classes", "images", "keep_every", "labels", "list"],
+        }
+    }
+}
+
+/// Where the parts of a pack are and how they are read, for readers whose data sets come in several shapes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReadConfig {
+    /// Labels, relative to the pack's folder, instead of where the kind of pack has them.
+    pub labels: Option<PathBuf>,
+    /// Images, relative to the pack's folder, instead of where the kind of pack has them.
+    pub images: Option<PathBuf>,
+    /// A text file, relative to the pack's folder: only the clips or images whose names it lists, one a line.
+    pub list: Option<PathBuf>,
+    /// Names of numbered classes, from 0.
+    pub class_names: Vec<String>,
+    /// Of a video, every n-th frame only: neighbours show nearly the same, and large data sets then fit into memory.
+    pub keep_every: u32,
+    /// How the corners of [`voc`] boxes are counted.
+    pub corners: voc::Corners,
+    /// Our class by the pack's own spelling, before [`classes::canonical`]; `"ignore"` makes ignore regions of a class.
+    pub classes: BTreeMap<String, String>,
+}
+
+impl Default for ReadConfig {
+    fn default() -> Self {
+        Self {
+            labels: None,
+            images: None,
+            list: None,
+            class_names: Vec::new(),
+            classes: BTreeMap::new(),
+            keep_every: 1,
+            corners: voc::Corners::default(),
+        }
+    }
+}
+
+impl ReadConfig {
+    /// The first key that is set although `kind` does not heed it.
+    fn unused_key(&self, kind: PackKind) -> Option<&'static str> {
+        [
+            ("labels", self.labels.is_some()),
+            ("images", self.images.is_some()),
+            ("list", self.list.is_some()),
+            ("class_names", !self.class_names.is_empty()),
+            ("classes", !self.classes.is_empty()),
+            ("keep_every", self.keep_every != 1),
+            ("corners", self.corners != voc::Corners::default()),
+        ]
+        .into_iter()
+        .find_map(|(key, set)| (set && !kind.read_keys().contains(&key)).then_some(key))
+    }
 }
 
 /// One folder of training data.
@@ -203,6 +367,9 @@ pub struct PackConfig {
     /// waiting vehicle, and therefore share a split and never serve as each other's negatives.
     #[serde(default)]
     pub fixed_camera_prefixes: Vec<String>,
+    /// Where its parts are and how they are read.
+    #[serde(default)]
+    pub read: ReadConfig,
 }
 
 /// Which boxes may be followed. Measured in pixels of the image as held in memory.
@@ -276,6 +443,7 @@ impl Default for DataConfig {
             path: None,
             held_out: None,
             fixed_camera_prefixes: Vec::new(),
+            read: ReadConfig::default(),
         };
         let mut davis = pack("vid_davis16val", PackKind::Video, 0.25);
         davis.held_out = Some(
@@ -334,6 +502,13 @@ impl DataConfig {
             {
                 return refuse("packs.name", pack.name.clone(), "appears twice");
             }
+            if let Some(key) = pack.read.unused_key(pack.kind) {
+                let value = format!("{key} of {}", pack.name);
+                return refuse("packs.read", value, "does nothing for this kind of pack");
+            }
+            if pack.read.keep_every == 0 {
+                return refuse("packs.read.keep_every", "0".into(), "must be at least 1");
+            }
         }
         if !self.packs.iter().any(|pack| pack.weight > 0.0) {
             return refuse(
@@ -378,12 +553,22 @@ impl DataConfig {
 pub fn read_pack(
     folder: &Path,
     kind: PackKind,
-    ignores: &dyn Fn(&str) -> bool,
+    read: &ReadConfig,
+    ignores: &(dyn Fn(&str) -> bool + Sync),
 ) -> Result<Vec<Sequence>, DataError> {
+    let classes = ClassTable::new(&read.classes, ignores);
     match kind {
         PackKind::Stills => boxes_csv::read(folder, boxes_csv::Layout::Stills, ignores),
         PackKind::Video => boxes_csv::read(folder, boxes_csv::Layout::Video, ignores),
-        PackKind::Yolo => yolo::read(folder),
+        PackKind::Yolo => yolo::read(folder, read, &classes),
+        PackKind::Lasot => lasot::read(folder, read, &classes),
+        PackKind::Got10k => got10k::read(folder, read, &classes),
+        PackKind::Mot => mot::read(folder, read, &classes),
+        PackKind::Kitti => kitti::read(folder, read, &classes),
+        PackKind::TrackingNet => trackingnet::read(folder, read, &classes),
+        PackKind::Bdd100k => bdd100k::read(folder, read, &classes),
+        PackKind::Voc => voc::read(folder, read, &classes),
+        PackKind::Coco => coco::read(folder, read, &classes),
     }
 }
 
@@ -420,7 +605,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens every pack: reads its tables and the headers of its images.
+    /// Opens every pack: reads its tables, and the headers of images whose size nothing else tells.
     ///
     /// # Errors
     /// Any configuration, file or line that cannot be used; nothing is skipped silently.
@@ -432,7 +617,9 @@ impl Dataset {
             let folder = config
                 .root
                 .join(pack.path.as_deref().unwrap_or(Path::new(&pack.name)));
-            let sequences = read_pack(&folder, pack.kind, &|class| config.ignores(class))?;
+            let mut sequences = read_pack(&folder, pack.kind, &pack.read, &|class| {
+                config.ignores(class)
+            })?;
             for name in pack.held_out.iter().flatten() {
                 if !sequences.iter().any(|sequence| &*sequence.name == name) {
                     return Err(DataError::Config {
@@ -442,10 +629,11 @@ impl Dataset {
                     });
                 }
             }
+            read_sizes(&mut sequences)?;
             let sequences = sequences
                 .into_iter()
                 .map(|sequence| load(sequence, pack, config.held_out_share, &mut store))
-                .collect::<Result<_, _>>()?;
+                .collect();
             packs.push(Pack {
                 name: pack.name.clone(),
                 weight: pack.weight,
@@ -480,7 +668,8 @@ fn load(
     pack: &PackConfig,
     held_out_share: f32,
     store: &mut ImageStore,
-) -> Result<LoadedSequence, DataError> {
+) -> LoadedSequence {
+    let own_scene = sequence.scene.as_deref().unwrap_or(&sequence.name);
     let scene_name = match pack
         .fixed_camera_prefixes
         .iter()
@@ -490,7 +679,7 @@ fn load(
             .name
             .rsplit_once('_')
             .map_or(&*sequence.name, |(camera, _)| camera),
-        false => &*sequence.name,
+        false => own_scene,
     };
     let scene = stable_hash(&[pack.name.as_bytes(), scene_name.as_bytes()]);
     let held_out = match &pack.held_out {
@@ -499,7 +688,7 @@ fn load(
     };
     let mut images = Vec::with_capacity(sequence.frames.len());
     for frame in &mut sequence.frames {
-        let id = store.register(&frame.path)?;
+        let id = store.register_sized(&frame.path, frame.size_px.unwrap_or_default());
         let loaded_from_stored = store.loaded_from_stored(id);
         for annotation in &mut frame.annotations {
             let b = &mut annotation.box_in_image;
@@ -512,12 +701,33 @@ fn load(
         }
         images.push(id);
     }
-    Ok(LoadedSequence {
+    LoadedSequence {
         sequence,
         images,
         held_out,
         scene,
-    })
+    }
+}
+
+/// Fills in what size every image has: as annotated, as the first image of its video, or as its header says.
+fn read_sizes(sequences: &mut [Sequence]) -> Result<(), DataError> {
+    let read: Vec<Result<(), DataError>> = sequences
+        .par_iter_mut()
+        .map(|sequence| {
+            let mut first = None;
+            for frame in &mut sequence.frames {
+                let size = match (frame.size_px, first) {
+                    (Some(known), _) => known,
+                    (None, Some(first)) if sequence.is_video => first,
+                    (None, _) => stored_size(&frame.path)?,
+                };
+                first.get_or_insert(size);
+                frame.size_px = Some(size);
+            }
+            Ok(())
+        })
+        .collect();
+    read.into_iter().collect()
 }
 
 /// A hash that is the same on every machine and in every version: splits and identities rest on it. The parts are
@@ -561,6 +771,21 @@ pub(crate) fn list_images(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Images whose name is a number, by number. Names need not have leading zeros.
+pub(crate) fn numbered_images(folder: &Path) -> Result<Vec<(u32, Arc<Path>)>, DataError> {
+    let mut images: Vec<(u32, Arc<Path>)> = list_images(folder)?
+        .into_iter()
+        .filter_map(|path| {
+            let number = path.file_stem()?.to_str()?.parse().ok()?;
+            Some((number, path.into()))
+        })
+        .collect();
+    // Stable: of two files with one number, the first by name stays.
+    images.sort_by_key(|(number, _)| *number);
+    images.dedup_by_key(|(number, _)| *number);
+    Ok(images)
 }
 
 /// Parses one column, or says which one is wrong.
@@ -655,6 +880,51 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("cache_mb"), "{error}");
+    }
+
+    #[test]
+    fn every_kind_of_pack_has_a_name_and_reading_keys_that_do_nothing_are_refused() {
+        let parse = |kind: &str, key: &str| {
+            let text = format!(
+                "[[packs]]\nname = \"p\"\nkind = \"{kind}\"\nweight = 1.0\nread = {{ {key} }}\n"
+            );
+            toml::from_str::<DataConfig>(&text)
+                .map_err(|e| e.to_string())
+                .and_then(|config| config.validate().map_err(|e| e.to_string()))
+        };
+        let kinds = [
+            "stills",
+            "video",
+            "yolo",
+            "lasot",
+            "got10k",
+            "mot",
+            "kitti",
+            "trackingnet",
+            "bdd100k",
+            "voc",
+            "coco",
+        ];
+        for kind in kinds {
+            parse(kind, "").unwrap();
+        }
+        parse("voc", "corners = \"edges_from_zero\", list = \"train.txt\"").unwrap();
+        parse(
+            "bdd100k",
+            "keep_every = 3, classes = { rider = \"cyclist\" }",
+        )
+        .unwrap();
+        let error = parse("lasot", "labels = \"x\"").unwrap_err();
+        assert!(
+            error.contains("labels of p") && error.contains("does nothing"),
+            "{error}"
+        );
+        assert!(
+            parse("lasot", "keep_every = 0")
+                .unwrap_err()
+                .contains("keep_every")
+        );
+        assert!(parse("lasot", "stride = 2").unwrap_err().contains("stride"));
     }
 
     #[test]

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use roadhound_shared::geometry::BoxXywh;
 
+use super::clip::folders;
+use super::ini::Ini;
 use super::sequence::Run;
 use super::{DataError, LineProblem, checked_box, list_images, number};
 
@@ -48,6 +50,17 @@ pub fn load_runs(root: &Path) -> Result<Vec<Run>, DataError> {
         runs.extend(load_folder(&folder)?);
     }
     Ok(runs)
+}
+
+/// Whether the folder has clips of this kind.
+pub(crate) fn recognise(root: &Path) -> bool {
+    folders(root).is_ok_and(|places| {
+        places.iter().any(|place| {
+            place.folder.join("img").is_dir()
+                && (place.folder.join("sot_spans.csv").exists()
+                    || rectangle_files(&place.folder).is_ok_and(|files| !files.is_empty()))
+        })
+    })
 }
 
 /// The runs of one clip.
@@ -236,30 +249,12 @@ fn parse_mot(line: &str) -> Result<((u32, u32), BoxXywh), LineProblem> {
     ))
 }
 
+/// The `frameRate` of a `seqinfo.ini`, where there is one.
 fn frame_rate(path: &Path) -> Result<f64, DataError> {
     if !path.exists() {
         return Ok(DEFAULT_FPS);
     }
-    let text = std::fs::read_to_string(path).map_err(DataError::io(path))?;
-    for (index, line) in text.lines().enumerate() {
-        let Some((key, value)) = line.split_once('=') else {
-            continue;
-        };
-        if key.trim().eq_ignore_ascii_case("frameRate") {
-            let at_line = |problem| DataError::line(path, index as u64 + 1, problem);
-            let expected = "frames a second above zero";
-            let fps: f64 = number(value, "frameRate", expected).map_err(at_line)?;
-            if !(fps.is_finite() && fps > 0.0) {
-                return Err(at_line(LineProblem::NotANumber {
-                    field: "frameRate",
-                    text: value.to_owned(),
-                    expected,
-                }));
-            }
-            return Ok(fps);
-        }
-    }
-    Ok(DEFAULT_FPS)
+    Ok(Ini::read(path)?.rate("frameRate")?.unwrap_or(DEFAULT_FPS))
 }
 
 fn rectangle_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {

@@ -2,10 +2,13 @@
 //!
 //! Nothing here touches pixels. A frame names its image; [`super::store::ImageStore`] decodes it when somebody asks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use roadhound_shared::geometry::BoxXywh;
+
+/// Identities from here on belong to regions that the pack does not name: two of them are never the same object.
+pub const FIRST_UNNAMED_INSTANCE: u32 = 1 << 31;
 
 /// One annotated object on one frame.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,10 +28,12 @@ pub struct Annotation {
 /// One image of a sequence and what is known about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frame {
-    /// The image file; not opened by the readers.
-    pub path: PathBuf,
+    /// The image file.
+    pub path: Arc<Path>,
     /// Number of the frame as the pack counts them. Gaps are allowed, repeats are not.
     pub number: u32,
+    /// Width and height of the image file where the annotation gives them; `None` means that its header has to be read.
+    pub size_px: Option<(u32, u32)>,
     /// Everything annotated on this frame; empty means nothing known, not nothing there.
     pub annotations: Vec<Annotation>,
 }
@@ -40,6 +45,10 @@ pub struct Sequence {
     pub name: Arc<str>,
     /// At least one frame.
     pub frames: Vec<Frame>,
+    /// One recording: every image is as large as the first, so one header tells the size of all.
+    pub is_video: bool,
+    /// Sequences with the same scene may show the same objects and stay in one split. `None`: the sequence stands alone.
+    pub scene: Option<Arc<str>>,
 }
 
 /// One target to be followed from its first frame: the unit of evaluation.

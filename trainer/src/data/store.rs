@@ -1,15 +1,18 @@
 //! Decoded images on demand, within a fixed amount of memory.
 //!
 //! In goes an [`ImageId`], out comes the decoded image, shared between threads. What was asked for least recently is
-//! dropped first. Registering an image reads its header only, so sizes are known without decoding.
+//! dropped first. Registering an image reads its header only, or nothing where the annotation tells its size; that size is
+//! then held against the image when it is decoded.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roadhound_shared::frame::FrameView;
 
-use super::DataError;
+use super::{DataError, header};
 
 /// An image known to the store that gave it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,7 +63,7 @@ impl RgbImage {
 
 #[derive(Debug)]
 struct Known {
-    path: PathBuf,
+    path: Arc<Path>,
     stored_px: (u32, u32),
     loaded_px: (u32, u32),
 }
@@ -77,7 +80,7 @@ struct Cache {
 #[derive(Debug)]
 pub struct ImageStore {
     known: Vec<Known>,
-    by_path: HashMap<PathBuf, ImageId>,
+    by_path: HashMap<Arc<Path>, ImageId>,
     cache: Mutex<Cache>,
     capacity_bytes: u64,
     max_side_px: u32,
@@ -104,14 +107,23 @@ impl ImageStore {
             return Ok(id);
         }
         let stored_px = stored_size(path)?;
+        Ok(self.register_sized(&path.into(), stored_px))
+    }
+
+    /// Makes an image of known width and height known without opening it.
+    pub fn register_sized(&mut self, path: &Arc<Path>, stored_px: (u32, u32)) -> ImageId {
+        if let Some(&id) = self.by_path.get(path) {
+            return id;
+        }
+        let stored_px = (stored_px.0.max(1), stored_px.1.max(1));
         let id = ImageId(self.known.len() as u32);
         self.known.push(Known {
-            path: path.to_owned(),
+            path: path.clone(),
             stored_px,
             loaded_px: loaded_size(stored_px, self.max_side_px),
         });
-        self.by_path.insert(path.to_owned(), id);
-        Ok(id)
+        self.by_path.insert(path.clone(), id);
+        id
     }
 
     /// How many images are known.
@@ -203,6 +215,12 @@ impl Cache {
 /// # Errors
 /// A file that cannot be opened or is no image.
 pub fn stored_size(path: &Path) -> Result<(u32, u32), DataError> {
+    // The general reader takes a JPEG into memory as a whole to find two numbers near its start; for a hundred
+    // thousand of them that is the difference between a second and minutes.
+    let mut file = BufReader::with_capacity(4096, File::open(path).map_err(DataError::io(path))?);
+    if let Ok(Some(size)) = header::size(&mut file) {
+        return Ok(size);
+    }
     let size = image::ImageReader::open(path)
         .and_then(image::ImageReader::with_guessed_format)
         .map_err(DataError::io(path))?
@@ -249,7 +267,7 @@ fn decode(
     if decoded.dimensions() != stored_px {
         let (width_px, height_px) = decoded.dimensions();
         return Err(bad(format!(
-            "decodes to {width_px}x{height_px}, header says {}x{}",
+            "decodes to {width_px}x{height_px}, its header, its annotation or the first image of its video says {}x{}",
             stored_px.0, stored_px.1
         )));
     }
@@ -316,6 +334,8 @@ fn area_weights(from: u32, to: u32) -> Vec<(usize, Vec<f32>)> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::path::PathBuf;
+
     use super::*;
 
     fn folder_of_images(count: u8, width: u32, height: u32) -> (tempfile::TempDir, Vec<PathBuf>) {
@@ -419,6 +439,31 @@ mod tests {
                 "{from} to {to}"
             );
         }
+    }
+
+    #[test]
+    fn an_image_of_announced_size_is_opened_on_first_use_and_held_to_it() {
+        let (folder, paths) = folder_of_images(1, 20, 10);
+        let mut store = ImageStore::new(1 << 20, 560);
+        let missing: Arc<Path> = folder.path().join("missing.png").into();
+        let id = store.register_sized(&missing, (640, 360));
+        assert_eq!(store.loaded_size_px(id), (560, 315));
+        assert!(
+            store
+                .get(id)
+                .unwrap_err()
+                .to_string()
+                .contains("missing.png")
+        );
+        let right = store.register_sized(&paths[0].as_path().into(), (20, 10));
+        assert_eq!(store.get(right).unwrap().width_px, 20);
+        let mut store = ImageStore::new(1 << 20, 560);
+        let wrong = store.register_sized(&paths[0].as_path().into(), (10, 20));
+        let error = store.get(wrong).unwrap_err().to_string();
+        assert!(
+            error.contains("0.png") && error.contains("decodes to 20x10"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -41,6 +41,7 @@ fn pack(name: &str, kind: PackKind, weight: f32) -> PackConfig {
         path: None,
         held_out,
         fixed_camera_prefixes: vec![],
+        read: Default::default(),
     }
 }
 
