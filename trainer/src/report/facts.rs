@@ -176,6 +176,7 @@ mod tests {
             path: None,
             held_out: Some(vec!["second".into()]),
             fixed_camera_prefixes: vec![],
+            read: Default::default(),
         };
         let config = DataConfig {
             root: folder.path().into(),
