@@ -82,7 +82,10 @@ pub fn read(
     }
     let sequences = read_all(names, |name| {
         let path = labels.join(format!("{name}.xml"));
-        let (size_px, annotations) = parse(&path, &read_text(&path)?, read.corners, classes)?;
+        let Label {
+            size_px,
+            annotations,
+        } = parse(&path, &read_text(&path)?, read.corners, classes)?;
         if annotations.is_empty() {
             return Ok(None);
         }
@@ -135,13 +138,19 @@ fn find_image(images: &Path, name: &str) -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
-/// The size of the picture, where it is written, and its objects.
+/// What one file says.
+struct Label {
+    /// Where it is written.
+    size_px: Option<(u32, u32)>,
+    annotations: Vec<Annotation>,
+}
+
 fn parse(
     path: &Path,
     text: &str,
     corners: Corners,
     classes: &ClassTable<'_>,
-) -> Result<(Option<(u32, u32)>, Vec<Annotation>), DataError> {
+) -> Result<Label, DataError> {
     let document = Document::parse(text).map_err(|error| {
         let pos = error.pos();
         let problem = LineProblem::Column {
@@ -216,7 +225,10 @@ fn parse(
             occluded: flag("occluded"),
         });
     }
-    Ok((size_px, annotations))
+    Ok(Label {
+        size_px,
+        annotations,
+    })
 }
 
 fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {
