@@ -2,7 +2,7 @@
 //!
 //! The folders are written by the test, in the data sets' own layouts; images are empty files except where a reader has
 //! to look at a header. Measured is the whole of [`Dataset::open`] with warm file caches, the best of three. The bounds
-//! leave room for slow and shared machines; `--nocapture` shows the figures. Formats with two files a frame are checked
+//! leave room for slow and shared machines; `--nocapture` shows the figures. Formats with a file of its own for every frame are checked
 //! with a fifth of the frames, since writing the files takes far longer than opening the pack: `ROADHOUND_ALL_FRAMES=1`
 //! writes all of them.
 #![allow(clippy::unwrap_used, missing_docs)]
