@@ -261,39 +261,49 @@ pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
         (None, None) => bail!("give --sequences or --held-out"),
     };
     runs.retain(|run| run.name.contains(&arguments.only));
-    if runs.is_empty() {
+    if runs.is_empty() && arguments.pairs == 0 {
         bail!("{}: no runs to follow", source.display());
+    }
+    let (mut network, contract, tracker) = if arguments.model.is_dir() {
+        let (network, manifest) = bundle::load(&arguments.model)?;
+        (network, manifest.follow, manifest.tracker)
+    } else {
+        let (net, ..) = network_of(&arguments.model)?;
+        let (network, contract) = bundle::graphs_of(&net)?;
+        (network, contract, TrackerConfig::default())
+    };
+    let tracker = tracker_config(tracker, arguments.tracker.as_ref())?;
+    if let (Some(config), 1..) = (&arguments.held_out, arguments.pairs) {
+        let run = load(config, arguments.data.as_ref())?;
+        let dataset = Arc::new(Dataset::open(&run.data)?);
+        let held_out = sampler(&run, &dataset, Split::Validation)?;
+        let mut scratch = SamplerScratch::default();
+        let pairs = (0..arguments.pairs).map(|number| {
+            let (epoch, index) = held_out.position(number);
+            held_out.draw(epoch, index, &mut scratch)
+        });
+        let figures = evaluate::pairs(&mut network, &contract, pairs)?;
+        print_pairs(&figures);
+        if let (Some(path), true) = (&arguments.reliability, runs.is_empty()) {
+            save_picture(&figures.reliability, path)?;
+        }
+    }
+    if runs.is_empty() {
+        return Ok(());
     }
     let bar = indicatif::ProgressBar::new(runs.len() as u64);
     let tick = |f: &evaluate::Followed| {
         bar.set_message(f.run.name.clone());
         bar.inc(1);
     };
-    let followed = if arguments.model.is_dir() {
-        let (network, manifest) = bundle::load(&arguments.model)?;
-        let tracker = tracker_config(manifest.tracker, arguments.tracker.as_ref())?;
-        evaluate::follow_runs(
-            network,
-            &manifest.follow,
-            &tracker,
-            runs,
-            arguments.fps,
-            tick,
-        )?
-    } else {
-        let (net, ..) = network_of(&arguments.model)?;
-        let tracker = tracker_config(TrackerConfig::default(), arguments.tracker.as_ref())?;
-        let (network, contract) = bundle::graphs_of(&net)?;
-        evaluate::follow_runs(network, &contract, &tracker, runs, arguments.fps, tick)?
-    };
+    let followed = evaluate::follow_runs(network, &contract, &tracker, runs, arguments.fps, tick)?;
     bar.finish_and_clear();
     let rows = evaluate::table(&followed);
     print_table(&rows, &evaluate::presence(&followed)?);
     let reliability = evaluate::reliability(&followed);
     print_reliability("followed frames", &reliability);
     if let Some(path) = &arguments.reliability {
-        let shown = || format!("{}", path.display());
-        reliability.picture().save(path).with_context(shown)?;
+        save_picture(&reliability, path)?;
     }
     if let Some(path) = &arguments.csv {
         evaluate::write_csv(path, &rows)?;
@@ -344,6 +354,23 @@ fn print_table(rows: &[evaluate::Row], presence: &evaluate::PresenceFigures) {
     if !delays.is_empty() {
         println!("found again after: {}", delays.join(", "));
     }
+}
+
+fn save_picture(reliability: &Reliability, path: &Path) -> Result<()> {
+    let shown = || format!("{}", path.display());
+    reliability.picture().save(path).with_context(shown)
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are what was asked for")]
+fn print_pairs(figures: &evaluate::PairFigures) {
+    let ranked = figures.presence_roc_auc;
+    println!(
+        "{} held-out pairs: auc {:.3}, presence ROC-AUC {}",
+        figures.pairs,
+        figures.auc,
+        ranked.map_or("-".to_owned(), |v| format!("{v:.3}"))
+    );
+    print_reliability("held-out pairs", &figures.reliability);
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are what was asked for")]

@@ -15,12 +15,14 @@ use roadhound_shared::frame::{FrameView, PixelFormat, Timestamp};
 use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::metrics::presence::{TimedFrame, returns, roc_auc};
 use roadhound_shared::metrics::{Convention, RunScore, ScoreBox};
-use roadhound_shared::network::FollowNetwork;
+use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use roadhound_shared::tracker::{Phase, Report, TrackerConfig};
 use serde::Serialize;
 
 use crate::calibrate::Reliability;
+use crate::data::DataError;
 use crate::data::sequence::Run;
+use crate::sampler::Pair;
 
 /// What the tracker made of one run.
 pub struct Followed {
@@ -180,6 +182,86 @@ pub fn follow_runs<N: FollowNetwork>(
         followed.push(done);
     }
     Ok(followed)
+}
+
+/// What a network makes of single pairs, without the loop around it.
+#[derive(Debug)]
+pub struct PairFigures {
+    /// How many.
+    pub pairs: usize,
+    /// Success AUC of the box at the highest score, over the pairs that show their target.
+    pub auc: f64,
+    /// Area under the ROC of presence; `None` where all pairs show their target, or none.
+    pub presence_roc_auc: Option<f64>,
+    /// What presence says against what was the case.
+    pub reliability: Reliability,
+}
+
+/// Scores pairs one by one, with the network's own normalisation.
+///
+/// # Errors
+/// A pair that cannot be drawn, or whatever the network says.
+pub fn pairs<N: FollowNetwork>(
+    network: &mut N,
+    contract: &FollowContract,
+    pairs: impl Iterator<Item = Result<Pair, DataError>>,
+) -> Result<PairFigures> {
+    let said = |e: N::Error| anyhow::anyhow!("{e}");
+    let planar = |rgb: &[u8]| -> Vec<f32> {
+        let normalisation = &contract.normalisation;
+        (0..3)
+            .flat_map(|c| rgb.iter().skip(c).step_by(3).map(move |v| (c, *v)))
+            .map(|(c, v)| (f32::from(v) - normalisation.mean[c]) * normalisation.scale[c])
+            .collect()
+    };
+    let mut first = TemplateOutputs::for_contract(contract);
+    let mut latest = first.clone();
+    let mut out = SearchOutputs::for_contract(contract);
+    let (mut overlaps, mut probabilities, mut present) = (Vec::new(), Vec::new(), Vec::new());
+    for pair in pairs {
+        let pair = pair?;
+        let template = planar(&pair.template_rgb);
+        network.template(&template, &mut first).map_err(said)?;
+        latest.clone_from(&first);
+        if pair.has_distinct_latest {
+            let template = planar(&pair.template_latest_rgb);
+            network.template(&template, &mut latest).map_err(said)?;
+        }
+        let search = planar(&pair.search_rgb);
+        network
+            .search(&search, &first.features, &latest.features, &mut out)
+            .map_err(said)?;
+        probabilities.push(f64::from(out.presence));
+        present.push(pair.present);
+        if pair.present {
+            let (cells, stride) = (contract.score_cells(), contract.stride_px as f32);
+            let best = (0..out.score.len())
+                .max_by(|a, b| out.score[*a].total_cmp(&out.score[*b]))
+                .unwrap_or(0);
+            let centre = |cell: usize| (cell as f32 + 0.5) * stride;
+            let (x, y) = (centre(best % cells), centre(best / cells));
+            let [l, t, r, b] =
+                [0, 1, 2, 3].map(|side| out.box_ltrb_px[side * cells * cells + best]);
+            let found = BoxXywh::new(x - l, y - t, l + r, t + b);
+            overlaps.push(f64::from(BoxXywh::from(pair.box_in_search).iou(&found)));
+        }
+    }
+    let share = |over: f64| {
+        overlaps.iter().filter(|v| **v > over).count() as f64 / overlaps.len().max(1) as f64
+    };
+    let of = |kind: bool| -> Vec<f64> {
+        let cases = probabilities.iter().zip(&present);
+        cases
+            .filter(|(_, p)| **p == kind)
+            .map(|(v, _)| *v)
+            .collect()
+    };
+    Ok(PairFigures {
+        pairs: present.len(),
+        auc: (0..=20).map(|k| share(f64::from(k) / 20.0)).sum::<f64>() / 21.0,
+        presence_roc_auc: roc_auc(&of(true), &of(false))?,
+        reliability: Reliability::of(&probabilities, &present),
+    })
 }
 
 /// One row a run, then the means of the genuine and of the assisted ones.
@@ -438,4 +520,72 @@ fn view(image: &DynamicImage) -> Result<FrameView<'_>> {
         other => FrameView::rgb8(width, height, other.as_bytes()),
     };
     Ok(view?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use roadhound_shared::contract::FollowSizes;
+    use roadhound_shared::geometry::BoxLtrb;
+
+    use super::*;
+
+    /// Sees the target in the middle, with the red of the search crop's first pixel for a presence.
+    struct Reads;
+
+    impl FollowNetwork for Reads {
+        type Error = std::convert::Infallible;
+
+        fn template(&mut self, _: &[f32], _: &mut TemplateOutputs) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        fn search(
+            &mut self,
+            crop: &[f32],
+            _: &[f32],
+            _: &[f32],
+            out: &mut SearchOutputs,
+        ) -> Result<(), Self::Error> {
+            out.presence = (crop[0] * 58.0 + 114.0) / 255.0;
+            out.score.fill(0.0);
+            out.score[8 * 16 + 8] = 1.0;
+            out.box_ltrb_px.fill(32.0);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn pairs_are_scored_at_the_peak_and_presence_in_its_own_bin() {
+        let contract = FollowContract::new(FollowSizes::default()).unwrap();
+        let pair = |present: bool, red: u8, left_px: f32| {
+            let mut search_rgb = vec![0; 256 * 256 * 3];
+            search_rgb[0] = red;
+            Ok(Pair {
+                template_rgb: vec![0; 128 * 128 * 3],
+                template_latest_rgb: vec![0; 128 * 128 * 3],
+                search_rgb,
+                box_in_search: BoxLtrb {
+                    left_px,
+                    top_px: 104.0,
+                    right_px: left_px + 64.0,
+                    bottom_px: 168.0,
+                },
+                present,
+                instance: 0,
+                has_distinct_latest: false,
+            })
+        };
+        let drawn = [
+            pair(true, 255, 104.0),
+            pair(true, 255, 0.0),
+            pair(false, 0, 104.0),
+        ];
+        let figures = pairs(&mut Reads, &contract, drawn.into_iter()).unwrap();
+        // One box is right on 20 of 21 thresholds (overlap above 1 does not exist), one is nowhere.
+        assert!((figures.auc - 10.0 / 21.0).abs() < 1e-9, "{}", figures.auc);
+        assert_eq!((figures.pairs, figures.presence_roc_auc), (3, Some(1.0)));
+        assert!(figures.reliability.expected_calibration_error < 1e-4);
+        assert_eq!(figures.reliability.bins[14].count, 2);
+    }
 }

@@ -147,6 +147,9 @@ struct EvaluateArguments {
     /// Follow the held-out videos of this training configuration instead.
     #[arg(long, value_name = "CONFIG")]
     held_out: Option<PathBuf>,
+    /// Also score this many held-out pairs; with --held-out.
+    #[arg(long, default_value_t = 0, conflicts_with = "sequences")]
+    pairs: u64,
     /// Folder of the training packs, instead of the configuration's; with --held-out.
     #[arg(long)]
     data: Option<PathBuf>,

@@ -391,4 +391,22 @@ mod tests {
             assert_eq!(text, format!("{kept}60,1\n"), "cut at {cut}");
         }
     }
+
+    #[test]
+    fn normalisation_is_held_constant_over_the_last_share_of_the_steps() {
+        let frozen = |pairs: u64, freeze_norm_share: f64| {
+            let config = LoopConfig {
+                pairs,
+                batch: 1,
+                freeze_norm_share,
+                ..LoopConfig::default()
+            };
+            (0..pairs)
+                .filter(|step| config.norm_is_frozen_at(*step))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(frozen(10, 0.2), [8, 9]);
+        assert!(frozen(10, 0.0).is_empty() && frozen(4, 0.2).is_empty());
+        assert_eq!(frozen(3, 1.0), [0, 1, 2]);
+    }
 }

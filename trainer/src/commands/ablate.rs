@@ -16,7 +16,6 @@ use roadhound_trainer::data::Dataset;
 use roadhound_trainer::evaluate;
 use roadhound_trainer::export::bundle;
 use roadhound_trainer::model::TrackerNet;
-use roadhound_trainer::network::CandleNetwork;
 use roadhound_trainer::task::Task;
 use roadhound_trainer::task::track::TrackTask;
 use roadhound_trainer::train_loop::Outcome;
@@ -147,8 +146,7 @@ fn figures_of(
     if !runs.is_empty() {
         let net = net()?;
         net.params().restore(&checkpoint.average)?;
-        let contract = bundle::contract_of(&net)?;
-        let network = CandleNetwork::new(net, &Device::Cpu);
+        let (network, contract) = bundle::graphs_of(&net)?;
         let tracker = TrackerConfig::default();
         let followed = evaluate::follow_runs(network, &contract, &tracker, runs, None, |_| ())?;
         let sum: f64 = followed.iter().map(|f| f.score.average_overlap).sum();

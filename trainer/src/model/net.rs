@@ -611,6 +611,75 @@ mod tests {
         );
     }
 
+    /// Gradients of the presence logits' sum and the statistics afterwards, by name.
+    fn trained(pass: Pass) -> (TrackerNet, candle_core::backprop::GradStore) {
+        let net = TrackerNet::new(&tiny(), 1, &Device::Cpu).unwrap();
+        let crops = |px: usize| {
+            let values = (0..2 * px * px * 3).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0);
+            let values = Tensor::from_iter(values, &Device::Cpu).unwrap();
+            values.reshape((2, px, px, 3)).unwrap()
+        };
+        let template = net.features(&crops(16), pass).unwrap();
+        let search = net.features(&crops(32), pass).unwrap();
+        let maps = net.heads(&template, &search, pass).unwrap();
+        let gradients = maps.presence_logits.sum_all().unwrap().backward().unwrap();
+        (net, gradients)
+    }
+
+    #[test]
+    fn frozen_normalisation_learns_nothing_while_convolutions_do() {
+        let precision = ops::Precision::F32;
+        let (net, gradients) = trained(Pass::TrainFrozen { precision });
+        let untouched = TrackerNet::new(&tiny(), 1, &Device::Cpu).unwrap();
+        assert_eq!(
+            net.params().snapshot().unwrap(),
+            untouched.params().snapshot().unwrap(),
+            "statistics stay"
+        );
+        for (name, var) in &net.params().vars {
+            let moves = gradients.get(var).is_some();
+            if name.ends_with(".gamma") || name.ends_with(".beta") {
+                assert!(!moves, "{name} would move");
+            }
+        }
+        assert!(
+            gradients
+                .get(&net.params().vars["backbone.stage1.down.weight"])
+                .is_some()
+        );
+        // And as it is otherwise.
+        let momentum = 0.1;
+        let (net, gradients) = trained(Pass::Train {
+            momentum,
+            precision,
+        });
+        assert!(
+            gradients
+                .get(&net.params().vars["head.trunk1.bn.gamma"])
+                .is_some()
+        );
+        let snapshot = net.params().snapshot().unwrap();
+        assert_ne!(snapshot, untouched.params().snapshot().unwrap());
+    }
+
+    #[test]
+    fn a_calibrated_presence_is_the_old_logit_scaled_and_shifted_and_nothing_else_changes() {
+        let net = TrackerNet::new(&tiny(), 1, &Device::Cpu).unwrap();
+        let search = Tensor::ones((2, 8, 8, 5), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let template = search.narrow(1, 0, 4).unwrap().narrow(2, 0, 4).unwrap();
+        let template = template.contiguous().unwrap();
+        let maps = |net: &TrackerNet| net.heads(&template, &search, Pass::Eval).unwrap();
+        let before = maps(&net);
+        net.scale_presence(0.5, -2.0).unwrap();
+        let after = maps(&net);
+        let logits = |maps: &SearchMaps| maps.presence_logits.to_vec1::<f32>().unwrap();
+        for (new, old) in logits(&after).iter().zip(logits(&before)) {
+            assert!((new - (0.5 * old - 2.0)).abs() < 1e-5, "{new} from {old}");
+        }
+        let scores = |maps: &SearchMaps| maps.score_logits.to_vec2::<f32>().unwrap();
+        assert_eq!(scores(&after), scores(&before));
+    }
+
     #[test]
     fn a_crop_that_the_stride_does_not_divide_is_refused_with_its_size() {
         let config = ModelConfig {
