@@ -488,9 +488,9 @@ pub struct Calibration {
     pub bias: f64,
     /// Held-out pairs it was fitted to.
     pub pairs: u64,
-    /// Expected calibration error on them before.
+    /// Expected calibration error before, on as many other held-out pairs.
     pub error_before: f64,
-    /// And after.
+    /// The same after.
     pub error_after: f64,
 }
 

@@ -145,12 +145,12 @@ impl Reliability {
                 along((k + 1) as f64 / BINS as f64),
             );
             let (said, was) = (up(bin.mean_probability), up(bin.present_share));
+            fill(&mut image, [from + 2, was, to - 2, floor], blue);
             fill(
                 &mut image,
                 [from + 2, said.min(was), to - 2, said.max(was)],
                 gap,
             );
-            fill(&mut image, [from + 2, was, to - 2, floor], blue);
             let share = bin.count as f64 / total.max(1) as f64;
             let height = ((share.sqrt() * BELOW as f64).round() as i64).max(1);
             fill(&mut image, [from + 2, base - height, to - 2, base], amount);

@@ -385,12 +385,13 @@ fn print_reliability(of: &str, reliability: &Reliability) {
     );
 }
 
-/// Fits presence to the held-out pairs and folds the correction into the network.
+/// Fits presence to held-out pairs and folds the correction into the network. Errors are measured on as many others.
 fn calibrated(net: TrackerNet, run: &TrackerRun) -> Result<(TrackerNet, Calibration)> {
     let dataset = Arc::new(Dataset::open(&run.data).context(
         "presence is calibrated on the held-out pairs; give --data, or --uncalibrated to go without",
     )?);
-    let batches = held_out_batches(run, &dataset, CALIBRATION_PAIRS.div_ceil(run.train.batch))?;
+    let fitted = CALIBRATION_PAIRS.div_ceil(run.train.batch);
+    let batches = held_out_batches(run, &dataset, 2 * fitted)?;
     let average = TrackerNet::new(&run.model, run.seed, &Device::Cpu)?;
     let (precision, device) = (run.compute.precision, Device::Cpu);
     let task = TrackTask::new(
@@ -402,9 +403,12 @@ fn calibrated(net: TrackerNet, run: &TrackerRun) -> Result<(TrackerNet, Calibrat
         &device,
         vec![],
     );
-    let (logits, present) = task.presence(&batches)?;
+    let (to_fit, to_measure) = batches.split_at(fitted);
+    let (logits, present) = task.presence(to_fit)?;
+    let pairs = logits.len() as u64;
     let platt = Platt::fit(&logits, &present)
         .context("presence cannot be calibrated: the held-out pairs are all present, all absent, or ranked backwards")?;
+    let (logits, present) = task.presence(to_measure)?;
     let error = |platt: Platt| {
         let probabilities: Vec<f64> = logits.iter().map(|l| platt.probability(*l)).collect();
         Reliability::of(&probabilities, &present).expected_calibration_error
@@ -412,7 +416,7 @@ fn calibrated(net: TrackerNet, run: &TrackerRun) -> Result<(TrackerNet, Calibrat
     let calibration = Calibration {
         scale: platt.scale,
         bias: platt.bias,
-        pairs: logits.len() as u64,
+        pairs,
         error_before: error(Platt::IDENTITY),
         error_after: error(platt),
     };
@@ -432,7 +436,7 @@ pub(crate) fn export(arguments: &ExportArguments) -> Result<()> {
         false => {
             let (net, calibration) = calibrated(net, &run)?;
             log::info!(
-                "presence on {} held-out pairs: calibration error {:.4}, {:.4} after logit x {:.3} + {:.3}",
+                "presence fitted on {} held-out pairs; calibration error on as many others {:.4}, {:.4} after logit x {:.3} + {:.3}",
                 calibration.pairs,
                 calibration.error_before,
                 calibration.error_after,
