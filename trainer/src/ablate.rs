@@ -131,13 +131,14 @@ impl Table {
         text
     }
 
-    /// The table for people: differences from the baseline's mean. `|d| > 2 noise` is marked: seldom chance.
+    /// The table for people: differences from the baseline's mean. `|d| > 2 noise` is marked, seldom chance; the noise of
+    /// fewer than three seeds is too uncertain for that.
     pub fn markdown(&self, pairs: u64, shown: &[(&str, &str)]) -> String {
         let spreads: Vec<Option<Spread>> =
             shown.iter().map(|(name, _)| self.spread(name)).collect();
         let mut text = format!("{pairs} pairs a run, scored on the same held-out data. ");
         text += "Differences are from the mean of the baselines; `noise` is what one standard deviation of such a \
-                 difference would be by chance, and `*` marks more than two of them.\n\n| left out |";
+                 difference would be by chance, and `*` marks more than two of them, given three seeds.\n\n| left out |";
         for (_, title) in shown {
             text += &format!(" {title} |");
         }
@@ -160,7 +161,8 @@ impl Table {
                 text += &match (row.figures.get(*name), spread) {
                     (Some(value), Some(spread)) => {
                         let difference = value - spread.mean;
-                        let beyond = spread.noise().is_some_and(|n| difference.abs() > 2.0 * n);
+                        let beyond = spread.seeds >= 3
+                            && spread.noise().is_some_and(|n| difference.abs() > 2.0 * n);
                         format!(" {difference:+.4}{} |", if beyond { " *" } else { "" })
                     }
                     _ => " - |".to_owned(),
@@ -220,18 +222,19 @@ mod tests {
             rows: vec![
                 row("baseline-0", None, 0.70),
                 row("baseline-1", None, 0.72),
+                row("baseline-2", None, 0.71),
                 row("without-glare", Some("glare"), 0.66),
                 row("without-haze", Some("haze"), 0.69),
             ],
         };
         let spread = table.spread("auc").unwrap();
         assert!((spread.mean - 0.71).abs() < 1e-12);
-        assert!((spread.noise().unwrap() - 0.02 / 2f64.sqrt() * 1.5f64.sqrt()).abs() < 1e-12);
+        assert!((spread.noise().unwrap() - 0.01 * (4.0f64 / 3.0).sqrt()).abs() < 1e-12);
         let markdown = table.markdown(1000, &[("auc", "AUC")]);
         assert!(markdown.contains("| glare | -0.0500 * |"), "{markdown}");
         assert!(markdown.contains("| haze | -0.0200 |"), "{markdown}");
         assert_eq!(
-            table.csv().lines().nth(3).unwrap(),
+            table.csv().lines().nth(4).unwrap(),
             "without-glare,glare,0.66000"
         );
     }
