@@ -297,6 +297,8 @@ impl Default for DistractorConfig {
 pub struct OccluderConfig {
     /// Share of the pairs that show their target.
     pub share: f32,
+    /// Of those, how many are hidden by another object, cut out; the others by a rectangle.
+    pub object_share: f32,
     /// Share of the box that is hidden, from and to: the target still counts as present.
     pub cover: [f32; 2],
     /// Share of the pairs whose target is hidden until it counts as absent.
@@ -309,6 +311,7 @@ impl Default for OccluderConfig {
     fn default() -> Self {
         Self {
             share: 0.12,
+            object_share: 0.4,
             cover: [0.1, 0.4],
             absent_share: 0.02,
             absent_cover: [0.88, 1.0],
@@ -480,6 +483,7 @@ impl AugmentConfig {
             ),
             ("augment.distractor.share", self.distractor.share),
             ("augment.occluder.share", self.occluder.share),
+            ("augment.occluder.object_share", self.occluder.object_share),
             ("augment.occluder.absent_share", self.occluder.absent_share),
         ] {
             check_range(field, [share, share], [0.0, 1.0])?;

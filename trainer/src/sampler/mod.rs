@@ -618,14 +618,17 @@ impl Sampler {
             return Ok(false);
         }
         if chance(occluder.share, rng) {
-            self.occlude(
-                search,
-                target,
-                within(occluder.cover, rng),
-                scene,
-                rng,
-                scratch,
-            )?;
+            let share = within(occluder.cover, rng);
+            let other = match chance(occluder.object_share, rng) {
+                true => plan::other_scene(&self.packs, scene, rng),
+                false => None,
+            };
+            match other {
+                Some(other) => {
+                    self.occlude_with_object(search, target, share, other, rng, scratch)?;
+                }
+                None => self.occlude(search, target, share, scene, rng, scratch)?,
+            }
         }
         Ok(true)
     }
@@ -723,9 +726,48 @@ impl Sampler {
         let Some(other) = other else {
             return Ok(());
         };
+        let size_px = within(self.augment.distractor.size_px, rng);
+        self.paste_object(canvas, other, at, size_px, rng, scratch)
+    }
+
+    /// Puts another object before a share of the target's width, its wheels near the target's: passing traffic.
+    fn occlude_with_object(
+        &self,
+        canvas: &mut Crop,
+        target: &BoxLtrb,
+        share: f32,
+        other: Appearance,
+        rng: &mut ChaCha8Rng,
+        scratch: &mut SamplerScratch,
+    ) -> Result<(), DataError> {
+        let (w, h) = (
+            target.right_px - target.left_px,
+            target.bottom_px - target.top_px,
+        );
         let b = other.box_in_image;
-        let patch_from_image =
-            within(self.augment.distractor.size_px, rng) / b.area().max(1.0).sqrt();
+        let aspect = (b.w_px / b.h_px.max(1.0)).sqrt();
+        let size_px = within([0.8, 1.4], rng) * (w * h).max(1.0).sqrt();
+        let (half_w, half_h) = (size_px * aspect / 2.0, size_px / aspect / 2.0);
+        let cx = match chance(0.5, rng) {
+            true => target.left_px + share * w - half_w,
+            false => target.right_px - share * w + half_w,
+        };
+        let cy = target.bottom_px - half_h + within([-0.05, 0.2], rng) * h;
+        self.paste_object(canvas, other, [cx, cy], size_px, rng, scratch)
+    }
+
+    /// Pastes an object centred at `at`, the root of its area `size_px`, along its mask or within a soft outline.
+    fn paste_object(
+        &self,
+        canvas: &mut Crop,
+        other: Appearance,
+        at: [f32; 2],
+        size_px: f32,
+        rng: &mut ChaCha8Rng,
+        scratch: &mut SamplerScratch,
+    ) -> Result<(), DataError> {
+        let b = other.box_in_image;
+        let patch_from_image = size_px / b.area().max(1.0).sqrt();
         let window_px = 1.1 * b.w_px.max(b.h_px);
         let patch_px = ((window_px * patch_from_image).round() as u32).clamp(8, canvas.side_px());
         let patch_from_image = patch_px as f32 / window_px;

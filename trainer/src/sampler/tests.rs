@@ -698,6 +698,31 @@ fn some_search_crops_show_their_target_far_from_the_middle_as_after_a_re_detecti
 }
 
 #[test]
+fn an_object_in_front_hides_some_of_the_target_and_no_more_than_asked_for() {
+    let (_folder, sampler) = sampler(SamplerConfig::default(), AugmentConfig::none());
+    let other = sampler.packs[1].tracks[0].appearances[0];
+    let target = BoxLtrb {
+        left_px: 90.0,
+        top_px: 100.0,
+        right_px: 170.0,
+        bottom_px: 150.0,
+    };
+    let blue = [1, 2, 254];
+    for index in 0..60 {
+        let mut crop = Crop::filled(256, [100, 110, 100]);
+        cover(&mut crop, &target, Fill::Colour(blue));
+        let mut rng = sample_rng(9, 9, index);
+        let scratch = &mut SamplerScratch::default();
+        sampler
+            .occlude_with_object(&mut crop, &target, 0.4, other, &mut rng, scratch)
+            .unwrap();
+        let seen = crop.pixels().chunks(3).filter(|p| *p == blue).count() as f32 / (80.0 * 50.0);
+        // Soft outlines and whole pixels take up to three columns more on one side.
+        assert!((0.55..0.95).contains(&seen), "{seen} of the box left");
+    }
+}
+
+#[test]
 fn configuration_round_trips_and_refuses_what_cannot_be_drawn() {
     let config = SamplerConfig::default();
     assert_eq!(
