@@ -419,7 +419,7 @@ impl RegionConfig {
             painted_kerb_share: 0.08,
             wear: [0.0, 0.55],
             dust: [0.0, 0.25],
-            visibility_m: [350.0, 3000.0],
+            visibility_m: [900.0, 9000.0],
             haze_warmth: 0.96,
         }
     }
@@ -469,7 +469,7 @@ impl RegionConfig {
             painted_kerb_share: 0.65,
             wear: [0.25, 1.0],
             dust: [0.25, 0.95],
-            visibility_m: [160.0, 1200.0],
+            visibility_m: [380.0, 4000.0],
             haze_warmth: 1.05,
         }
     }

@@ -651,7 +651,7 @@ impl Sequence {
                 head: if lamps {
                     HEAD_GLOW
                 } else if daylight_lamps {
-                    1.6
+                    0.9
                 } else {
                     0.0
                 },
@@ -902,6 +902,7 @@ impl Sequence {
 
     // ---- shading ------------------------------------------------------------------------------------------------
 
+    #[inline(never)]
     fn resolve(&self, view: &View, scratch: &mut Scratch) {
         let (width, height) = scratch.size();
         let base_s = floor(view.s);
@@ -1027,7 +1028,7 @@ impl Shader<'_> {
                 ray[0] * inverse * k + self.world.cloud_shift,
                 ray[2] * inverse * k,
             );
-            let thick = noise.at(u, v, 0.0015 / up) + 0.5 * noise.at(u * 2.7, v * 2.7, 0.004 / up);
+            let thick = 1.3 * noise.at(u, v, 0.0015 / up);
             let cover = ramp(
                 0.35 - 0.75 * light.clouds,
                 0.75 - 0.75 * light.clouds,
@@ -1128,7 +1129,7 @@ impl Shader<'_> {
             return self.ground(px, py, z, u, v, sun, shade, contact);
         }
         let texture = &world.textures[shown.texture as usize];
-        let (c, _, upper) =
+        let (c, upper, agree) =
             texture.sample(u, v, shown.texels_per_m * z / self.view.camera.focal_px);
         let linear = &world.tables.linear;
         let albedo = [
@@ -1159,21 +1160,26 @@ impl Shader<'_> {
         let mut out = times(albedo, lit);
         let mirror = mirror.max(0.0);
         let glossy = |k: f32| scale(mix3(light.zenith, light.horizon, 0.6), k * mirror);
+        // Lamps fade towards the rim of their texels, which would show as steps from near.
+        let rim = (agree as f32 * (1.0 / 128.0) - 1.0).clamp(0.0, 1.0);
         match kind {
             Kind::Matte | Kind::Leaf => {}
-            Kind::Paint => out = add(out, glossy(0.55)),
-            Kind::Glass => out = add(scale(out, 0.8), glossy(1.7)),
+            Kind::Paint => out = add(out, glossy(0.42)),
+            Kind::Glass => out = add(scale(out, 0.8), glossy(0.95)),
             Kind::Chrome => out = add(scale(out, 0.6), glossy(1.8)),
             Kind::Tail => {
                 out = add(out, glossy(0.5));
-                let glow = instance.lit.tail;
+                let glow = instance.lit.tail * rim;
                 out = add(out, [glow * (0.25 + albedo[0]), glow * 0.03, glow * 0.02]);
             }
             Kind::Head => {
                 out = add(scale(out, 0.8), glossy(0.9));
-                out = add(out, scale([1.0, 0.96, 0.88], instance.lit.head * 0.35));
+                out = add(
+                    out,
+                    scale([1.0, 0.96, 0.88], instance.lit.head * 0.35 * rim),
+                );
             }
-            Kind::Amber => out = add(out, scale([1.0, 0.42, 0.04], instance.lit.amber)),
+            Kind::Amber => out = add(out, scale([1.0, 0.42, 0.04], instance.lit.amber * rim)),
             Kind::Retro => {
                 if light.night {
                     let back = HEADLAMP * 1.5 / (z * z + 60.0);
@@ -1252,6 +1258,7 @@ impl Shader<'_> {
     }
 
     /// Pixels that a point moves during the exposure.
+    #[inline(never)]
     fn flow(
         &self,
         shown: &Shown,

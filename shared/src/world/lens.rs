@@ -24,7 +24,7 @@ pub(super) fn tone_curve(contrast: f32, black: f32) -> Vec<f32> {
             // Reinhard's curve with a white point, then sRGB's power and a little contrast about the middle.
             let y = x * (1.0 + x / 3.2) / (1.0 + x);
             let y = libm::powf(y.clamp(0.0, 1.0), 1.0 / 2.2);
-            let y = (0.46 + (y - 0.46) * contrast).clamp(0.0, 1.0);
+            let y = (0.50 + (y - 0.50) * contrast - 0.02).clamp(0.0, 1.0);
             255.0 * (black + y * (1.0 - black))
         })
         .collect()
@@ -48,6 +48,7 @@ impl Sequence {
     }
 
     /// Light smeared along the way that each point takes while the shutter is open; result in `other`.
+    #[inline(never)]
     fn motion_blur(&self, scratch: &mut Scratch) {
         let (width, height) = scratch.size();
         let (w, h) = (width as f32 - 1.0, height as f32 - 1.0);
@@ -87,6 +88,7 @@ impl Sequence {
         }
     }
 
+    #[inline(never)]
     fn add_glows(&self, scratch: &mut Scratch) {
         let (width, height) = scratch.size();
         let wet = self.light.wet;
@@ -164,6 +166,7 @@ impl Sequence {
     }
 
     /// Windscreen and lens in light, then the camera's curve: three planes of 0..255.
+    #[inline(never)]
     fn tone(&self, frame: u32, view: &View, scratch: &mut Scratch) {
         let (width, height) = scratch.size();
         let (w, h) = (width as f32, height as f32);
@@ -250,6 +253,7 @@ impl Sequence {
     }
 
     /// Sharpness, noise, bytes.
+    #[inline(never)]
     fn sensor(&self, frame: u32, scratch: &Scratch, rgb: &mut [u8]) {
         let (width, height) = scratch.size();
         let look = &self.look;

@@ -154,7 +154,7 @@ impl Light {
                 v * v,
             )
         };
-        let mut exposure = d.range(1.15, 1.9)
+        let mut exposure = d.range(1.0, 1.75)
             * if closed { d.range(1.1, 1.7) } else { 1.0 }
             * mix(1.0, 1.35, warm);
         if night {
@@ -214,14 +214,14 @@ impl Look {
                 d.range(-0.01, 0.01)
             },
             gains: [1.0 + warm, 1.0 + green, 1.0 - warm],
-            saturation: d.range(0.60, 1.20) * if light.night { 0.85 } else { 1.0 },
-            contrast: d.range(0.88, 1.18),
-            black: d.range(0.0, 0.045) + if d.chance(0.15) { 0.04 } else { 0.0 },
-            noise: d.range(0.3, 2.2) * if light.night { 2.6 } else { 1.0 },
-            sharpness: if d.chance(0.5) {
-                d.range(0.0, 0.9)
+            saturation: d.range(0.80, 1.55) * if light.night { 0.85 } else { 1.0 },
+            contrast: d.range(1.02, 1.42),
+            black: d.unit() * d.range(0.0, 0.05) + if d.chance(0.15) { 0.04 } else { 0.0 },
+            noise: d.range(0.15, 0.9) * if light.night { 2.6 } else { 1.0 },
+            sharpness: if d.chance(0.3) {
+                d.range(0.0, 0.7)
             } else {
-                -d.range(0.0, 0.9)
+                -d.range(0.0, 1.2)
             },
             vignette: d.range(0.0, 0.5),
             dirt: if d.chance(c.dirty_lens) {

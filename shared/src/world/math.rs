@@ -13,6 +13,13 @@ pub(super) fn floor(x: f32) -> f32 {
     if whole > x { whole - 1.0 } else { whole }
 }
 
+/// The same as a whole number; saturates far from zero.
+#[inline]
+pub(super) fn floor_i32(x: f32) -> i32 {
+    let whole = x as i32;
+    whole - i32::from((whole as f32) > x)
+}
+
 #[inline]
 pub(super) fn fract(x: f32) -> f32 {
     x - floor(x)

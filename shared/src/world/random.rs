@@ -4,7 +4,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::math::{floor, mix, smooth};
+use super::math::{floor, floor_i32, mix, smooth};
 
 /// SplitMix64's finaliser: cheap, and good enough that no pattern shows.
 pub(super) fn hash(x: u64) -> u64 {
@@ -140,6 +140,7 @@ impl Noise {
     }
 
     /// Bilinear sample; `u`, `v` in tiles, `footprint` in tiles a pixel.
+    #[inline]
     pub(super) fn at(&self, u: f32, v: f32, footprint: f32) -> f32 {
         let texels = (footprint * TILE as f32).max(1.0);
         // The exponent of a float is the floor of its logarithm.
@@ -149,10 +150,10 @@ impl Noise {
         let size = TILE >> level;
         let map = &self.levels[level];
         let (fx, fy) = (u * size as f32, v * size as f32);
-        let (ix, iy) = (floor(fx), floor(fy));
-        let (tx, ty) = (fx - ix, fy - iy);
+        let (ix, iy) = (floor_i32(fx), floor_i32(fy));
+        let (tx, ty) = (fx - ix as f32, fy - iy as f32);
         let mask = size - 1;
-        let (x0, y0) = (ix as i64 as usize & mask, iy as i64 as usize & mask);
+        let (x0, y0) = (ix as usize & mask, iy as usize & mask);
         let (x1, y1) = ((x0 + 1) & mask, (y0 + 1) & mask);
         mix(
             mix(map[y0 * size + x0], map[y0 * size + x1], tx),

@@ -584,7 +584,7 @@ impl Builder<'_> {
         let kerbed = matches!(road.border, Border::Kerb { .. });
         let outside = road.border_m() + if kerbed { road.pavement_m } else { 1.5 };
         let rails = !kerbed && dice.chance(place.rail_share / 0.5);
-        let tree_share = place.tree_share * dice.range(0.5, 1.6);
+        let tree_share = (place.tree_share * dice.range(0.7, 1.7)).min(0.95);
 
         // Row by row.
         let steel = self.plain([0.42, 0.43, 0.44], Kind::Matte);
@@ -971,6 +971,13 @@ impl Builder<'_> {
                         0.0,
                         true,
                     );
+                }
+                // A second row fills the horizon behind what stands at the road.
+                let mut far = outside + d.range(13.0, 20.0);
+                while far < FARTHEST_D_M + 22.0 && d.chance(0.25 + 0.5 * tree_share) {
+                    let (along, size) = (s + d.bell() * 3.0, d.range(0.9, 1.6));
+                    self.plant(d, &trees, &palms, place.palm_share, along, side * far, size);
+                    far += d.range(7.0, 16.0);
                 }
                 let built = place.building_share * road.town * 1.6;
                 let near = if road.town > 0.6 { 0.5 } else { 3.0 };

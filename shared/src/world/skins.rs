@@ -697,7 +697,7 @@ pub(super) fn leaves(noise: &Noise, seed: u64, base: Rgb, dust: f32, airy: f32) 
         let gaps = airy * (0.6 * speck + 0.5 - clump);
         let coverage = (edge * 2.4 - gaps).clamp(0.0, 1.0) * if r > 0.995 { 0.0 } else { 1.0 };
         let light =
-            (0.40 + 0.40 * v + 0.55 * clump + 0.45 * leaf + 0.35 * (speck - 0.5)).clamp(0.12, 1.5);
+            (0.26 + 0.42 * v + 0.55 * clump + 0.45 * leaf + 0.35 * (speck - 0.5)).clamp(0.12, 1.5);
         let hue = mix3(
             base,
             [base[0] * 1.35, base[1] * 1.12, base[2] * 0.85],

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::math::{Rgb, floor};
+use super::math::{Rgb, floor_i32};
 
 /// How a surface takes and gives light.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,10 +150,10 @@ impl Texture {
         ((1_u32 << self.log2_w) as f32, (1_u32 << self.log2_h) as f32)
     }
 
-    /// Colour (sRGB bytes as floats) and upper byte, bilinear in the level whose texels are nearest to
-    /// `texels_per_px` texels of level 0.
+    /// Colour (sRGB bytes), upper byte of the nearest texel and the share (0..256) of texels that agree with it;
+    /// bilinear in the level whose texels are nearest to `texels_per_px` texels of level 0.
     #[inline]
-    pub(super) fn sample(&self, u: f32, v: f32, texels_per_px: f32) -> ([f32; 3], f32, u8) {
+    pub(super) fn sample(&self, u: f32, v: f32, texels_per_px: f32) -> ([u8; 3], u8, u32) {
         let exponent = ((texels_per_px.max(1.0) * 1.19).to_bits() >> 23) as usize;
         let level = exponent.saturating_sub(127).min(self.levels.len() - 1);
         let (lw, lh) = (self.log2_w - level as u32, self.log2_h - level as u32);
@@ -162,36 +162,38 @@ impl Texture {
             u * (1_u32 << lw) as f32 - 0.5,
             v * (1_u32 << lh) as f32 - 0.5,
         );
-        let (ix, iy) = (floor(fx), floor(fy));
-        let (tx, ty) = (fx - ix, fy - iy);
+        let (ix, iy) = (floor_i32(fx), floor_i32(fy));
+        let (tx, ty) = (
+            ((fx - ix as f32) * 16.0) as u32,
+            ((fy - iy as f32) * 16.0) as u32,
+        );
         let (mw, mh) = ((1_usize << lw) - 1, (1_usize << lh) - 1);
-        let (x0, y0) = (ix as i32 as usize & mw, iy as i32 as usize & mh);
+        let (x0, y0) = (ix as usize & mw, iy as usize & mh);
         let (x1, y1) = ((x0 + 1) & mw, (y0 + 1) & mh);
-        let (a, b) = (map[y0 << lw | x0], map[y0 << lw | x1]);
-        let (c, d) = (map[y1 << lw | x0], map[y1 << lw | x1]);
-        let weights = [
-            (1.0 - tx) * (1.0 - ty),
-            tx * (1.0 - ty),
-            (1.0 - tx) * ty,
-            tx * ty,
+        let texels = [
+            map[y0 << lw | x0],
+            map[y0 << lw | x1],
+            map[y1 << lw | x0],
+            map[y1 << lw | x1],
         ];
-        let channel = |shift: u32| {
-            (a >> shift & 0xff) as f32 * weights[0]
-                + (b >> shift & 0xff) as f32 * weights[1]
-                + (c >> shift & 0xff) as f32 * weights[2]
-                + (d >> shift & 0xff) as f32 * weights[3]
-        };
-        let nearest = match (tx > 0.5, ty > 0.5) {
-            (false, false) => a,
-            (true, false) => b,
-            (false, true) => c,
-            (true, true) => d,
-        };
-        let upper = if self.cutout { channel(24) } else { 0.0 };
+        let (sx, sy) = (16 - tx, 16 - ty);
+        let weights = [sx * sy, tx * sy, sx * ty, tx * ty];
+        // Two channels at a time; the weights add up to 256.
+        let (mut odd, mut even) = (0_u32, 0_u32);
+        for (texel, weight) in texels.iter().zip(weights) {
+            odd += (texel & 0x00ff_00ff) * weight;
+            even += (texel >> 8 & 0xff) * weight;
+        }
+        let nearest = texels[usize::from(tx > 8) + 2 * usize::from(ty > 8)];
+        let upper = nearest >> 24;
+        let mut agree = 0;
+        for (texel, weight) in texels.iter().zip(weights) {
+            agree += if texel >> 24 == upper { weight } else { 0 };
+        }
         (
-            [channel(16), channel(8), channel(0)],
-            upper,
-            (nearest >> 24) as u8,
+            [(odd >> 24) as u8, (even >> 8) as u8, (odd >> 8) as u8],
+            upper as u8,
+            agree,
         )
     }
 
@@ -206,10 +208,10 @@ impl Texture {
             u * (1_u32 << lw) as f32 - 0.5,
             v * (1_u32 << lh) as f32 - 0.5,
         );
-        let (ix, iy) = (floor(fx), floor(fy));
-        let (tx, ty) = (fx - ix, fy - iy);
+        let (ix, iy) = (floor_i32(fx), floor_i32(fy));
+        let (tx, ty) = (fx - ix as f32, fy - iy as f32);
         let (mw, mh) = ((1_usize << lw) - 1, (1_usize << lh) - 1);
-        let (x0, y0) = (ix as i32 as usize & mw, iy as i32 as usize & mh);
+        let (x0, y0) = (ix as usize & mw, iy as usize & mh);
         let (x1, y1) = ((x0 + 1) & mw, (y0 + 1) & mh);
         let at = |x: usize, y: usize| (map[y << lw | x] >> 24) as f32;
         let low = at(x0, y0) + (at(x1, y0) - at(x0, y0)) * tx;
