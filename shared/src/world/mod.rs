@@ -159,6 +159,7 @@ impl Sequence {
                 &road,
                 camera.s,
                 camera.d,
+                stage::screen_aside_m(seed),
                 &mut dice,
                 common,
                 &mut textures,

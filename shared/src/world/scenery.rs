@@ -1370,6 +1370,7 @@ pub(super) fn screen(
     road: &Road,
     camera_s: f32,
     camera_d: f32,
+    aside_m: f32,
     dice: &mut Dice,
     common: Common,
     textures: &mut Vec<Texture>,
@@ -1412,7 +1413,7 @@ pub(super) fn screen(
             textures,
         );
     }
-    let place = road.place(camera_s + SCREEN_AHEAD_M, camera_d);
+    let place = road.place(camera_s + SCREEN_AHEAD_M, camera_d + aside_m);
     let mesh = mesh.finish();
     let prop = Prop {
         s: camera_s + SCREEN_AHEAD_M,

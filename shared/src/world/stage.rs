@@ -26,6 +26,19 @@ pub(super) enum Act {
     BehindScreen,
 }
 
+/// The screen stands this far to one side of the camera's way.
+const SCREEN_ASIDE_M: f32 = 1.9;
+
+/// How far to the right of the camera the screen stands.
+pub(super) fn screen_aside_m(seed: u64) -> f32 {
+    let right = Dice::new(seed, 0x6173_6964).chance(0.5);
+    if right {
+        SCREEN_ASIDE_M
+    } else {
+        -SCREEN_ASIDE_M
+    }
+}
+
 impl Act {
     pub(super) fn of(seed: u64) -> Self {
         if Dice::new(seed, 0x7374_6167).chance(0.5) {
@@ -102,7 +115,6 @@ pub(super) fn set(hand: &mut StageHand<'_, '_>, dice: &mut Dice) {
                 Make::Autorickshaw => 2.8,
                 _ => 2.0,
             };
-            let screen_d = camera_d;
             let far = match make {
                 Make::Person => dice.range(13.0, 18.0),
                 Make::Autorickshaw => dice.range(24.0, 30.0),
@@ -111,6 +123,8 @@ pub(super) fn set(hand: &mut StageHand<'_, '_>, dice: &mut Dice) {
             let shade = 2.0 * SCREEN_HALF_M * far / SCREEN_AHEAD_M;
             let speed = ((shade - len) / hidden_s).max(0.6);
             let sign = if dice.chance(0.5) { 1.0 } else { -1.0 };
+            // Where the shade falls at the target's distance.
+            let screen_d = camera_d + screen_aside_m(seed) * far / SCREEN_AHEAD_M;
             let start = screen_d - sign * (shade / 2.0 + speed * hides_at_s);
             hand.enter(
                 dice,

@@ -656,7 +656,12 @@ impl<'a> Simulation<'a> {
                     } else {
                         1.0
                     };
-                    me.speed = (me.speed + acceleration * dt).max(0.0);
+                    let still = me.wish <= 0.0;
+                    me.speed = if still {
+                        0.0
+                    } else {
+                        (me.speed + acceleration * dt).max(0.0)
+                    };
                     me.braking = acceleration < -0.7 || me.speed < 0.2;
                     me.s += me.speed * forward * dt;
                     me.gone += me.speed * dt;
@@ -742,7 +747,7 @@ impl StageHand<'_, '_> {
     pub(super) fn clear(&mut self, from_m: f32, to_m: f32, reach_d_m: f32, camera_speed_m_s: f32) {
         let sim = &mut *self.simulation;
         sim.movers[0].speed = camera_speed_m_s;
-        sim.movers[0].wish = camera_speed_m_s.max(0.01);
+        sim.movers[0].wish = camera_speed_m_s;
         let camera_d = sim.movers[0].d;
         for m in sim.movers.iter_mut().skip(1) {
             let near = m.s > from_m && m.s < to_m && m.d.abs() < reach_d_m;
