@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use super::camera::Camera;
 use super::math::{
-    Rgb, TAU, V3, add, cos, dot, floor, fract, linear_from_srgb, mix, mix3, ramp, scale, sin,
-    smooth, sqrt, sub, times, turned, unit,
+    Rgb, TAU, V3, add, cos, dot, floor, floor_i32, fract, linear_from_srgb, mix, mix3, ramp, scale,
+    sin, smooth, sqrt, sub, times, turned, unit,
 };
 use super::mesh::{LampSpot, Mesh};
 use super::models::Class;
@@ -29,6 +29,15 @@ const GROUND_AHEAD_M: f32 = 320.0;
 const SEEN_UP_TO_M: f32 = 230.0;
 /// Shadows are cast up to here.
 const SHADOWS_UP_TO_M: f32 = 85.0;
+/// From here on, trees are drawn without their branches.
+const FEWER_FACES_FROM_M: f32 = 45.0;
+/// Columns of the ground's grid between the verges.
+const GROUND_COLUMNS: usize = 14;
+/// The sky is computed at every so many pixels and blended in between.
+const SKY_STEP_PX: usize = 4;
+/// Entries of the table of what stands on the horizon, all round.
+const FAR_STEPS: usize = 4096;
+const FAR_PER_RADIAN: f32 = FAR_STEPS as f32 / TAU;
 /// Fog is looked up in steps of half a metre.
 const FOG_STEPS: usize = 1024;
 /// Vehicle lamps, by day braking ones too, shine this strongly.
@@ -79,6 +88,7 @@ pub struct Scratch {
     instances: Vec<Instance>,
     full: Vec<Extent>,
     seen: Vec<Extent>,
+    sky: Vec<SkyPoint>,
 }
 
 impl Scratch {
@@ -97,6 +107,7 @@ impl Scratch {
             instances: Vec::new(),
             full: Vec::new(),
             seen: Vec::new(),
+            sky: Vec::new(),
         }
     }
 
@@ -237,6 +248,23 @@ impl Sequence {
         }
     }
 
+    /// Elevation (its sine) of hills, trees and towns all round, and whether it is a house.
+    pub(super) fn raise_horizon(&mut self) {
+        let tall = self.far_tall;
+        self.far_ridge = (0..FAR_STEPS)
+            .map(|i| {
+                // Whole repeats of the noise, so that the ends meet.
+                let t = i as f32 / FAR_STEPS as f32;
+                let trees = 0.010
+                    + tall * (0.5 + 0.5 * self.noise.fine(t * 3.0, 0.31))
+                    + 0.010 * self.noise.fine(t * 30.0, 0.7);
+                let block = (i * 240 / FAR_STEPS) as i64;
+                let houses = tall * 2.2 * unit_at(self.seed, block, 6) * self.road.town;
+                (trees.max(houses), houses > trees)
+            })
+            .collect();
+    }
+
     /// Draws a frame into `rgb` (tight, 8 bits) and tells what is on it. `scratch` must have the frame's size; what it
     /// held before does not matter.
     pub fn render(&self, frame: u32, scratch: &mut Scratch, rgb: &mut Vec<u8>) -> Vec<ObjectTruth> {
@@ -372,7 +400,12 @@ impl Sequence {
             ..
         } = scratch;
         let full = &mut full[thing.object as usize];
-        for face in &mesh.faces {
+        let faces = if mesh.far_faces > 0 && middle[2] > FEWER_FACES_FROM_M {
+            &mesh.faces[..mesh.far_faces]
+        } else {
+            &mesh.faces[..]
+        };
+        for face in faces {
             let [a, b, c] = face.corners.map(|c| c as usize);
             let corners = [&vertices[a], &vertices[b], &vertices[c]];
             let near = corners.iter().filter(|v| v.at[2] <= NEAR_M).count();
@@ -818,17 +851,11 @@ impl Sequence {
     fn draw_ground(&self, view: &View, scratch: &mut Scratch) {
         let road = &self.road;
         let reach = road.border_m() + 4.0;
-        let across = [
-            -90.0,
-            -reach - 16.0,
-            -reach,
-            -reach * 0.5,
-            0.0,
-            reach * 0.5,
-            reach,
-            reach + 16.0,
-            90.0,
-        ];
+        let mut across = alloc::vec![-90.0_f32, -reach - 16.0];
+        for k in 0..=GROUND_COLUMNS {
+            across.push(reach * (2.0 * k as f32 / GROUND_COLUMNS as f32 - 1.0));
+        }
+        across.extend([reach + 16.0, 90.0]);
         let columns = across.len();
         let base = floor(view.s);
         scratch.vertices.clear();
@@ -836,13 +863,19 @@ impl Sequence {
         let mut rows = 0;
         let mut s = base - 8.0;
         while s < base + GROUND_AHEAD_M {
-            for d in across {
+            let sky = self.skylight(s);
+            for &d in &across {
                 let place = road.place(s, d);
-                // Beyond the verge the land falls or rises a little, so that the horizon is not a ruler's.
                 let at = view.camera.view_from_world(place.at);
                 scratch.vertices.push(ViewVertex {
                     at,
-                    attributes: [s - base, d, self.light.sun_dir[1].max(0.0), 1.0, 0.0],
+                    attributes: [
+                        s - base,
+                        d,
+                        self.light.sun_dir[1].max(0.0),
+                        sky,
+                        self.noise.fine(d / 19.0 + 0.3, s / 37.0),
+                    ],
                 });
                 scratch.pixels.push(if at[2] > NEAR_M {
                     view.camera.pixel_from_view(at)
@@ -915,15 +948,27 @@ impl Sequence {
             flow,
             seen,
             instances,
+            sky,
             ..
         } = scratch;
-        let shader = Shader {
+        let mut shader = Shader {
             world: self,
             view,
             base_s,
             lamps: &lamps,
+            sky_grid: &[],
+            sky_width: width / SKY_STEP_PX + 2,
         };
+        sky.clear();
+        for row in 0..height / SKY_STEP_PX + 2 {
+            for column in 0..shader.sky_width {
+                let (x, y) = ((column * SKY_STEP_PX) as f32, (row * SKY_STEP_PX) as f32);
+                sky.push(shader.sky_point(x, y));
+            }
+        }
+        shader.sky_grid = sky;
         for y in 0..height {
+            let mut last_front = u32::MAX;
             for x in 0..width {
                 let at = y * width + x;
                 let front = buffer.front[at];
@@ -934,8 +979,8 @@ impl Sequence {
                     let first = left.trailing_zeros() as usize;
                     let index = front[first];
                     let mut mask = 0_u8;
-                    for (s, &other) in front.iter().enumerate().take(SAMPLES) {
-                        mask |= u8::from(other == index) << s;
+                    for s in 0..SAMPLES {
+                        mask |= u8::from(front[s] == index) << s;
                     }
                     left &= !mask;
                     let n = mask.count_ones();
@@ -963,6 +1008,12 @@ impl Sequence {
                     ];
                 }
                 colour[at] = total;
+                // Motion changes slowly along a surface: every other pixel takes its neighbour's.
+                if x & 1 == 1 && strongest.1 == last_front {
+                    flow[at] = flow[at - 1];
+                    continue;
+                }
+                last_front = strongest.1;
                 flow[at] = shader.flow(
                     &buffer.shown[strongest.1 as usize],
                     instances,
@@ -1007,28 +1058,35 @@ impl Sequence {
     }
 }
 
+/// Red, green, blue, bearing, elevation.
+type SkyPoint = [f32; 5];
+
 struct Shader<'a> {
     world: &'a Sequence,
     view: &'a View,
     base_s: f32,
     lamps: &'a [V3],
+    sky_grid: &'a [SkyPoint],
+    sky_width: usize,
 }
 
 impl Shader<'_> {
-    fn sky(&self, x: f32, y: f32) -> Rgb {
+    /// The sky without what stands on the horizon; then bearing and elevation, for that.
+    fn sky_point(&self, x: f32, y: f32) -> SkyPoint {
         let light = &self.world.light;
-        let ray = self.view.camera.ray(x, y);
+        let camera = &self.view.camera;
+        let ray = camera.ray(x, y);
         let inverse = 1.0 / sqrt(dot(ray, ray));
         let up = ray[1] * inverse;
         let mut c = mix3(light.horizon, light.zenith, smooth(up * 2.2));
-        let noise = &self.world.noise;
         if up > 0.015 && light.clouds > 0.05 {
             let k = 0.05 / up;
             let (u, v) = (
                 ray[0] * inverse * k + self.world.cloud_shift,
                 ray[2] * inverse * k,
             );
-            let thick = 1.3 * noise.at(u, v, 0.0015 / up);
+            let noise = &self.world.noise;
+            let thick = noise.at(u, v, 0.0015 / up) + 0.5 * noise.at(u * 2.7, v * 2.7, 0.004 / up);
             let cover = ramp(
                 0.35 - 0.75 * light.clouds,
                 0.75 - 0.75 * light.clouds,
@@ -1045,37 +1103,54 @@ impl Shader<'_> {
             let glow = 0.35 * halo * halo + 0.9 * ramp(0.96, 1.0, towards) + 30.0 * near;
             c = add(c, scale(light.sun, glow));
         }
+        let heading = libm::atan2f(camera.forward[0], camera.forward[2]);
+        let aside = libm::atan2f(dot(ray, camera.right), dot(ray, camera.forward));
+        [c[0], c[1], c[2], heading + aside, up]
+    }
+
+    fn sky(&self, x: f32, y: f32) -> Rgb {
+        let light = &self.world.light;
+        let (gx, gy) = (
+            x * (1.0 / SKY_STEP_PX as f32),
+            y * (1.0 / SKY_STEP_PX as f32),
+        );
+        let (ix, iy) = (gx as i32 as usize, gy as i32 as usize);
+        let (tx, ty) = (gx - ix as f32, gy - iy as f32);
+        let at = iy * self.sky_width + ix;
+        let (row, below) = (
+            &self.sky_grid[at..at + 2],
+            &self.sky_grid[at + self.sky_width..],
+        );
+        let blend = |k: usize| {
+            mix(
+                mix(row[0][k], row[1][k], tx),
+                mix(below[0][k], below[1][k], tx),
+                ty,
+            )
+        };
+        let up = blend(4);
         if up < 0.20 {
             // What is far: hills, trees, a town.
-            let bearing = libm::atan2f(ray[0], ray[2]);
-            let tall = self.world.far_tall;
-            let trees = 0.010
-                + tall * (0.5 + 0.5 * noise.at(bearing * 0.5, 0.31, 0.002))
-                + 0.010 * noise.at(bearing * 5.0, 0.7, 0.002);
-            let block = floor(bearing * 38.0);
-            let houses =
-                tall * 2.2 * unit_at(self.world.seed, block as i64, 6) * self.world.road.town;
-            let ridge = trees.max(houses);
+            let bearing = blend(3);
+            let place = floor_i32(bearing * FAR_PER_RADIAN);
+            let (ridge, house) = self.world.far_ridge[place as usize & (FAR_STEPS - 1)];
             if up < ridge {
-                let house = houses > trees;
-                let tone = 0.8 + 0.5 * noise.at(bearing * 4.0, up * 14.0, 0.004);
+                let tone = 0.8 + 0.5 * self.world.noise.near(bearing * 4.0, up * 14.0, 0.004);
                 let base = if house {
                     [0.26, 0.25, 0.24]
                 } else {
                     self.world.far_colour
                 };
                 let lit = add(scale(light.sun, 0.35), light.sky);
-                let c0 = scale(times(base, lit), tone);
-                let clear = self.clear(190.0);
-                return mix3(light.fog, c0, clear);
+                return mix3(light.fog, scale(times(base, lit), tone), self.clear(190.0));
             }
         }
-        c
+        [blend(0), blend(1), blend(2)]
     }
 
     fn clear(&self, z: f32) -> f32 {
         let table = &self.world.tables.clear;
-        table[((z * 2.0) as usize).min(table.len() - 1)]
+        table[((z * 2.0) as i32 as usize).min(table.len() - 1)]
     }
 
     /// Light of lamps at a point seen in `view` coordinates; `level` where it is ground.
@@ -1126,11 +1201,11 @@ impl Shader<'_> {
         let [u, v, sun, sky, mirror] =
             [0, 1, 2, 3, 4].map(|k: usize| on(&shown.attributes[k], px, py) * z);
         if shown.texture == GROUND {
-            return self.ground(px, py, z, u, v, sun, shade, contact);
+            return self.ground(px, py, z, [u, v, sun, sky, mirror], shade, contact);
         }
         let texture = &world.textures[shown.texture as usize];
-        let (c, upper, agree) =
-            texture.sample(u, v, shown.texels_per_m * z / self.view.camera.focal_px);
+        let texels_per_px = shown.texels_per_m * z / self.view.camera.focal_px;
+        let (c, upper) = texture.sample(u, v, texels_per_px);
         let linear = &world.tables.linear;
         let albedo = [
             linear[c[0] as usize] * shown.tint[0],
@@ -1161,7 +1236,10 @@ impl Shader<'_> {
         let mirror = mirror.max(0.0);
         let glossy = |k: f32| scale(mix3(light.zenith, light.horizon, 0.6), k * mirror);
         // Lamps fade towards the rim of their texels, which would show as steps from near.
-        let rim = (agree as f32 * (1.0 / 128.0) - 1.0).clamp(0.0, 1.0);
+        let rim = match kind {
+            Kind::Tail | Kind::Head | Kind::Amber => texture.agreement(u, v, texels_per_px),
+            _ => 0.0,
+        };
         match kind {
             Kind::Matte | Kind::Leaf => {}
             Kind::Paint => out = add(out, glossy(0.42)),
@@ -1218,9 +1296,7 @@ impl Shader<'_> {
         px: f32,
         py: f32,
         z: f32,
-        u: f32,
-        v: f32,
-        sun: f32,
+        [u, v, sun, sky, broad]: [f32; 5],
         shade: f32,
         contact: u8,
     ) -> Rgb {
@@ -1230,12 +1306,16 @@ impl Shader<'_> {
         let across_m = z / camera.focal_px;
         let along_m = z * z / (camera.focal_px * world.look.height_m);
         let s = self.base_s + u;
-        let surface = world
-            .ground
-            .at(&world.road, &world.noise, s, v, across_m, along_m);
+        let surface = world.ground.at(
+            &world.road,
+            &world.noise,
+            [s, v],
+            [across_m, along_m],
+            broad,
+        );
         let dark = 1.0 - f32::from(contact) * (1.0 / 255.0);
         let sunlit = sun * (1.0 - shade) * dark;
-        let sky = self.world.skylight_fast(s) * dark;
+        let sky = sky * dark;
         let mut lit = [
             light.sun[0] * sunlit + light.sky[0] * sky,
             light.sun[1] * sunlit + light.sky[1] * sky,
@@ -1294,16 +1374,6 @@ impl Shader<'_> {
             camera.focal_px * (later[0] / later[2] - x),
             -camera.focal_px * (later[1] / later[2] - y),
         ]
-    }
-}
-
-impl Sequence {
-    fn skylight_fast(&self, s: f32) -> f32 {
-        if self.road.bridges.is_empty() {
-            1.0
-        } else {
-            self.skylight(s)
-        }
     }
 }
 

@@ -3,7 +3,6 @@
 use super::math::{Rgb, floor, fract, mix, mix3, ramp, scale, smooth};
 use super::random::{Dice, Noise, unit_at};
 use super::road::{Border, Road, STREET_HALF_M};
-use super::scenery::on_street;
 
 /// Colours (linear) and habits of one sequence's ground.
 pub(super) struct Ground {
@@ -81,23 +80,27 @@ impl Ground {
         }
     }
 
-    /// `across_m` and `along_m` are the metres that a pixel covers.
+    /// Metres along and across the road, metres that a pixel covers across and along, and noise that changes over
+    /// several metres.
     pub(super) fn at(
         &self,
         road: &Road,
         noise: &Noise,
-        s: f32,
-        d: f32,
-        across_m: f32,
-        along_m: f32,
+        [s, d]: [f32; 2],
+        [across_m, along_m]: [f32; 2],
+        broad: f32,
     ) -> Surface {
         let blur = super::math::sqrt(across_m * along_m).max(across_m);
-        let grain = noise.at(d / 3.1, s / 3.1, blur / 3.1);
-        let broad = noise.at(d / 19.0 + 0.3, s / 37.0, blur / 19.0);
+        // Far away the grain is below the eye's and the noise's resolution.
+        let grain = if blur < 1.5 {
+            noise.near(d * (1.0 / 3.1), s * (1.0 / 3.1), blur * (1.0 / 3.1))
+        } else {
+            0.0
+        };
         let out = d.abs();
         let edge = road.edge_m();
         let border = road.border_m();
-        let street = on_street(road, s);
+        let street = road.nearest_junction(s);
         let soft = |at: f32, x: f32| ((x - at) / across_m.max(0.01) + 0.5).clamp(0.0, 1.0);
         let on_crossing =
             street.is_some_and(|off| off.abs() < STREET_HALF_M + 1.5 * ramp(edge + 6.0, edge, out));
@@ -122,9 +125,9 @@ impl Ground {
                     tone *= 1.25;
                 }
             }
-            if self.cracks > 0.2 && along_m < 0.6 {
+            if self.cracks > 0.2 && along_m < 0.3 {
                 let line = noise.at(d / 9.0 + 0.7, s / 9.0, blur / 9.0).abs();
-                tone *= 1.0 - 0.5 * self.cracks * ramp(0.035, 0.0, line) * (1.0 - along_m / 0.6);
+                tone *= 1.0 - 0.5 * self.cracks * ramp(0.035, 0.0, line) * (1.0 - along_m / 0.3);
             }
             if self.concrete {
                 let joint = fract(s / 5.0) * 5.0;
@@ -246,12 +249,7 @@ impl Ground {
             paint += stripe(road.median_m / 2.0 + 0.15, 0.07, out);
         }
         // Before a junction: a stop line for those who come to it, then the crossing for those on foot.
-        if let Some(off) = street.or_else(|| {
-            road.junctions
-                .iter()
-                .map(|j| s - j)
-                .find(|o| o.abs() < STREET_HALF_M + 9.0)
-        }) {
+        if let Some(off) = street {
             let from = off.abs() - STREET_HALF_M;
             let coming = (off < 0.0) == with_us;
             if coming && out < road.edge_m() - 0.1 {

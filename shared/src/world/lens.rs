@@ -4,24 +4,36 @@ use alloc::vec::Vec;
 
 use super::Sequence;
 use super::frame::{Scratch, View};
-use super::math::{add, cos, floor, luma, mix, ramp, scale, sin, smooth, sqrt};
+use super::math::{add, cos, floor, luma, mix, ramp, scale, sin, smooth};
 use super::random::{Dice, hash, unit_at};
 
-/// Entries of the tone curve; its argument is the square root of light, up to `TONE_WHITE`.
-const TONE_STEPS: usize = 2048;
-const TONE_WHITE: f32 = 6.0;
+/// The tone curve is a table by the upper bits of a float: so many steps an octave, between two powers of two.
+const TONE_STEP_BITS: u32 = 8;
+const TONE_LOW: f32 = 1.0 / 4096.0;
+const TONE_OCTAVES: u32 = 15;
+/// Light above this is white; two to the power of what is left of the octaves.
+const TONE_HIGH: f32 = 7.99;
+
+/// Place in the tone curve.
+#[inline]
+fn tone_index(light: f32) -> usize {
+    let bits = light.clamp(TONE_LOW, TONE_HIGH).to_bits();
+    ((bits - TONE_LOW.to_bits()) >> (23 - TONE_STEP_BITS)) as usize
+}
+
 /// Motion below this many pixels is not worth blurring.
 const STILL_PX: f32 = 0.7;
 /// Longest blur.
 const LONGEST_BLUR_PX: f32 = 26.0;
 
-/// Output level (0..255) by the root of light.
+/// Output levels (0..255) by [`tone_index`].
 pub(super) fn tone_curve(contrast: f32, black: f32) -> Vec<f32> {
-    (0..=TONE_STEPS)
+    (0..TONE_OCTAVES << TONE_STEP_BITS)
         .map(|i| {
-            let root = i as f32 / TONE_STEPS as f32 * sqrt(TONE_WHITE);
-            let x = root * root;
-            // Reinhard's curve with a white point, then sRGB's power and a little contrast about the middle.
+            let x = f32::from_bits(
+                TONE_LOW.to_bits() + (i << (23 - TONE_STEP_BITS)) + (1 << (22 - TONE_STEP_BITS)),
+            );
+            // Reinhard's curve with a white point, then sRGB's power and some contrast about the middle.
             let y = x * (1.0 + x / 3.2) / (1.0 + x);
             let y = libm::powf(y.clamp(0.0, 1.0), 1.0 / 2.2);
             let y = (0.50 + (y - 0.50) * contrast - 0.02).clamp(0.0, 1.0);
@@ -78,8 +90,8 @@ impl Sequence {
                 let step = 1.0 / taps as f32;
                 for tap in 0..taps {
                     let t = (tap as f32 + 0.5) * step - 0.5;
-                    let px = (x as f32 + fx * t + 0.5).clamp(0.0, w) as usize;
-                    let py = (y as f32 + fy * t + 0.5).clamp(0.0, h) as usize;
+                    let px = (x as f32 + fx * t + 0.5).clamp(0.0, w) as i32 as usize;
+                    let py = (y as f32 + fy * t + 0.5).clamp(0.0, h) as i32 as usize;
                     let c = colour[py * width + px];
                     sum = [sum[0] + c[0], sum[1] + c[1], sum[2] + c[2]];
                 }
@@ -174,7 +186,6 @@ impl Sequence {
         let light = &self.light;
         let exposure = light.exposure * self.exposures[frame as usize];
         let gains = scale(look.gains, exposure);
-        let steps = TONE_STEPS as f32 / sqrt(TONE_WHITE);
         let sun = view.camera.turn_into_view(light.sun_dir);
         let sun_px = (sun[2] > 0.1).then(|| view.camera.pixel_from_view(sun));
         let veil = light.sun[0] * look.glare;
@@ -218,12 +229,7 @@ impl Sequence {
                     }
                 }
                 let dim = 1.0 - look.vignette * (u * u + v * v) * 1.6;
-                let tone = |value: f32| {
-                    let root = sqrt((value * dim).clamp(0.0, TONE_WHITE * 0.999)) * steps;
-                    let i = root as usize;
-                    let t = root - i as f32;
-                    self.tone[i] + (self.tone[i + 1] - self.tone[i]) * t
-                };
+                let tone = |value: f32| self.tone[tone_index(value * dim)];
                 let rgb = [
                     tone(c[0] * gains[0]),
                     tone(c[1] * gains[1]),

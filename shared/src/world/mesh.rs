@@ -42,6 +42,8 @@ pub(super) struct Mesh {
     /// About the point (0, `middle_m`, 0).
     pub(super) radius_m: f32,
     pub(super) middle_m: f32,
+    /// Only so many faces are drawn from far; 0 for all of them.
+    pub(super) far_faces: usize,
 }
 
 /// What a face is covered with.

@@ -106,6 +106,7 @@ pub struct Sequence {
     lamp_colour: Rgb,
     far_tall: f32,
     far_colour: Rgb,
+    far_ridge: Vec<(f32, bool)>,
     cloud_shift: f32,
     screen_width: usize,
     screen_dirt: Vec<f32>,
@@ -213,11 +214,13 @@ impl Sequence {
             lamp_colour,
             far_tall: dice.range(0.008, 0.05),
             far_colour: dice.pick(&[[0.05, 0.08, 0.03], [0.07, 0.09, 0.05], [0.10, 0.11, 0.09]]),
+            far_ridge: Vec::new(),
             cloud_shift: dice.unit(),
             screen_width: 0,
             screen_dirt: Vec::new(),
             screen_mirror: Vec::new(),
         };
+        sequence.raise_horizon();
         sequence.expose();
         sequence.paint_screen();
         Ok(sequence)

@@ -91,12 +91,15 @@ impl Dice {
     }
 }
 
+/// Value of one step of the stored noise.
+const NOISE_STEP: f32 = 0.01;
 /// Side of the noise tile.
 const TILE: usize = 256;
 
 /// Tileable noise in -1..1 with a mip chain, so that distant ground fades instead of shimmering.
 pub(super) struct Noise {
-    levels: Vec<Vec<f32>>,
+    /// In steps of [`NOISE_STEP`]: bytes, so that the tile stays in the processor's cache.
+    levels: Vec<Vec<i8>>,
 }
 
 impl Noise {
@@ -136,6 +139,15 @@ impl Noise {
             levels.push(coarse);
             size = half;
         }
+        let levels = levels
+            .into_iter()
+            .map(|level| {
+                level
+                    .into_iter()
+                    .map(|v| (v / NOISE_STEP).clamp(-127.0, 127.0) as i8)
+                    .collect()
+            })
+            .collect();
         Self { levels }
     }
 
@@ -155,14 +167,28 @@ impl Noise {
         let mask = size - 1;
         let (x0, y0) = (ix as usize & mask, iy as usize & mask);
         let (x1, y1) = ((x0 + 1) & mask, (y0 + 1) & mask);
-        mix(
-            mix(map[y0 * size + x0], map[y0 * size + x1], tx),
-            mix(map[y1 * size + x0], map[y1 * size + x1], tx),
-            ty,
-        )
+        let at = |x: usize, y: usize| f32::from(map[y * size + x]);
+        let low = mix(at(x0, y0), at(x1, y0), tx);
+        let high = mix(at(x0, y1), at(x1, y1), tx);
+        mix(low, high, ty) * NOISE_STEP
     }
 
-    /// Nearest sample at full resolution, for textures that are painted once.
+    /// Nearest sample: good enough where a texel is no larger than a pixel.
+    #[inline]
+    pub(super) fn near(&self, u: f32, v: f32, footprint: f32) -> f32 {
+        let texels = (footprint * TILE as f32).max(1.0);
+        let level = ((texels.to_bits() >> 23) as usize)
+            .saturating_sub(127)
+            .min(self.levels.len() - 1);
+        let size = TILE >> level;
+        let (x, y) = (
+            floor_i32(u * size as f32) as usize & (size - 1),
+            floor_i32(v * size as f32) as usize & (size - 1),
+        );
+        f32::from(self.levels[level][y * size + x]) * NOISE_STEP
+    }
+
+    /// Sample at full resolution, for textures that are painted once.
     pub(super) fn fine(&self, u: f32, v: f32) -> f32 {
         self.at(u, v, 0.0)
     }

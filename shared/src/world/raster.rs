@@ -155,6 +155,8 @@ struct Edges {
     slope: [[f64; 3]; 3],
     offset: [[f32; SAMPLES]; 3],
     most: [f64; 3],
+    /// One over the slope along a row.
+    per_slope: [f64; 3],
     x: [i32; 2],
     y: [i32; 2],
     inverse_area: f64,
@@ -203,6 +205,7 @@ impl Edges {
             slope,
             offset,
             most,
+            per_slope: slope.map(|s| 1.0 / s[0]),
             x,
             y,
             inverse_area: 1.0 / area,
@@ -218,7 +221,7 @@ impl Edges {
             let [a, b, c] = self.slope[k];
             let rest = b * f64::from(y) + c + self.most[k];
             if a > 0.0 {
-                let x = -rest / a;
+                let x = -rest * self.per_slope[k];
                 if x > f64::from(from) {
                     from = if x > f64::from(to) {
                         return None;
@@ -227,7 +230,7 @@ impl Edges {
                     };
                 }
             } else if a < 0.0 {
-                let x = rest / -a;
+                let x = -rest * self.per_slope[k];
                 if x < f64::from(to) {
                     to = if x < f64::from(from) {
                         return None;
@@ -388,6 +391,19 @@ impl Buffer {
                     continue;
                 }
                 let at = row + x as usize;
+                let depth = base + depth_plane[1] * x as f32;
+                let known = &mut self.inverse_depth[at];
+                let mut nearer = 0;
+                for s in 0..SAMPLES {
+                    nearer |= u8::from(depth + depth_offset[s] > known[s]) << s;
+                }
+                // What is hidden need not be cut out; where an object would be seen must be known all the same.
+                if object == 0 {
+                    mask &= nearer;
+                    if mask == 0 {
+                        continue;
+                    }
+                }
                 if let Some(coverage) = coverage {
                     let (px, py) = (x as f32 + 0.5, y as f32 + 0.5);
                     let depth = 1.0 / on(&depth_plane, px, py);
@@ -421,13 +437,11 @@ impl Buffer {
                         full.add(x as usize, y as usize, new);
                     }
                 }
-                let depth = base + depth_plane[1] * x as f32;
-                let known = &mut self.inverse_depth[at];
+                mask &= nearer;
                 let front = &mut self.front[at];
                 for s in 0..SAMPLES {
-                    let d = depth + depth_offset[s];
-                    if mask >> s & 1 == 1 && d > known[s] {
-                        known[s] = d;
+                    if mask >> s & 1 == 1 {
+                        known[s] = depth + depth_offset[s];
                         front[s] = index;
                     }
                 }

@@ -14,6 +14,9 @@ pub(super) const BEHIND_M: f32 = 140.0;
 /// Half the width of a crossing street.
 pub(super) const STREET_HALF_M: f32 = 5.5;
 
+/// Stop lines and crossings reach this far beyond the crossing street.
+const JUNCTION_MARKS_M: f32 = 9.0;
+
 #[derive(Clone, Copy, Debug)]
 struct Knot {
     x: f32,
@@ -212,6 +215,14 @@ impl Road {
         self.junctions
             .iter()
             .any(|j| (s - j).abs() < STREET_HALF_M + margin_m)
+    }
+
+    /// Signed distance past a junction whose marks reach this place.
+    pub(super) fn nearest_junction(&self, s: f32) -> Option<f32> {
+        self.junctions
+            .iter()
+            .map(|j| s - j)
+            .find(|off| off.abs() < STREET_HALF_M + JUNCTION_MARKS_M)
     }
 
     /// The bridge over a place, if any.

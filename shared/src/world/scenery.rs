@@ -7,7 +7,7 @@ use super::math::{Rgb, V3, add, cos, linear_from_srgb, scale, sin, turned};
 use super::mesh::{Cover, LampSpot, Mesh};
 use super::models::Common;
 use super::random::{Dice, Noise, hash};
-use super::road::{Border, Road, STREET_HALF_M};
+use super::road::{Border, Road};
 use super::skins::{self, LOUD};
 use super::stage::{SCREEN_AHEAD_M, SCREEN_HALF_M};
 use super::texture::{Kind, Texture};
@@ -216,20 +216,12 @@ impl Builder<'_> {
             dice.pick(&[[0.30, 0.25, 0.20], [0.40, 0.36, 0.31], [0.24, 0.20, 0.17]]),
             Kind::Matte,
         );
+        let (mut lean, mut fork) = (0.0, [0.0; 3]);
+        let r = tall * 0.022;
         if !bush {
-            let lean = dice.bell() * 0.5;
-            let fork = [lean * 0.6, middle * 0.62, dice.bell() * 0.3];
-            let r = tall * 0.022;
+            lean = dice.bell() * 0.5;
+            fork = [lean * 0.6, middle * 0.62, dice.bell() * 0.3];
             mesh.limb([0.0, -0.2, 0.0], fork, [r * 1.5, r], 6, bark, self.textures);
-            for k in 0..4 {
-                let angle = k as f32 * 1.7 + dice.unit();
-                let tip = [
-                    lean + cos(angle) * crown * 0.6,
-                    middle + crown * dice.range(0.0, 0.5),
-                    sin(angle) * crown * 0.6,
-                ];
-                mesh.limb(fork, tip, [r * 0.7, r * 0.25], 4, bark, self.textures);
-            }
         }
         let clumps = if bush { 7 } else { 17 };
         for k in 0..clumps {
@@ -260,6 +252,19 @@ impl Builder<'_> {
                 cover,
                 self.textures,
             );
+        }
+        // Branches come last: from far they are left out.
+        mesh.far_faces = mesh.faces.len();
+        if !bush {
+            for k in 0..4 {
+                let angle = k as f32 * 1.7 + dice.unit();
+                let tip = [
+                    lean + cos(angle) * crown * 0.6,
+                    middle + crown * dice.range(0.0, 0.5),
+                    sin(angle) * crown * 0.6,
+                ];
+                mesh.limb(fork, tip, [r * 0.7, r * 0.25], 4, bark, self.textures);
+            }
         }
         mesh
     }
@@ -1432,12 +1437,4 @@ pub(super) fn lamps_of<'a>(prop: &'a Prop, mesh: &'a Mesh) -> impl Iterator<Item
     mesh.lamps
         .iter()
         .map(move |lamp| add(prop.at, turned(scale(lamp.at, prop.size), s, c)))
-}
-
-/// Whether a place is on a crossing street, for whoever paints the ground.
-pub(super) fn on_street(road: &Road, s: f32) -> Option<f32> {
-    road.junctions
-        .iter()
-        .map(|j| s - j)
-        .find(|off| off.abs() < STREET_HALF_M + 3.0)
 }

@@ -150,10 +150,9 @@ impl Texture {
         ((1_u32 << self.log2_w) as f32, (1_u32 << self.log2_h) as f32)
     }
 
-    /// Colour (sRGB bytes), upper byte of the nearest texel and the share (0..256) of texels that agree with it;
-    /// bilinear in the level whose texels are nearest to `texels_per_px` texels of level 0.
+    /// Colour (sRGB bytes) and upper byte of the nearest texel; bilinear in the level whose texels are nearest to `texels_per_px` texels of level 0.
     #[inline]
-    pub(super) fn sample(&self, u: f32, v: f32, texels_per_px: f32) -> ([u8; 3], u8, u32) {
+    pub(super) fn sample(&self, u: f32, v: f32, texels_per_px: f32) -> ([u8; 3], u8) {
         let exponent = ((texels_per_px.max(1.0) * 1.19).to_bits() >> 23) as usize;
         let level = exponent.saturating_sub(127).min(self.levels.len() - 1);
         let (lw, lh) = (self.log2_w - level as u32, self.log2_h - level as u32);
@@ -185,16 +184,27 @@ impl Texture {
             even += (texel >> 8 & 0xff) * weight;
         }
         let nearest = texels[usize::from(tx > 8) + 2 * usize::from(ty > 8)];
-        let upper = nearest >> 24;
-        let mut agree = 0;
-        for (texel, weight) in texels.iter().zip(weights) {
-            agree += if texel >> 24 == upper { weight } else { 0 };
-        }
         (
             [(odd >> 24) as u8, (even >> 8) as u8, (odd >> 8) as u8],
-            upper as u8,
-            agree,
+            (nearest >> 24) as u8,
         )
+    }
+
+    /// How far the texels about a place agree with the nearest one in kind: 1 all of them, 0 at a border.
+    pub(super) fn agreement(&self, u: f32, v: f32, texels_per_px: f32) -> f32 {
+        let (_, here) = self.sample(u, v, texels_per_px);
+        let (w, h) = self.sides();
+        let step = texels_per_px.max(1.0) * 0.5;
+        let around = [(-1.0, -1.0), (1.0, -1.0), (-1.0, 1.0), (1.0, 1.0)];
+        let same = around
+            .iter()
+            .filter(|(x, y)| {
+                self.sample(u + x * step / w, v + y * step / h, texels_per_px)
+                    .1
+                    == here
+            })
+            .count();
+        (same as f32 - 1.0) / 3.0
     }
 
     /// Coverage alone, of a cut-out.
