@@ -979,7 +979,10 @@ impl Sequence {
                     let first = left.trailing_zeros() as usize;
                     let index = front[first];
                     let mut mask = 0_u8;
-                    for s in 0..SAMPLES {
+                    if front == [index; SAMPLES] {
+                        mask = 15;
+                    }
+                    for s in 0..if mask == 0 { SAMPLES } else { 0 } {
                         mask |= u8::from(front[s] == index) << s;
                     }
                     left &= !mask;

@@ -223,7 +223,11 @@ impl Ground {
         let out = d.abs();
         let with_us = d * road.side > 0.0;
         let stripe = |at: f32, half: f32, x: f32| {
-            let cover = ((half - (x - at).abs()) / across_m.max(0.02) + 0.5).clamp(0.0, 1.0);
+            let inside_m = half - (x - at).abs();
+            if inside_m < -0.5 * across_m {
+                return 0.0;
+            }
+            let cover = (inside_m / across_m.max(0.02) + 0.5).clamp(0.0, 1.0);
             cover * (2.0 * half / across_m.max(2.0 * half))
         };
         let worn = (1.15 - self.wear * (0.9 + 0.9 * grain) - 0.12 * grain).clamp(0.0, 1.0);

@@ -6,11 +6,10 @@ pub(super) type Rgb = [f32; 3];
 
 pub(super) const TAU: f32 = 2.0 * core::f32::consts::PI;
 
-/// `libm`'s floor is slow where the processor's is not to be had; positions here fit an `i64`.
+/// `libm`'s floor is slow where the processor's is not to be had; positions here fit an `i32`.
 #[inline]
 pub(super) fn floor(x: f32) -> f32 {
-    let whole = x as i64 as f32;
-    if whole > x { whole - 1.0 } else { whole }
+    floor_i32(x) as f32
 }
 
 /// The same as a whole number; saturates far from zero.

@@ -188,6 +188,15 @@ fn srgb(c: Rgb) -> Rgb {
 const RUBBER: Rgb = [0.012, 0.012, 0.013];
 const STEEL: Rgb = [0.10, 0.10, 0.105];
 
+/// The stream of a model's dice.
+const MODEL_STREAM: u64 = 0x6d6f_6465;
+const BUS_LENGTH_M: [f32; 2] = [8.5, 12.0];
+
+/// How long the bus of this seed will be: the first thing its dice decide.
+pub(super) fn bus_length_m(seed: u64) -> f32 {
+    Dice::new(seed, MODEL_STREAM).within(BUS_LENGTH_M)
+}
+
 /// Builds road users into a world's textures.
 pub(super) struct Workshop<'a> {
     pub(super) place: &'a RegionConfig,
@@ -249,7 +258,7 @@ impl Workshop<'_> {
     }
 
     pub(super) fn build(&mut self, make: Make, seed: u64) -> Model {
-        let mut dice = Dice::new(seed, 0x6d6f_6465);
+        let mut dice = Dice::new(seed, MODEL_STREAM);
         match make {
             Make::Sedan | Make::Hatchback | Make::Suv | Make::Van | Make::Pickup => {
                 self.car(make, &mut dice)
@@ -706,7 +715,7 @@ impl Workshop<'_> {
     fn bus(&mut self, make: Make, dice: &mut Dice) -> Model {
         let school = make == Make::SchoolBus;
         let (len, tall, half) = (
-            dice.range(8.5, 12.0),
+            dice.within(BUS_LENGTH_M),
             dice.range(2.9, 3.3),
             dice.range(1.20, 1.28),
         );

@@ -83,20 +83,15 @@ pub(super) fn set(hand: &mut StageHand<'_, '_>, dice: &mut Dice) {
             // The target creeps away while it is hidden.
             let creep = dice.range(0.0, 0.5);
             hand.enter(dice, make, far, target_d, 0.0, creep);
-            // Models differ in length: take the shortest.
-            let effective = 8.5 - 2.0 * half_w * near / far - 1.2;
-            let speed = effective / hidden_s;
             let sign = if dice.chance(0.5) { 1.0 } else { -1.0 };
             let eye_to_line = target_d * near / far + camera_d * (1.0 - near / far);
+            let heading = sign * core::f32::consts::FRAC_PI_2;
+            let bus = hand.enter(dice, occluder, near, eye_to_line, heading, 0.0);
+            // Corners are rounded: a little less than its length hides.
+            let hides_m = hand.bus_length_m(bus) - 2.0 * half_w * near / far - 0.6;
+            let speed = hides_m / hidden_s;
             let start = eye_to_line - sign * (speed * (hides_at_s + hidden_s / 2.0));
-            hand.enter(
-                dice,
-                occluder,
-                near,
-                start,
-                sign * core::f32::consts::FRAC_PI_2,
-                speed,
-            );
+            hand.send(bus, start, speed);
         }
         Act::BehindScreen => {
             let make = dice.pick(&[
@@ -122,7 +117,8 @@ pub(super) fn set(hand: &mut StageHand<'_, '_>, dice: &mut Dice) {
             };
             let shade = 2.0 * SCREEN_HALF_M * far / SCREEN_AHEAD_M;
             let speed = ((shade - len) / hidden_s).max(0.6);
-            let sign = if dice.chance(0.5) { 1.0 } else { -1.0 };
+            // From the middle outwards: it starts and comes back within the image.
+            let sign = screen_aside_m(seed).signum();
             // Where the shade falls at the target's distance.
             let screen_d = camera_d + screen_aside_m(seed) * far / SCREEN_AHEAD_M;
             let start = screen_d - sign * (shade / 2.0 + speed * hides_at_s);

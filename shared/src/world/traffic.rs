@@ -768,6 +768,18 @@ impl StageHand<'_, '_> {
         sim.density_m = 1e6;
     }
 
+    /// Length of a bus that has entered.
+    pub(super) fn bus_length_m(&self, agent: usize) -> f32 {
+        super::models::bus_length_m(self.simulation.movers[agent].seed)
+    }
+
+    /// Starts somebody who has entered from another place sideways.
+    pub(super) fn send(&mut self, agent: usize, d: f32, speed: f32) {
+        let m = &mut self.simulation.movers[agent];
+        m.d = d;
+        m.speed = speed;
+    }
+
     pub(super) fn camera_d(&self) -> f32 {
         self.simulation.movers[0].d
     }
