@@ -3,6 +3,8 @@
 
 mod common;
 
+use roadhound_edge::scene::{Drive, DriveConfig};
+
 use common::{check_refused, check_refused_with, data, good_bundle, roadhound, write_images};
 
 fn text(path: impl AsRef<std::path::Path>) -> &'static str {
@@ -130,6 +132,58 @@ fn two_threads_give_the_boxes_of_one() {
         .stdout
     };
     assert_eq!(run("1"), run("2"));
+}
+
+/// tract takes other kernels on other processors; what they compute must be the same.
+#[test]
+fn figures_do_not_depend_on_the_width_of_the_processors_registers() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("img");
+    std::fs::create_dir(&images).unwrap();
+    let mut drive = Drive::new(DriveConfig {
+        width_px: 320,
+        height_px: 180,
+        frames: 12,
+        ..DriveConfig::default()
+    });
+    let mut rgb = Vec::new();
+    let mut init = String::new();
+    for index in 0..12 {
+        let target = drive.render(index, &mut rgb).box_in_image;
+        if index == 0 {
+            init = format!(
+                "--init={},{},{},{}",
+                target.x_px, target.y_px, target.w_px, target.h_px
+            );
+        }
+        let file = std::fs::File::create(images.join(format!("{index:02}.png"))).unwrap();
+        let mut encoder = png::Encoder::new(file, 320, 180);
+        encoder.set_color(png::ColorType::Rgb);
+        let mut writer = encoder.write_header().unwrap();
+        writer.write_image_data(&rgb).unwrap();
+    }
+    let figures = |without: Option<&str>| {
+        let out = folder.path().join("out.jsonl");
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_roadhound"));
+        match without {
+            Some(feature) => command.env("TRACT_CPU_ISA", format!("-{feature}")),
+            None => command.env_remove("TRACT_CPU_ISA"),
+        };
+        let arguments = [
+            "track",
+            text(&images),
+            &init,
+            "--jsonl",
+            text(&out),
+            "--quiet",
+        ];
+        assert!(command.args(arguments).status().unwrap().success());
+        std::fs::read_to_string(out).unwrap()
+    };
+    // Where there is no AVX-512, both runs take the same kernels and are trivially alike.
+    let native = figures(None);
+    assert_eq!(native.lines().count(), 12);
+    assert_eq!(figures(Some("avx512f")), native);
 }
 
 #[test]

@@ -29,7 +29,9 @@ use roadhound_trainer::task::track::TrackTask;
 use roadhound_trainer::train_loop::{Outcome, Run};
 
 mod ablate;
+mod gap;
 pub(crate) use self::ablate::ablate;
+pub(crate) use self::gap::gap;
 
 use crate::{
     EvaluateArguments, ExportArguments, RenderArguments, SamplesArguments, TrackerArguments,

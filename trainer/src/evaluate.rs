@@ -507,7 +507,7 @@ pub fn open(path: &Path) -> Result<DynamicImage> {
     opened.with_context(shown)
 }
 
-fn view(image: &DynamicImage) -> Result<FrameView<'_>> {
+pub(crate) fn view(image: &DynamicImage) -> Result<FrameView<'_>> {
     let (width, height) = (image.width(), image.height());
     let view = match image {
         DynamicImage::ImageLuma8(grey) => FrameView::packed(

@@ -17,6 +17,7 @@ pub mod data;
 pub mod descent;
 pub mod evaluate;
 pub mod export;
+pub mod gap;
 pub mod loss;
 pub mod model;
 pub mod network;

@@ -44,8 +44,35 @@ enum Command {
     Report(commands::ReportArguments),
     /// Search the tracker's constants on validation runs.
     Tune(commands::TuneArguments),
+    /// Measure how far two sets of images lie apart on the features of a trained network.
+    Gap(GapArguments),
     /// Render drives with exact boxes: training packs and evaluation clips.
     Render(RenderArguments),
+}
+
+#[derive(clap::Args)]
+struct GapArguments {
+    /// Bundle (a folder) or checkpoint (a file) whose backbone gives the features.
+    #[arg(long)]
+    model: PathBuf,
+    /// Training packs or folders of pictures: one side.
+    #[arg(long, required = true, num_args = 1.., value_name = "FOLDER")]
+    a: Vec<PathBuf>,
+    /// The other side.
+    #[arg(long, required = true, num_args = 1.., value_name = "FOLDER")]
+    b: Vec<PathBuf>,
+    /// TOML file; every key has a default.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Regions, and tiles, drawn from each side at most.
+    #[arg(long)]
+    samples: Option<usize>,
+    /// Decides what is drawn.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Also write the table as CSV.
+    #[arg(long)]
+    csv: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -269,6 +296,7 @@ fn main() -> ExitCode {
         Command::Samples(a) => commands::samples(&a),
         Command::Report(a) => commands::report(&a),
         Command::Tune(a) => commands::tune(&a),
+        Command::Gap(a) => commands::gap(&a),
         Command::Render(a) => commands::render(&a),
     };
     match result {

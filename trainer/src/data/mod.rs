@@ -534,7 +534,7 @@ impl DataConfig {
         Ok(())
     }
 
-    fn ignores(&self, class: &str) -> bool {
+    pub(crate) fn ignores(&self, class: &str) -> bool {
         self.ignore_classes
             .iter()
             .any(|pattern| match pattern.strip_prefix('*') {

@@ -1,0 +1,191 @@
+//! A plain tensor in row-major order, and the operators of a graph that only move, pair or add up values.
+//!
+//! Convolutions, products and the functions of single values are in [`ops::exact`](crate::ops::exact).
+
+/// A tensor while a graph runs: `values` fill `shape` in row-major order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    pub(super) shape: Vec<usize>,
+    pub(super) values: Vec<f32>,
+}
+
+impl Array {
+    /// `None` if the number of values is not that of the shape.
+    pub fn new(shape: Vec<usize>, values: Vec<f32>) -> Option<Self> {
+        (volume(&shape)? == values.len()).then_some(Self { shape, values })
+    }
+
+    /// Sizes of the axes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The values in row-major order.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    pub(super) fn map(&self, f: impl Fn(f32) -> f32) -> Self {
+        Self {
+            shape: self.shape.clone(),
+            values: self.values.iter().map(|v| f(*v)).collect(),
+        }
+    }
+
+    /// Applies `f` to pairs; axes of length one are repeated, missing leading ones added.
+    pub(super) fn zip(&self, other: &Self, f: impl Fn(f32, f32) -> f32) -> Result<Self, String> {
+        if self.shape == other.shape {
+            let pairs = self.values.iter().zip(&other.values);
+            return Ok(Self {
+                shape: self.shape.clone(),
+                values: pairs.map(|(a, b)| f(*a, *b)).collect(),
+            });
+        }
+        let rank = self.shape.len().max(other.shape.len());
+        let aligned = |shape: &[usize]| [vec![1; rank - shape.len()], shape.to_vec()].concat();
+        let (a, b) = (aligned(&self.shape), aligned(&other.shape));
+        let mut shape = Vec::with_capacity(rank);
+        for (a, b) in a.iter().zip(&b) {
+            match (*a, *b) {
+                (a, b) if a == b || b == 1 => shape.push(a),
+                (1, b) => shape.push(b),
+                _ => {
+                    return Err(format!(
+                        "shapes {:?} and {:?} do not fit",
+                        self.shape, other.shape
+                    ));
+                }
+            }
+        }
+        let (a, b) = (strides(&a), strides(&b));
+        let Some((last, outer)) = shape.split_last() else {
+            return Err("no axes".to_owned()); // both are scalars, and equal shapes were dealt with
+        };
+        let (step_a, step_b) = (a[rank - 1], b[rank - 1]);
+        let mut values = Vec::with_capacity(shape.iter().product());
+        let mut place = vec![0; outer.len()];
+        for _ in 0..outer.iter().product::<usize>() {
+            let at = |strides: &[usize]| place.iter().zip(strides).map(|(i, s)| i * s).sum();
+            let (mut at_a, mut at_b): (usize, usize) = (at(&a), at(&b));
+            for _ in 0..*last {
+                values.push(f(self.values[at_a], other.values[at_b]));
+                at_a += step_a;
+                at_b += step_b;
+            }
+            for (i, size) in place.iter_mut().zip(outer).rev() {
+                *i += 1;
+                if *i < *size {
+                    break;
+                }
+                *i = 0;
+            }
+        }
+        Ok(Self { shape, values })
+    }
+
+    /// Splits the shape at `axis`: values before it, along it, after it.
+    fn around(&self, axis: usize) -> Option<(usize, usize, usize)> {
+        let along = *self.shape.get(axis)?;
+        let before = self.shape[..axis].iter().product();
+        Some((before, along, self.shape[axis + 1..].iter().product()))
+    }
+
+    pub(super) fn narrow(&self, axis: usize, from: usize, to: usize) -> Result<Self, String> {
+        let bad = || format!("{from}..{to} of axis {axis} is not in {:?}", self.shape);
+        let (before, along, after) = self.around(axis).ok_or_else(bad)?;
+        if from >= to || to > along {
+            return Err(bad());
+        }
+        let mut shape = self.shape.clone();
+        shape[axis] = to - from;
+        let block = |i: usize| &self.values[(i * along + from) * after..(i * along + to) * after];
+        Ok(Self {
+            shape,
+            values: (0..before).flat_map(block).copied().collect(),
+        })
+    }
+
+    pub(super) fn concat(parts: &[&Self], axis: usize) -> Result<Self, String> {
+        let shapes = || parts.iter().map(|p| p.shape.as_slice()).collect::<Vec<_>>();
+        let bad = || format!("shapes {:?} do not join along axis {axis}", shapes());
+        let mut shape = parts.first().ok_or_else(bad)?.shape.clone();
+        let (before, ..) = parts[0].around(axis).ok_or_else(bad)?;
+        shape[axis] = 0;
+        for part in parts {
+            let same = part.shape.len() == shape.len()
+                && (0..shape.len()).all(|i| i == axis || part.shape[i] == shape[i]);
+            if !same {
+                return Err(bad());
+            }
+            shape[axis] += part.shape[axis];
+        }
+        let mut values = Vec::with_capacity(shape.iter().product());
+        for i in 0..before {
+            for part in parts {
+                let block = part.values.len() / before;
+                values.extend_from_slice(&part.values[i * block..(i + 1) * block]);
+            }
+        }
+        Ok(Self { shape, values })
+    }
+
+    pub(super) fn transpose(&self) -> Result<Self, String> {
+        let [rows, columns] = self.shape[..] else {
+            return Err(format!("{:?} is not a matrix", self.shape));
+        };
+        let values = (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c)));
+        Ok(Self {
+            shape: vec![columns, rows],
+            values: values.map(|(r, c)| self.values[r * columns + c]).collect(),
+        })
+    }
+
+    /// Reduces rows and columns of `[N, C, H, W]`.
+    pub(super) fn over_cells(&self, f: impl Fn(&[f32]) -> f32) -> Result<Self, String> {
+        let [n, c, h, w] = self.shape[..] else {
+            return Err(format!("{:?} is not a batch of maps", self.shape));
+        };
+        Ok(Self {
+            shape: vec![n, c, 1, 1],
+            values: self.values.chunks_exact((h * w).max(1)).map(f).collect(),
+        })
+    }
+
+    pub(super) fn sum(&self, axis: usize) -> Result<Self, String> {
+        let missing = || format!("{:?} has no axis {axis}", self.shape);
+        let (before, along, after) = self.around(axis).ok_or_else(missing)?;
+        let mut values = vec![0.0; before * after];
+        for (block, sums) in values.chunks_exact_mut(after.max(1)).enumerate() {
+            for i in 0..along {
+                let from = &self.values[(block * along + i) * after..][..after];
+                for (sum, value) in sums.iter_mut().zip(from) {
+                    *sum += value;
+                }
+            }
+        }
+        let mut shape = self.shape.clone();
+        shape[axis] = 1;
+        Ok(Self { shape, values })
+    }
+}
+
+/// Number of values; `None` where it overflows.
+pub(super) fn volume(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
+}
+
+/// Steps along each axis, zero along those of length one.
+fn strides(shape: &[usize]) -> Vec<usize> {
+    let mut step = 1;
+    let mut strides: Vec<usize> = shape
+        .iter()
+        .rev()
+        .map(|size| {
+            let stride = if *size == 1 { 0 } else { step };
+            step *= size;
+            stride
+        })
+        .collect();
+    strides.reverse();
+    strides
+}
