@@ -8,7 +8,7 @@ use roadhound_shared::geometry::BoxXywh;
 
 use super::NEEDED_GROUPS;
 use crate::data::sequence::Frame;
-use crate::data::{DataConfig, DataError, PackKind, list_images, read_pack};
+use crate::data::{DataConfig, DataError, PackKind, ReadConfig, list_images, read_pack};
 
 /// One image.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,9 +82,11 @@ fn kind(folder: &Path) -> Result<Option<PackKind>, DataError> {
 
 fn annotated(folder: &Path, kind: PackKind) -> Result<Vec<Vec<Picture>>, DataError> {
     let config = DataConfig::default();
-    let sequences = read_pack(folder, kind, &|class| config.ignores(class))?;
+    let sequences = read_pack(folder, kind, &ReadConfig::default(), &|class| {
+        config.ignores(class)
+    })?;
     let picture = |frame: &Frame| Picture {
-        path: frame.path.clone(),
+        path: frame.path.to_path_buf(),
         group: 0,
         boxes: frame
             .annotations
