@@ -236,8 +236,18 @@ fn batch(config: &ModelConfig, len: usize) -> Batch {
     }
 }
 
-/// Three steps of training: losses of each, then weights and average.
-fn train(device: &Device, precision: Precision) -> (Vec<Vec<f32>>, Snapshot, Snapshot) {
+/// What three steps of training leave behind.
+#[derive(Debug, PartialEq)]
+struct Trained {
+    /// Parts of the loss and norm of the gradients, step by step.
+    losses: Vec<Vec<f32>>,
+    /// Gradients of the first step.
+    gradients: Snapshot,
+    weights: Snapshot,
+    average: Snapshot,
+}
+
+fn train(device: &Device, precision: Precision) -> Trained {
     let config = ModelConfig {
         stage_channels: vec![8, 12],
         plain_convs: vec![0, 1],
@@ -262,9 +272,16 @@ fn train(device: &Device, precision: Precision) -> (Vec<Vec<f32>>, Snapshot, Sna
     let mut descent = Descent::new(task.params(), AdamW::default(), start).unwrap();
     let batch = batch(&config, 8);
     let mut losses = Vec::new();
+    let mut first = Snapshot::default();
     for step in 0..3 {
         let loss = task.loss(&batch, step).unwrap();
         let gradients = loss.total.backward().unwrap();
+        if step == 0 {
+            for (name, var) in &task.params().vars {
+                let gradient = values(gradients.get(var).unwrap());
+                first.values.insert(name.clone(), gradient);
+            }
+        }
         let norm = descent
             .step(task.params(), &gradients, 1e-3, &OptimConfig::default())
             .unwrap();
@@ -275,31 +292,61 @@ fn train(device: &Device, precision: Precision) -> (Vec<Vec<f32>>, Snapshot, Sna
     }
     let average = descent.average().unwrap();
     task.validate(&average).unwrap();
-    (losses, task.params().snapshot().unwrap(), average)
+    Trained {
+        losses,
+        gradients: first,
+        weights: task.params().snapshot().unwrap(),
+        average,
+    }
+}
+
+/// All values of a snapshot, after a check that the names are the same.
+fn flat(found: &Snapshot, names: &Snapshot) -> Vec<f32> {
+    assert!(found.values.keys().eq(names.values.keys()));
+    found.values.values().flatten().copied().collect()
 }
 
 #[test]
 fn training_on_the_gpu_follows_the_cpu_and_repeats_to_the_bit() {
     let Some(gpu) = gpu() else { return };
-    let (losses, weights, average) = train(&gpu, Precision::F32);
-    let (expected, expected_weights, expected_average) = train(&Device::Cpu, Precision::F32);
-    for (found, expected) in losses.iter().zip(&expected) {
+    let found = train(&gpu, Precision::F32);
+    let expected = train(&Device::Cpu, Precision::F32);
+    for (found, expected) in found.losses.iter().zip(&expected.losses) {
         assert_close("losses", found, expected, 1e-3);
     }
-    // Adam divides by the gradient's own size, so where that is nearly zero its sign may differ: a step is 1e-3 long.
-    for (found, expected) in [(&weights, &expected_weights), (&average, &expected_average)] {
-        assert!(found.values.keys().eq(expected.values.keys()));
-        for (name, values) in &expected.values {
-            assert_close(name, &found.values[name], values, 2e-2);
-        }
+    let gradients = flat(&found.gradients, &expected.gradients);
+    assert_close(
+        "gradients",
+        &gradients,
+        &flat(&expected.gradients, &expected.gradients),
+        1e-3,
+    );
+    // Adam divides by the gradient's own size. Where that is nothing but rounding (a shift that the next normalisation
+    // takes out again), its sign differs, and with it steps of 1e-3; so weights agree on the whole, not each.
+    for (found, expected) in [
+        (&found.weights, &expected.weights),
+        (&found.average, &expected.average),
+    ] {
+        let (found, expected) = (flat(found, expected), flat(expected, expected));
+        let apart: Vec<f32> = found
+            .iter()
+            .zip(&expected)
+            .map(|(f, e)| (f - e).abs())
+            .collect();
+        let far = apart.iter().filter(|d| **d > 1e-4).count();
+        assert!(
+            far * 20 < apart.len(),
+            "{far} of {} weights are more than a tenth of a step apart",
+            apart.len()
+        );
     }
-    assert_eq!(train(&gpu, Precision::F32), (losses, weights, average));
+    assert_eq!(train(&gpu, Precision::F32), found);
 }
 
 #[test]
 fn training_in_bf16_on_the_gpu_stays_near_f32() {
     let Some(gpu) = gpu() else { return };
-    let (losses, ..) = train(&gpu, Precision::Bf16);
-    let (expected, ..) = train(&gpu, Precision::F32);
-    assert_close("losses", &losses[0], &expected[0], 5e-2);
+    let found = train(&gpu, Precision::Bf16);
+    let expected = train(&gpu, Precision::F32);
+    assert_close("losses", &found.losses[0], &expected.losses[0], 5e-2);
 }

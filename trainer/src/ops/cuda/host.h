@@ -13,7 +13,7 @@
 struct Index {
     unsigned x, y, z;
 };
-extern thread_local Index blockIdx, threadIdx, gridDim;
+extern thread_local Index blockIdx, threadIdx, gridDim, blockDim;
 
 // Lets the other threads of the block run up to here.
 void __syncthreads();

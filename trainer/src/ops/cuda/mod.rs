@@ -7,6 +7,7 @@
 //! descent.rs   AdamW and average           pixels.rs   bytes to values
 //! *.cu         the kernels                 device.rs   the engine on candle's stream (feature `cuda`)
 //! host.rs, host.cpp   the engine of the tests: the same kernels as C++, on this processor
+//! gpu_tests.rs        on a GPU, or by scripts/test-cuda.sh on a stand-in for driver and cuBLAS (stand_in/)
 //! ```
 //!
 //! Nothing sums with atomic operations, and every order of summation is a function of the shapes: the same run on the
