@@ -165,16 +165,23 @@ fn floats(tensor: &TensorProto, shape: &[usize]) -> Result<Vec<f32>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::path::PathBuf;
+    use std::sync::Arc;
 
     use candle_core::Tensor;
 
     use super::*;
     use crate::batch::Batch;
+    use crate::config::TrackerRun;
+    use crate::data::{DataConfig, Dataset};
+    use crate::evaluate;
     use crate::export::follow::{search_graph, template_graph};
     use crate::export::interpret::OnnxNetwork;
     use crate::model::Pass;
     use crate::ops::Precision;
+    use crate::optim::{AdamW, OptimConfig};
     use crate::params::lock;
+    use crate::sampler::{Sampler, SamplerScratch, Split};
+    use crate::task::Task;
     use crate::task::track::{LossConfig, TrackTask};
     use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 
@@ -410,5 +417,63 @@ mod tests {
             };
             assert!(format!("{error:#}").contains(part), "{error:#}");
         }
+    }
+
+    #[test]
+    fn the_shipped_bundle_goes_on_learning_from_where_it_was() {
+        let Some(shared) = crate::data::shared_folder() else {
+            return;
+        };
+        let run = TrackerRun::default();
+        let data = DataConfig {
+            root: shared.join("data/train"),
+            ..run.data
+        };
+        let dataset = Arc::new(Dataset::open(&data).unwrap());
+        let batches = |split, seed, count: u64| {
+            let (sampler, augment) = (run.sampler.clone(), run.augment.clone());
+            let sampler = Sampler::new(dataset.clone(), sampler, augment, split, seed).unwrap();
+            let mut scratch = SamplerScratch::default();
+            (0..count)
+                .map(|step| Batch::draw(&sampler, step, 16, &mut scratch).unwrap())
+                .collect::<Vec<_>>()
+        };
+        let held_out = batches(Split::Validation, 3, 5);
+        let train = batches(Split::Train, 3, 8);
+
+        let (mut original, manifest) = bundle::load(&shipped()).unwrap();
+        let pairs = held_out
+            .iter()
+            .flat_map(|b| (0..b.len).map(|i| Ok(b.pair(i))));
+        let shipped_auc = evaluate::pairs(&mut original, &manifest.follow, pairs)
+            .unwrap()
+            .auc;
+
+        let net =
+            network_from_bundle(&shipped(), &ModelConfig::default(), 1, &Device::Cpu).unwrap();
+        let mut restored = task(net, held_out);
+        restored.settle(&train[..3]).unwrap();
+        let auc = |restored: &mut TrackTask| {
+            let weights = restored.params().snapshot().unwrap();
+            restored.validate(&weights).unwrap()[0].1
+        };
+        let before = auc(&mut restored);
+        assert!(
+            (before - shipped_auc).abs() < 0.01,
+            "{before}, the bundle has {shipped_auc}"
+        );
+        let (mut adam, optim) = (AdamW::default(), OptimConfig::default());
+        for (step, batch) in train[3..].iter().enumerate() {
+            let loss = restored.loss(batch, step as u64).unwrap();
+            let gradients = loss.total.backward().unwrap();
+            adam.step(restored.params(), &gradients, 1e-4, &optim)
+                .unwrap();
+        }
+        let after = auc(&mut restored);
+        // A fresh network has .1; five steps of a network that starts elsewhere than it evaluates ruin it.
+        assert!(
+            after > before - 0.05,
+            "{after} after five steps, {before} before"
+        );
     }
 }
