@@ -89,6 +89,8 @@ libraries=$toolkit/lib64
 export CUDA_HOME=$toolkit CUDA_PATH=$toolkit PATH=$toolkit/bin:$PATH
 export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90}
 export LIBRARY_PATH=$libraries:$libraries/stubs${LIBRARY_PATH:+:$LIBRARY_PATH}
+# For commands that run something, such as `test` with a GPU.
+export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 # -rpath-link: where the linker finds what the libraries themselves need; -rpath: where the program looks first.
 export RUSTFLAGS="${RUSTFLAGS:-} -C link-arg=-Wl,-rpath-link,$libraries -C link-arg=-Wl,-rpath,\$ORIGIN/cuda-lib"
 # Its own folder: other flags would have cargo rebuild the ordinary build each time.
