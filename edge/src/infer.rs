@@ -7,14 +7,14 @@
 //! The same bits on every processor with fused multiply-add, and in the trainer's `evaluate`: tract computes nearly
 //! everything in one order wherever it runs, and [`make_portable`] rewrites what it does not.
 
-use std::any::Any;
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use roadhound_shared::contract::{FollowContract, TensorSpec};
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use tract_onnx::prelude::*;
+
+use crate::guard::quietly;
 use tract_onnx::tract_core::knobs::KnobScope;
 use tract_onnx::tract_core::ops::change_axes::wire_with_rank_broadcast;
 use tract_onnx::tract_core::ops::cnn::conv::{Conv, KernelFormat};
@@ -268,13 +268,26 @@ impl Graph {
         let state = quietly(|| optimised(typed)?.into_runnable()?.spawn())
             .map_err(load)?
             .map_err(|e| load(one_line(&e)))?;
-        Ok(Self {
+        let mut graph = Self {
             file: file.to_owned(),
             state,
             inputs: buffers,
             input_order,
             output_order,
-        })
+        };
+        graph.rehearse(outputs)?;
+        Ok(graph)
+    }
+
+    /// Runs the graph once on zeros, where a panic is caught: a damaged graph can load and then index out of bounds.
+    fn rehearse(&mut self, outputs: &[&TensorSpec]) -> Result<(), InferError> {
+        let inputs: Vec<Vec<f32>> = self.inputs.iter().map(|t| vec![0.0; t.len()]).collect();
+        let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+        let mut outputs: Vec<Vec<f32>> = outputs.iter().map(|spec| vec![0.0; spec.len()]).collect();
+        let mut outputs: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        let file = self.file.clone();
+        quietly(|| self.run(&inputs, &mut outputs))
+            .unwrap_or_else(|message| Err(InferError::Run { file, message }))
     }
 
     /// Runs the graph; `outputs` receive the tensors in the order of the contract.
@@ -321,25 +334,6 @@ fn ensure_len(found: usize, expected: usize) -> TractResult<()> {
             "{found} values, expected {expected}"
         )))
     }
-}
-
-/// Runs `load` and turns a panic into its message, without the panic's own lines on standard error.
-fn quietly<T>(load: impl FnOnce() -> T) -> Result<T, String> {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let result = catch_unwind(AssertUnwindSafe(load));
-    std::panic::set_hook(hook);
-    result.map_err(|payload: Box<dyn Any + Send>| {
-        let said = payload
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| payload.downcast_ref::<&str>().copied())
-            .unwrap_or("no reason given");
-        format!(
-            "the reader gave up: {}",
-            said.split_whitespace().collect::<Vec<_>>().join(" ")
-        )
-    })
 }
 
 /// The template and search graphs, ready to run.

@@ -1,5 +1,7 @@
 //! What the system tests share: where things are, and what to say when they are not there.
 
+pub mod fuzz;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};

@@ -7,6 +7,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::{MAX_PIXELS, Reason};
+use crate::guard::quietly;
 
 /// A decoded picture: `pixels` holds `width * height` times one (grey) or three (RGB) bytes.
 pub(crate) struct Decoded {
@@ -25,7 +26,9 @@ pub(crate) fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<Decoded, Reas
         .set_max_height(1 << 15);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     let broken = |e: &dyn std::fmt::Debug| Reason::Jpeg(one_line(&format!("{e:?}")));
-    decoder.decode_headers().map_err(|e| broken(&e))?;
+    quietly(|| decoder.decode_headers())
+        .map_err(Reason::Jpeg)?
+        .map_err(|e| broken(&e))?;
     let Some((width, height)) = decoder.dimensions() else {
         return Err(Reason::Jpeg("no size".into()));
     };
@@ -45,7 +48,9 @@ pub(crate) fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<Decoded, Reas
     }
     decoder.set_options(options.jpeg_set_out_colorspace(space));
     pixels.resize(width * height * channels, 0);
-    decoder.decode_into(pixels).map_err(|e| broken(&e))?;
+    quietly(|| decoder.decode_into(pixels))
+        .map_err(Reason::Jpeg)?
+        .map_err(|e| broken(&e))?;
     Ok(Decoded {
         format,
         width_px: width as u32,

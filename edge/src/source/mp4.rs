@@ -17,6 +17,8 @@ use re_mp4::{StsdBoxContent, TrackKind};
 use roadhound_shared::frame::Timestamp;
 use rusty_h264::{Decoder, YuvFrame};
 
+use crate::guard::quietly;
+
 use super::{FrameSource, MAX_PIXELS, Pixels, Reason, SizeGuard, SourceError, SourceFrame};
 
 /// Most pictures that H.264 lets wait for their turn.
@@ -83,10 +85,14 @@ impl Mp4Source {
         let declared = survey(&mut file, length)?;
         file.rewind()?;
         // A recording that was cut off has boxes that reach behind its end; the samples that are there still play.
-        let mp4 = re_mp4::Mp4::read(
-            BufReader::with_capacity(1 << 16, &mut file),
-            declared.max(length),
-        )
+        let mp4 = quietly(|| {
+            let input = Patience {
+                inner: BufReader::with_capacity(1 << 12, &mut file),
+                left: 4 * length.min(2 * MAX_TABLE_BYTES) + (1 << 16),
+            };
+            re_mp4::Mp4::read(input, declared.max(length))
+        })
+        .map_err(broken)?
         .map_err(|e| broken(e.to_string()))?;
         let track = mp4
             .tracks()
@@ -188,13 +194,10 @@ impl Mp4Source {
                 what: what.into(),
             },
         )?;
-        let decoded = self
-            .decoder
-            .decode(&self.annex_b)
-            .map_err(|e| Reason::VideoFrame {
-                frame,
-                what: e.to_string(),
-            })?;
+        let failed = |what: String| Reason::VideoFrame { frame, what };
+        let decoded = quietly(|| self.decoder.decode(&self.annex_b))
+            .map_err(failed)?
+            .map_err(|e| failed(e.to_string()))?;
         // A sample without a picture (only parameter sets) shows nothing.
         if let Some(picture) = decoded {
             if picture.width as u64 * picture.height as u64 > MAX_PIXELS {
@@ -275,6 +278,39 @@ impl FrameSource for Mp4Source {
 
     fn fps(&self) -> f64 {
         self.fps
+    }
+}
+
+/// A reader that gives up when it is asked for much more than the file holds: `re_mp4` goes back to the start of a box
+/// whose length is zero, and would do so for ever.
+struct Patience<R> {
+    inner: R,
+    /// Bytes and calls that are still answered.
+    left: u64,
+}
+
+impl<R> Patience<R> {
+    fn spend(&mut self, cost: u64) -> std::io::Result<()> {
+        self.left = self
+            .left
+            .checked_sub(cost)
+            .ok_or_else(|| std::io::Error::other("its tables lead back to themselves"))?;
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Patience<R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let found = self.inner.read(out)?;
+        self.spend(found.max(1) as u64)?;
+        Ok(found)
+    }
+}
+
+impl<R: Seek> Seek for Patience<R> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.spend(1)?;
+        self.inner.seek(to)
     }
 }
 

@@ -1,0 +1,805 @@
+//! What the fuzzers call: every parser of the project behind one signature, with seeds in the real formats.
+//!
+//! Enters: any bytes. Leaves: nothing, unless something panicked, hung or broke a promise that a target states. The
+//! targets under `tests/fuzz` hand these functions to libFuzzer; `tests/tests/fuzz_smoke.rs` feeds them the seeds, every
+//! input that once crashed, and some thousands of mutations, without a nightly compiler.
+//!
+//! Readers of folders take several files in one input, apart by zero bytes, in the order of their seeds.
+
+use std::path::Path;
+
+use roadhound_edge::infer::TractNetwork;
+use roadhound_edge::source::{Options, RawLayout, open};
+use roadhound_shared::contract::{BundleManifest, FollowContract, FollowSizes, Probe};
+use roadhound_shared::frame::{FrameView, PixelFormat, Timestamp};
+use roadhound_shared::geometry::BoxXywh;
+use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
+use roadhound_shared::preprocess::{
+    Border, CropScratch, CropWindow, Normalisation, crop_rgb8, crop_tensor,
+};
+use roadhound_shared::tracker::{Tracker, TrackerConfig};
+use roadhound_trainer::checkpoint::Checkpoint;
+use roadhound_trainer::config::TrackerRun;
+use roadhound_trainer::data::layout::Layout;
+use roadhound_trainer::data::store::ImageStore;
+use roadhound_trainer::data::{PackKind, ReadConfig, read_pack};
+use roadhound_trainer::export::interpret::OnnxNetwork;
+
+/// One thing to fuzz.
+pub struct Target {
+    /// Name of its file under `tests/fuzz/fuzz_targets`.
+    pub name: &'static str,
+    /// Takes any bytes.
+    pub run: fn(&[u8]),
+    /// Inputs to start from.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Mutations in the fast test: fewer where one takes long.
+    pub smoke_rounds: usize,
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    target("manifest", manifest, manifest_seeds, 300),
+    target("probe", probe, probe_seeds, 300),
+    target("onnx_edge", onnx_edge, onnx_seeds, 40),
+    target("onnx_trainer", onnx_trainer, onnx_seeds, 60),
+    target("configuration", configuration, configuration_seeds, 300),
+    target("checkpoint", checkpoint, checkpoint_seeds, 200),
+    target("raw_dump", raw_dump, raw_seeds, 200),
+    target("avi", avi, avi_seeds, 60),
+    target("mp4", mp4, mp4_seeds, 40),
+    target("jpeg", jpeg, jpeg_seeds, 150),
+    target("stored_image", stored_image, image_seeds, 150),
+    target("boxes_csv", boxes_csv, boxes_seeds, 200),
+    target("otb", otb, otb_seeds, 200),
+    target("yolo", yolo, yolo_seeds, 200),
+    target("lasot", lasot, lasot_seeds, 200),
+    target("got10k", got10k, got10k_seeds, 200),
+    target("trackingnet", trackingnet, trackingnet_seeds, 200),
+    target("mot", mot, mot_seeds, 200),
+    target("kitti", kitti, kitti_seeds, 200),
+    target("bdd100k", bdd100k, bdd100k_seeds, 200),
+    target("voc", voc, voc_seeds, 200),
+    target("coco", coco, coco_seeds, 200),
+    target("tracker", tracker, number_seeds, 200),
+    target("crop", crop, number_seeds, 200),
+];
+
+const fn target(
+    name: &'static str,
+    run: fn(&[u8]),
+    seeds: fn() -> Vec<Vec<u8>>,
+    smoke_rounds: usize,
+) -> Target {
+    Target {
+        name,
+        run,
+        seeds,
+        smoke_rounds,
+    }
+}
+
+/// The target of this name.
+pub fn find(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
+
+// ---- bundles
+
+/// What is accepted can be written, and read again as the same.
+fn manifest(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let _ = TrackerConfig::default()
+        .overridden(text)
+        .map(|config| config.validate());
+    if let Ok(manifest) = BundleManifest::parse(text) {
+        let written = manifest.to_toml();
+        assert!(written.is_ok(), "accepted but not writable: {written:?}");
+        assert!(written.is_ok_and(|text| BundleManifest::parse(&text).is_ok()));
+    }
+}
+
+fn shipped(name: &str) -> Vec<u8> {
+    std::fs::read(crate::bundle_folder().join(name)).unwrap_or_default()
+}
+
+fn manifest_seeds() -> Vec<Vec<u8>> {
+    vec![
+        shipped("bundle.toml"),
+        b"[presence]\nlost_below = 0.3\n".to_vec(),
+    ]
+}
+
+/// A network of zeros.
+struct Zeros;
+
+impl FollowNetwork for Zeros {
+    type Error = std::convert::Infallible;
+
+    fn template(&mut self, _: &[f32], _: &mut TemplateOutputs) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn search(
+        &mut self,
+        _: &[f32],
+        _: &[f32],
+        _: &[f32],
+        _: &mut SearchOutputs,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+fn probe(data: &[u8]) {
+    if let (Ok(probe), Some(contract)) = (serde_json::from_slice::<Probe>(data), contract()) {
+        let _ = probe.replay(&mut Zeros, &contract);
+    }
+}
+
+fn probe_seeds() -> Vec<Vec<u8>> {
+    vec![shipped("probe.json")]
+}
+
+/// A small network: a few cells, so that a run takes microseconds.
+fn contract() -> Option<FollowContract> {
+    FollowContract::new(FollowSizes {
+        template_px: 32,
+        search_px: 64,
+        stride_px: 16,
+        object_px: 16,
+        feature_channels: 2,
+        embedding_size: 3,
+    })
+    .ok()
+}
+
+fn onnx_edge(data: &[u8]) {
+    let Some(contract) = contract() else { return };
+    if let Ok(mut network) = TractNetwork::load(&contract, data, data, 1) {
+        run_once(&mut network, &contract);
+    }
+}
+
+fn onnx_trainer(data: &[u8]) {
+    let Some(contract) = contract() else { return };
+    if let Ok(mut network) = OnnxNetwork::new(data, data, &contract) {
+        run_once(&mut network, &contract);
+    }
+}
+
+fn run_once(network: &mut impl FollowNetwork, contract: &FollowContract) {
+    let mut template = TemplateOutputs::for_contract(contract);
+    let mut search = SearchOutputs::for_contract(contract);
+    let _ = network.template(&vec![0.5; contract.template_len()], &mut template);
+    let features = vec![0.5; contract.features_len()];
+    let _ = network.search(
+        &vec![0.5; contract.search_len()],
+        &features,
+        &features,
+        &mut search,
+    );
+}
+
+/// Graphs of the contract with one operator each: their messages are short enough for mutations to matter.
+fn onnx_seeds() -> Vec<Vec<u8>> {
+    use roadhound_trainer::export::onnx::GraphBuilder;
+    let mut seeds = Vec::new();
+    for operator in ["Relu", "Add", "Transpose", "Reshape"] {
+        let mut graph = GraphBuilder::new("seed");
+        graph.input("template", &[1, 3, 32, 32]);
+        let constant = graph.floats(&[1], &[0.5]);
+        let shape = graph.ints(&[1, 3, 1024]);
+        let inputs: &[&str] = match operator {
+            "Add" => &["template", &constant],
+            "Reshape" => &["template", &shape],
+            _ => &["template"],
+        };
+        let result = graph.node(operator, inputs, vec![]);
+        graph.output("features", &result, &[1, 3, 32, 32]);
+        seeds.push(graph.finish(&[]));
+    }
+    seeds
+}
+
+// ---- settings and checkpoints
+
+/// What is accepted can be written, and read again.
+fn configuration(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(run) = TrackerRun::parse(text) {
+        let _ = run.data.validate();
+        let _ = run.sampler.validate();
+        let _ = run.augment.validate();
+        if let Ok(written) = run.to_toml() {
+            let again = TrackerRun::parse(&written);
+            assert!(
+                again.is_ok(),
+                "{}",
+                again.err().map_or(String::new(), |e| e.to_string())
+            );
+        }
+    }
+}
+
+fn configuration_seeds() -> Vec<Vec<u8>> {
+    let mut seeds = vec![
+        TrackerRun::parse("")
+            .ok()
+            .and_then(|run| run.to_toml().ok())
+            .unwrap_or_default()
+            .into_bytes(),
+    ];
+    seeds.push(b"seed = 3\n[train]\nbatch = 8\n[[data.packs]]\nname = \"a\"\nkind = \"voc\"\nweight = 1.0\nread = { list = \"train.txt\" }\n".to_vec());
+    seeds
+}
+
+fn checkpoint(data: &[u8]) {
+    with_files(&[("last.safetensors", data)], |folder| {
+        if let Ok(checkpoint) = Checkpoint::load(&folder.join("last.safetensors")) {
+            let _ = TrackerRun::parse(&checkpoint.config_toml);
+        }
+    });
+}
+
+fn checkpoint_seeds() -> Vec<Vec<u8>> {
+    let header = r#"{"__metadata__":{"config":"seed = 3","step":"7","updates":"7"},"weights/a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(header.as_bytes());
+    file.extend_from_slice(&[0; 8]);
+    vec![file]
+}
+
+// ---- sources of frames
+
+/// Opens a file as `track` would and reads it to its end, or to the 40th frame.
+fn source(name: &str, data: &[u8], options: &Options) {
+    with_files(&[(name, data)], |folder| {
+        // A lone picture is a folder of one.
+        let path = if name.ends_with(".jpg") {
+            folder.to_owned()
+        } else {
+            folder.join(name)
+        };
+        let Ok(mut source) = open(&path, options) else {
+            return;
+        };
+        for _ in 0..40 {
+            match source.next_frame() {
+                Ok(Some(frame)) => assert!(frame.pixels.view().is_ok(), "a frame that is none"),
+                Ok(None) | Err(_) => break,
+            }
+        }
+    });
+}
+
+/// The layout's text, a zero byte, the dump.
+fn raw_dump(data: &[u8]) {
+    let (layout, dump) = match data.iter().position(|byte| *byte == 0) {
+        Some(at) => (&data[..at], &data[at + 1..]),
+        None => (data, &data[..0]),
+    };
+    let Ok(raw) = String::from_utf8_lossy(layout).parse::<RawLayout>() else {
+        return;
+    };
+    // Memory for one frame is asked for at once, as it has to be: 8K is what the program allows.
+    if u64::from(raw.width_px) * u64::from(raw.height_px) > 1 << 20 {
+        return;
+    }
+    let options = Options {
+        raw: Some(raw),
+        ..Options::default()
+    };
+    source("dump.yuyv", dump, &options);
+}
+
+fn raw_seeds() -> Vec<Vec<u8>> {
+    ["4x2@10", "4x2:nv12", "3x3:rgb@29.97", "5x1:grey"]
+        .iter()
+        .map(|layout| [layout.as_bytes(), &[0], &[9; 40]].concat())
+        .collect()
+}
+
+fn avi(data: &[u8]) {
+    source("a.avi", data, &Options::default());
+}
+
+fn mp4(data: &[u8]) {
+    source("a.mp4", data, &Options::default());
+}
+
+fn jpeg(data: &[u8]) {
+    source("a.jpg", data, &Options::default());
+}
+
+fn clip(name: &str) -> Vec<u8> {
+    std::fs::read(crate::workspace().join("edge/tests/data").join(name)).unwrap_or_default()
+}
+
+fn avi_seeds() -> Vec<Vec<u8>> {
+    vec![clip("walk_mjpeg.avi")]
+}
+
+fn mp4_seeds() -> Vec<Vec<u8>> {
+    vec![
+        clip("walk_bframes.mp4"),
+        clip("interlaced.mp4"),
+        clip("mpeg4.mp4"),
+    ]
+}
+
+fn jpeg_seeds() -> Vec<Vec<u8>> {
+    let mut seeds = image_seeds();
+    seeds.push(clip("one.jpg"));
+    seeds
+}
+
+fn encoded(width_px: u32, height_px: u32, format: image::ImageFormat) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let picture = image::RgbImage::from_fn(width_px, height_px, |x, y| {
+        image::Rgb([(x * 9) as u8, (y * 7) as u8, 90])
+    });
+    // Memory does not refuse.
+    let _ = picture.write_to(&mut bytes, format);
+    bytes.into_inner()
+}
+
+/// As the trainer reads images: the header first, the pixels when somebody asks.
+fn stored_image(data: &[u8]) {
+    with_files(&[("a.jpg", data)], |folder| {
+        let mut store = ImageStore::new(1 << 20, 64);
+        if let Ok(id) = store.register(&folder.join("a.jpg")) {
+            let (width_px, height_px) = store.loaded_size_px(id);
+            assert!(width_px.max(height_px) <= 64 && width_px.min(height_px) > 0);
+            let _ = store.get(id);
+        }
+    });
+}
+
+fn image_seeds() -> Vec<Vec<u8>> {
+    vec![
+        encoded(24, 16, image::ImageFormat::Jpeg),
+        encoded(17, 90, image::ImageFormat::Png),
+    ]
+}
+
+// ---- annotations
+
+/// Reads a pack whose files are given; every box that comes out is one.
+fn pack(kind: PackKind, read: &ReadConfig, layout: Option<Layout>, files: &[(&str, &[u8])]) {
+    with_files(files, |folder| {
+        if let Ok(sequences) = read_pack(folder, kind, read, &|class| class == "ignore") {
+            for frame in sequences.iter().flat_map(|sequence| &sequence.frames) {
+                assert!(frame.annotations.iter().all(|a| a.box_in_image.is_proper()));
+            }
+        } else if let Err(error) = read_pack(folder, kind, read, &|_| false) {
+            let line = error.to_string();
+            assert!(
+                !line.is_empty() && line.contains(&*folder.to_string_lossy()),
+                "no path: {line}"
+            );
+        }
+        if let Some(layout) = layout {
+            let _ = layout.load_runs(folder);
+        }
+    });
+}
+
+/// The parts of an input, apart by zero bytes; missing ones are empty.
+fn parts<const N: usize>(data: &[u8]) -> [&[u8]; N] {
+    let mut parts = data.splitn(N, |byte| *byte == 0);
+    std::array::from_fn(|_| parts.next().unwrap_or_default())
+}
+
+fn joined(parts: &[&str]) -> Vec<Vec<u8>> {
+    vec![parts.join("\0").into_bytes()]
+}
+
+fn boxes_csv(data: &[u8]) {
+    let plain = ReadConfig::default();
+    let files: &[(&str, &[u8])] = &[
+        ("boxes.csv", data),
+        ("images/a.jpg", b""),
+        ("images/v/1.jpg", b""),
+    ];
+    pack(PackKind::Stills, &plain, None, files);
+    pack(PackKind::Video, &plain, None, files);
+}
+
+fn boxes_seeds() -> Vec<Vec<u8>> {
+    joined(&[
+        "sequence,frame,instance,class,x,y,w,h,occluded\na,0,0,car,1,2,30,40,-1\nv,1,0,car,1,2,30,40,1\n",
+    ])
+}
+
+fn otb(data: &[u8]) {
+    let [rectangles, gt, spans, info] = parts(data);
+    with_files(
+        &[
+            ("otb_a/groundtruth_rect.txt", rectangles),
+            ("otb_a/img/0001.jpg", b""),
+            ("b/gt.txt", gt),
+            ("b/sot_spans.csv", spans),
+            ("b/seqinfo.ini", info),
+            ("b/img/0001.jpg", b""),
+        ],
+        |folder| drop(Layout::Auto.load_runs(folder)),
+    );
+}
+
+fn otb_seeds() -> Vec<Vec<u8>> {
+    joined(&[
+        "1,2,3,4\nnan,nan,nan,nan\n",
+        "1,1,5,6,7,8,1,2,1.0\n",
+        "id,first_frame,last_frame\n1,1,1\n",
+        "[Sequence]\nframeRate=10\n",
+    ])
+}
+
+fn yolo(data: &[u8]) {
+    let [label, yaml, names, image] = parts(data);
+    let image: &[u8] = if image.is_empty() { TINY_PNG } else { image };
+    let mut files: Vec<(&str, &[u8])> = vec![("img/a.png", image), ("labels/a.txt", label)];
+    if !yaml.is_empty() {
+        files.push(("data.yaml", yaml));
+    }
+    if !names.is_empty() {
+        files.push(("classes.txt", names));
+    }
+    pack(PackKind::Yolo, &ReadConfig::default(), None, &files);
+}
+
+/// The head of a picture of 64x48: as much as the readers look at.
+const TINY_PNG: &[u8] =
+    b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR\x00\x00\x00\x40\x00\x00\x00\x30\x08\x02\x00\x00\x00";
+
+fn yolo_seeds() -> Vec<Vec<u8>> {
+    let label = "0 0.5 0.5 0.25 0.5\n1 0.25 0.75 0.5 0.5\n";
+    vec![
+        joined(&[label, "nc: 2\nnames:\n  0: car\n  1: bus\n"]).concat(),
+        joined(&[label, "names: [car, 'bus']\n"]).concat(),
+        joined(&[label, "", "car\nbus\n"]).concat(),
+    ]
+}
+
+fn lasot(data: &[u8]) {
+    let [truth, hidden, outside] = parts(data);
+    let files: &[(&str, &[u8])] = &[
+        ("car/car-1/groundtruth.txt", truth),
+        ("car/car-1/full_occlusion.txt", hidden),
+        ("car/car-1/out_of_view.txt", outside),
+        ("car/car-1/img/00000001.jpg", b""),
+        ("car/car-1/img/00000002.jpg", b""),
+    ];
+    pack(
+        PackKind::Lasot,
+        &ReadConfig::default(),
+        Some(Layout::Lasot),
+        files,
+    );
+}
+
+fn lasot_seeds() -> Vec<Vec<u8>> {
+    joined(&["101,51,40,30\n103,52,40,30\n", "0,0", "0,1"])
+}
+
+fn got10k(data: &[u8]) {
+    let [truth, absence, cover, cut, info, list] = parts(data);
+    let files: &[(&str, &[u8])] = &[
+        ("a/groundtruth.txt", truth),
+        ("a/absence.label", absence),
+        ("a/cover.label", cover),
+        ("a/cut_by_image.label", cut),
+        ("a/meta_info.ini", info),
+        ("list.txt", list),
+        ("a/00000001.jpg", b""),
+        ("a/00000002.jpg", b""),
+    ];
+    pack(
+        PackKind::Got10k,
+        &ReadConfig::default(),
+        Some(Layout::Got10k),
+        files,
+    );
+}
+
+fn got10k_seeds() -> Vec<Vec<u8>> {
+    joined(&[
+        "347.0,443.0,429.0,272.0\n1,1,9,9\n",
+        "0\n1\n",
+        "8\n0\n",
+        "0\n1\n",
+        "[METAINFO]\nanno_fps: 10Hz\nobject_class: motorbike\nresolution: (1920, 1080)\n",
+        "a\n",
+    ])
+}
+
+fn trackingnet(data: &[u8]) {
+    let files: &[(&str, &[u8])] = &[
+        ("TRAIN_0/anno/a.txt", data),
+        ("TRAIN_0/frames/a/0.jpg", b""),
+        ("TRAIN_0/frames/a/1.jpg", b""),
+    ];
+    pack(
+        PackKind::TrackingNet,
+        &ReadConfig::default(),
+        Some(Layout::Trackingnet),
+        files,
+    );
+}
+
+fn trackingnet_seeds() -> Vec<Vec<u8>> {
+    joined(&["10.5,20,30,40\n11.5,20,30,40\n"])
+}
+
+fn mot(data: &[u8]) {
+    let [gt, info] = parts(data);
+    let files: &[(&str, &[u8])] = &[
+        ("a/gt/gt.txt", gt),
+        ("a/seqinfo.ini", info),
+        ("a/img1/000001.jpg", b""),
+        ("a/img1/000002.jpg", b""),
+    ];
+    pack(
+        PackKind::Mot,
+        &ReadConfig::default(),
+        Some(Layout::Mot),
+        files,
+    );
+}
+
+fn mot_seeds() -> Vec<Vec<u8>> {
+    joined(&[
+        "1,1,912,484,97,109,0,7,1\n2,2,1342,417,168,380,1,1,0.5\n",
+        "[Sequence]\nimDir=img1\nframeRate=25\nimWidth=1920\nimHeight=1080\n",
+    ])
+}
+
+fn kitti(data: &[u8]) {
+    let files: &[(&str, &[u8])] = &[
+        ("label_02/0000.txt", data),
+        ("image_02/0000/000000.png", b""),
+        ("image_02/0000/000001.png", b""),
+    ];
+    pack(
+        PackKind::Kitti,
+        &ReadConfig::default(),
+        Some(Layout::Kitti),
+        files,
+    );
+}
+
+fn kitti_seeds() -> Vec<Vec<u8>> {
+    joined(&[
+        "0 -1 DontCare -1 -1 -10 219.3 188.4 245.5 218.5 -1000 -1000 -1000 -10 -1 -1 -1\n1 2 Car 0 1 -1.7 296.7 161.7 455.2 292.3 2 1.8 4.4 -4.5 1.8 13.4 -2.1\n",
+    ])
+}
+
+fn bdd100k(data: &[u8]) {
+    let files: &[(&str, &[u8])] = &[("labels/v.json", data), ("images/v/v-1.jpg", b"")];
+    pack(
+        PackKind::Bdd100k,
+        &ReadConfig::default(),
+        Some(Layout::Bdd100k),
+        files,
+    );
+}
+
+fn bdd100k_seeds() -> Vec<Vec<u8>> {
+    let frame = r#"{"name":"v-1.jpg","videoName":"v","frameIndex":0,"labels":[{"id":"1","category":"car","attributes":{"occluded":true,"crowd":false},"box2d":{"x1":10,"y1":20,"x2":49.5,"y2":59}}]}"#;
+    vec![
+        format!("[{frame}]").into_bytes(),
+        format!(r#"{{"config":{{}},"frames":[{frame},{{"name":"b.jpg","labels":null}}]}}"#)
+            .into_bytes(),
+    ]
+}
+
+fn voc(data: &[u8]) {
+    let files: &[(&str, &[u8])] = &[("Annotations/d/1.xml", data), ("JPEGImages/d/1.jpg", b"")];
+    pack(PackKind::Voc, &ReadConfig::default(), None, files);
+}
+
+fn voc_seeds() -> Vec<Vec<u8>> {
+    joined(&[
+        "<?xml version=\"1.0\"?>\n<annotation><size><width>486</width><height>500</height></size><object><name>person</name><difficult>0</difficult><part><bndbox/></part><bndbox><xmin>174</xmin><ymin>101</ymin><xmax>349</xmax><ymax>351</ymax></bndbox></object></annotation>",
+    ])
+}
+
+fn coco(data: &[u8]) {
+    let files: &[(&str, &[u8])] = &[("annotations.json", data), ("images/a.jpg", b"")];
+    pack(
+        PackKind::Coco,
+        &ReadConfig::default(),
+        Some(Layout::Coco),
+        files,
+    );
+}
+
+fn coco_seeds() -> Vec<Vec<u8>> {
+    joined(&[
+        r#"{"videos":[{"id":5,"name":"v","fps":10}],"images":[{"id":1,"file_name":"a.jpg","width":64,"height":48,"video_id":5,"frame_id":0},{"id":2,"file_name":"b.jpg"}],"annotations":[{"id":1,"image_id":1,"category_id":3,"bbox":[1,2,30,40],"instance_id":7,"occluded":false},{"id":2,"image_id":2,"category_id":3,"bbox":[1,2,3,4],"iscrowd":1,"segmentation":{"counts":[1],"size":[2,2]}}],"categories":[{"id":3,"name":"car"}]}"#,
+    ])
+}
+
+// ---- the core
+
+/// Reads numbers off an input; zeros behind its end.
+struct Numbers<'a>(&'a [u8]);
+
+impl Numbers<'_> {
+    fn byte(&mut self) -> u8 {
+        match self.0.split_first() {
+            Some((first, rest)) => {
+                self.0 = rest;
+                *first
+            }
+            None => 0,
+        }
+    }
+
+    /// Any bits, so any float: also those that are none.
+    fn float(&mut self) -> f32 {
+        f32::from_le_bytes([self.byte(), self.byte(), self.byte(), self.byte()])
+    }
+
+    /// Mostly a usual value of this range, now and then anything.
+    fn usual(&mut self, most: f32) -> f32 {
+        match self.byte() {
+            255 => self.float(),
+            share => most * f32::from(share) / 254.0,
+        }
+    }
+}
+
+/// Whatever the network says: a reported box is finite, and there is none while the target is lost.
+fn tracker(data: &[u8]) {
+    let Some(contract) = contract() else { return };
+    let Ok(mut tracker) = Tracker::new(TrackerConfig::default(), &contract) else {
+        return;
+    };
+    let mut numbers = Numbers(data);
+    let initial = BoxXywh::new(
+        numbers.usual(600.0),
+        numbers.usual(300.0),
+        numbers.usual(200.0),
+        numbers.usual(200.0),
+    );
+    if tracker.start(initial, 640, 360, Timestamp(0)).is_err() {
+        return;
+    }
+    let embedding: Vec<f32> = (0..3).map(|_| numbers.usual(1.0)).collect();
+    tracker.accept_template(&embedding);
+    let mut micros = 0_u64;
+    let mut outputs = SearchOutputs::for_contract(&contract);
+    while !numbers.0.is_empty() {
+        micros = micros.wrapping_add(u64::from(numbers.byte()) * 4000);
+        if let Some(window) = tracker.next_crop(Timestamp(micros)) {
+            assert!(
+                window.w_px.is_finite() && window.w_px > 0.0 && window.cx_px.is_finite(),
+                "{window:?}"
+            );
+        }
+        outputs.presence = numbers.usual(1.0);
+        outputs
+            .score
+            .iter_mut()
+            .for_each(|v| *v = numbers.usual(1.0));
+        outputs
+            .box_ltrb_px
+            .iter_mut()
+            .for_each(|v| *v = numbers.usual(64.0));
+        outputs
+            .embedding
+            .iter_mut()
+            .for_each(|v| *v = numbers.usual(1.0));
+        let report = tracker.accept(&outputs, Timestamp(micros));
+        if let Some(found) = report.box_in_image {
+            let (cx, cy) = found.center();
+            assert!(found.is_proper(), "{found:?}");
+            assert!(
+                (0.0..=640.0).contains(&cx) && (0.0..=360.0).contains(&cy),
+                "{found:?}"
+            );
+        }
+        if tracker.template_wanted().is_some() {
+            tracker.accept_template(&embedding);
+        }
+    }
+}
+
+/// Any window of any frame: a crop of finite numbers, or an error.
+fn crop(data: &[u8]) {
+    let mut numbers = Numbers(data);
+    let format = match numbers.byte() % 5 {
+        0 => PixelFormat::Rgb8,
+        1 => PixelFormat::Bgr8,
+        2 => PixelFormat::Grey8,
+        3 => PixelFormat::Yuyv,
+        _ => PixelFormat::Nv12,
+    };
+    let (width_px, height_px) = (u32::from(numbers.byte()), u32::from(numbers.byte() % 64));
+    let (stride, side) = (
+        usize::from(numbers.byte()) * 4,
+        u32::from(numbers.byte() % 48),
+    );
+    let border = match numbers.byte() % 3 {
+        0 => Border::Mean,
+        1 => Border::Replicate,
+        _ => Border::Constant([1, 2, 3]),
+    };
+    let window = CropWindow {
+        cx_px: numbers.usual(300.0),
+        cy_px: numbers.usual(300.0),
+        w_px: numbers.usual(300.0),
+        h_px: numbers.usual(300.0),
+    };
+    let pixels = numbers.0.repeat(1 + (1 << 16) / numbers.0.len().max(1));
+    let half = pixels.len() / 2;
+    let frame = match format {
+        PixelFormat::Nv12 => FrameView::nv12(
+            width_px,
+            height_px,
+            &pixels[..half],
+            stride,
+            &pixels[half..],
+            stride,
+        ),
+        packed => FrameView::packed(packed, width_px, height_px, stride, &pixels),
+    };
+    let Ok(frame) = frame else { return };
+    let mut scratch = CropScratch::default();
+    let len = 3 * (side * side) as usize;
+    let mut tensor = vec![f32::NAN; len];
+    let unchanged = Normalisation {
+        mean: [0.0; 3],
+        scale: [1.0; 3],
+    };
+    if crop_tensor(
+        &frame,
+        &window,
+        side,
+        border,
+        &unchanged,
+        &mut scratch,
+        &mut tensor,
+    )
+    .is_ok()
+    {
+        assert!(
+            tensor.iter().all(|v| (-0.6..=255.6).contains(v)),
+            "a pixel out of range"
+        );
+    }
+    let mut bytes = vec![0; len];
+    let _ = crop_rgb8(&frame, &window, side, border, &mut scratch, &mut bytes);
+}
+
+fn number_seeds() -> Vec<Vec<u8>> {
+    let rising: Vec<u8> = (0..=255).collect();
+    let scattered: Vec<u8> = (0..2048_u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    vec![rising, scattered]
+}
+
+/// Writes files into a folder that is gone afterwards.
+fn with_files(files: &[(&str, &[u8])], then: impl FnOnce(&Path)) {
+    let Ok(folder) = tempfile::tempdir() else {
+        return;
+    };
+    for (name, bytes) in files {
+        let path = folder.path().join(name);
+        let written = path
+            .parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| std::fs::write(&path, bytes));
+        if written.is_err() {
+            return;
+        }
+    }
+    then(folder.path());
+}
