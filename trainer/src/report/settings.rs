@@ -15,7 +15,7 @@ use std::path::Path;
 use super::ReportError;
 use crate::config::one_line;
 
-/// Keys with their values as TOML, in the order of the file.
+/// Keys with their values as TOML, sorted within each table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     entries: Vec<(String, String)>,
