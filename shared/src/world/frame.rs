@@ -978,13 +978,14 @@ impl Sequence {
                 while left != 0 {
                     let first = left.trailing_zeros() as usize;
                     let index = front[first];
-                    let mut mask = 0_u8;
-                    if front == [index; SAMPLES] {
-                        mask = 15;
-                    }
-                    for s in 0..if mask == 0 { SAMPLES } else { 0 } {
-                        mask |= u8::from(front[s] == index) << s;
-                    }
+                    let mask = if front == [index; SAMPLES] {
+                        15
+                    } else {
+                        let same = front.iter().enumerate();
+                        same.fold(0_u8, |mask, (s, &other)| {
+                            mask | u8::from(other == index) << s
+                        })
+                    };
                     left &= !mask;
                     let n = mask.count_ones();
                     if n > strongest.0 {
@@ -1290,10 +1291,6 @@ impl Shader<'_> {
         mix3(light.fog, out, clear)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what was interpolated at the point"
-    )]
     fn ground(
         &self,
         px: f32,

@@ -213,12 +213,12 @@ impl Sequence {
                         c[2] + mirrored * light.horizon[2],
                     ];
                 }
-                if veil > 0.0 {
-                    if let Some(p) = sun_px {
-                        let (dx, dy) = ((x as f32 - p[0]) / w, (y as f32 - p[1]) / w);
-                        let k = veil * (0.05 + 0.22 / (1.0 + 30.0 * (dx * dx + dy * dy)));
-                        c = add(c, scale(light.sun, k));
-                    }
+                if let Some(p) = sun_px
+                    && veil > 0.0
+                {
+                    let (dx, dy) = ((x as f32 - p[0]) / w, (y as f32 - p[1]) / w);
+                    let k = veil * (0.05 + 0.22 / (1.0 + 30.0 * (dx * dx + dy * dy)));
+                    c = add(c, scale(light.sun, k));
                 }
                 if let Some((angle, px, py)) = wiper {
                     let (dx, dy) = (x as f32 - px, y as f32 - py);

@@ -2,6 +2,8 @@
 //!
 //! Radiance is relative: a white sheet facing the midday sun sends out about one.
 
+use core::f32::consts::PI;
+
 use super::config::WorldConfig;
 use super::math::{Rgb, V3, cos, mix, mix3, scale, sin, unit};
 use super::random::Dice;
@@ -88,7 +90,7 @@ impl Light {
         let bearing = if ahead {
             d.range(-0.5, 0.5)
         } else {
-            d.range(-3.14, 3.14)
+            d.range(-PI, PI)
         };
         let sun_dir = unit([
             sin(bearing) * cos(elevation),

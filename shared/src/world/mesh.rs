@@ -355,6 +355,10 @@ impl Mesh {
     }
 
     /// A wheel that turns about the x axis; `hub` covers the disc, its texture is centred.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a wheel is where, how large, how turned and what it wears"
+    )]
     pub(super) fn wheel(
         &mut self,
         centre: V3,

@@ -934,7 +934,7 @@ impl Workshop<'_> {
             if ribs {
                 c = scale(c, 0.86);
             }
-            if v < 0.03 || v > 0.975 || u < 0.008 || u > 0.992 {
+            if !(0.03..=0.975).contains(&v) || !(0.008..=0.992).contains(&u) {
                 c = [0.35, 0.35, 0.36];
             }
             let dirty = dirt * (0.7 - v).max(0.0) * (0.8 + grain);

@@ -102,6 +102,10 @@ fn srgb(c: Rgb) -> Rgb {
 }
 
 impl Scenery {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "everything that a street is made from"
+    )]
     pub(super) fn new(
         config: &WorldConfig,
         road: &Road,
@@ -1111,6 +1115,7 @@ impl Builder<'_> {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what, where and how large")]
     fn plant(
         &mut self,
         d: &mut Dice,
@@ -1371,6 +1376,10 @@ impl Builder<'_> {
 }
 
 /// The kiosk or pillar of [`super::stage::Act::BehindScreen`], ahead of the camera, and its place.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what it is made from and where it stands"
+)]
 pub(super) fn screen(
     road: &Road,
     camera_s: f32,

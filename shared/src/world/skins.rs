@@ -103,7 +103,7 @@ impl Livery {
                 }
             }
             5 => {
-                if v > 0.8 || v < 0.18 {
+                if !(0.18..=0.8).contains(&v) {
                     c = self.second;
                 }
             }
@@ -290,10 +290,10 @@ impl Coachwork {
                     ((y - s.y_low) / (s.y_top - s.y_low).max(0.1)).clamp(0.0, 1.0),
                 );
             }
-            if let Some(seed) = self.decorated {
-                if y > 0.5 {
-                    c = decor(u * 0.6, (y - 0.5) / tall, seed ^ 7);
-                }
+            if let Some(seed) = self.decorated
+                && y > 0.5
+            {
+                c = decor(u * 0.6, (y - 0.5) / tall, seed ^ 7);
             }
             // Sill, door joints, handles, a crease.
             if y < s.y_low + 0.08 {
@@ -601,7 +601,7 @@ pub(super) fn hub(style: u64) -> Texture {
             ([tread, tread, tread + 0.004], Kind::Matte)
         } else if r < 0.14 {
             ([0.35, 0.36, 0.38], Kind::Chrome)
-        } else if style >= 4 && style < 8 {
+        } else if (4..8).contains(&style) {
             // A pressed steel disc with holes.
             let hole = r > 0.38 && r < 0.54 && fract(angle * 8.0) < 0.45;
             (
@@ -624,7 +624,7 @@ pub(super) fn spokes() -> Texture {
         let angle = libm::atan2f(y, x) / TAU;
         if r > 0.80 {
             ([0.07, 0.07, 0.075], 1.0)
-        } else if r > 0.72 || r < 0.16 {
+        } else if !(0.16..=0.72).contains(&r) {
             ([0.5, 0.5, 0.52], 1.0)
         } else {
             (

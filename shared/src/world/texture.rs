@@ -77,7 +77,8 @@ fn mean4(texels: [u32; 4], cutout: bool) -> u32 {
     } else {
         texels[0] >> 24
     };
-    upper << 24 | (sum[2] + 2) / 4 << 16 | (sum[1] + 2) / 4 << 8 | (sum[0] + 2) / 4
+    let [b, g, r] = [0, 1, 2].map(|channel: usize| (sum[channel] + 2) / 4);
+    upper << 24 | r << 16 | g << 8 | b
 }
 
 impl Texture {

@@ -543,7 +543,7 @@ impl<'a> Simulation<'a> {
         let road = self.road;
         let place = &self.config.place;
         let mut plans: Vec<(f32, f32, i8)> = vec![(0.0, 0.0, 0); self.movers.len()];
-        for i in 0..self.movers.len() {
+        for (i, plan) in plans.iter_mut().enumerate() {
             let me = &self.movers[i];
             if !me.here {
                 continue;
@@ -606,7 +606,7 @@ impl<'a> Simulation<'a> {
                             }
                         }
                     }
-                    plans[i] = (acceleration, target, blinks);
+                    *plan = (acceleration, target, blinks);
                 }
                 Role::WalksAcross => {
                     // Waits at the edge until nobody is near.
@@ -619,7 +619,7 @@ impl<'a> Simulation<'a> {
                                 || (o.s - me.s).abs() > 9.0 + o.speed * 1.6
                                 || !o.here
                         });
-                    plans[i] = (
+                    *plan = (
                         if t > me.last_change_s && clear {
                             1.0
                         } else {
@@ -639,7 +639,7 @@ impl<'a> Simulation<'a> {
                             && along < me.half_len + 4.0 + me.speed
                             && (o.s - me.s).abs() < o.half_len.min(6.0) + me.half_width + 0.6
                     });
-                    plans[i] = (if blocked { -4.0 } else { 1.2 }, 0.0, 0);
+                    *plan = (if blocked { -4.0 } else { 1.2 }, 0.0, 0);
                 }
                 _ => {}
             }

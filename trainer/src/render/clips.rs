@@ -39,7 +39,9 @@ fn spans(frames: &[Vec<ObjectTruth>], fps: f32, target: Option<u32>) -> Vec<(u32
     for (frame, objects) in frames.iter().enumerate() {
         for o in objects.iter().filter(|o| !o.absent && !o.ignore) {
             let side = o.full_box.w_px.min(o.full_box.h_px);
-            let clear = side >= START_SIDE_PX && o.visible_share >= START_VISIBLE_SHARE && !o.cut;
+            // The target of a scenario is followed however small it is.
+            let large = side >= START_SIDE_PX || target == Some(o.instance);
+            let clear = large && o.visible_share >= START_VISIBLE_SHARE && !o.cut;
             match found.get_mut(&o.instance) {
                 Some(span) => {
                     span.1 = frame;

@@ -258,12 +258,11 @@ impl<'a> Worker<'a> {
                 &path,
             )?;
             std::fs::write(&path, &self.jpeg).map_err(io_error(&path))?;
-            if job.on_sheet(index, frame) {
-                if let Some(image) =
+            if job.on_sheet(index, frame)
+                && let Some(image) =
                     RgbImage::from_raw(job.world.width_px, job.world.height_px, self.rgb.clone())
-                {
-                    cells.push((image, truth.clone()));
-                }
+            {
+                cells.push((image, truth.clone()));
             }
             frames.push(truth);
             // Nobody listens any more only when the whole run is over.
