@@ -11,7 +11,7 @@
 //! | `facts.json` ([`facts::Facts`]) | program, seed, counts of the data |
 //! | `samples.jpg`, `samples_held_out.jpg`, `bad_batch.png` | pictures |
 //!
-//! [`read_run`] and [`write`] touch files; [`page::render`] is a function from [`RunRecord`]s to text.
+//! [`read_run`] and [`write()`] touch files; [`page::render`] is a function from [`RunRecord`]s to text.
 //!
 //! ```no_run
 //! use roadhound_trainer::report;
@@ -200,7 +200,7 @@ pub fn write(path: &Path, html: &str) -> Result<(), ReportError> {
 /// Rewrites the page in a run's own folder.
 ///
 /// # Errors
-/// Those of [`read_run`] and [`write`].
+/// Those of [`read_run`] and [`write()`].
 pub fn refresh(folder: &Path) -> Result<(), ReportError> {
     write(
         &folder.join(REPORT_FILE),

@@ -457,9 +457,9 @@ fn pictures(run: &RunRecord) -> String {
     let mut html = String::new();
     for picture in &run.pictures {
         let caption = escape(&picture.caption);
-        let _ = write!(
+        let _ = writeln!(
             html,
-            "<figure class=\"picture\"><figcaption><h3>{caption}</h3></figcaption><div><img alt=\"{caption}\" src=\"data:{};base64,{}\"></div></figure>\n",
+            "<figure class=\"picture\"><figcaption><h3>{caption}</h3></figcaption><div><img alt=\"{caption}\" src=\"data:{};base64,{}\"></div></figure>",
             picture.media_type,
             base64(&picture.bytes)
         );
@@ -563,9 +563,9 @@ fn configuration(run: &RunRecord) -> String {
         0 => missing("every key has its default"),
         _ => format!("<p>Keys that differ from the defaults:</p>\n{set_rows}"),
     };
-    let _ = write!(
+    let _ = writeln!(
         html,
-        "<details><summary>All {all} keys, those that differ marked</summary>{all_rows}</details>\n"
+        "<details><summary>All {all} keys, those that differ marked</summary>{all_rows}</details>"
     );
     html
 }
@@ -680,7 +680,8 @@ fn program(runs: &[RunRecord]) -> String {
         return missing("no facts.json yet");
     }
     let unknown = || "unknown".to_owned();
-    let facts: [(&str, fn(&Facts) -> Option<String>); 8] = [
+    type Fact = fn(&Facts) -> Option<String>;
+    let facts: [(&str, Fact); 8] = [
         ("version", |f| Some(f.version.clone())),
         ("commit", |f| f.commit.clone()),
         ("device", |f| Some(f.device.clone())),

@@ -185,7 +185,7 @@ impl Plan<'_> {
         order: &[usize],
     ) -> Result<Trial, TuneError> {
         let mut rng = sample_rng(self.seed, STREAM, u64::from(number));
-        let random = generation <= RANDOM_GENERATIONS || number % RANDOM_EVERY == 0;
+        let random = generation <= RANDOM_GENERATIONS || number.is_multiple_of(RANDOM_EVERY);
         let parent = best_of(earlier, &self.weights, order)
             .into_iter()
             .take(PARENTS)
