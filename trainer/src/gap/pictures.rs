@@ -32,8 +32,8 @@ pub struct PictureSet {
 
 impl PictureSet {
     /// Reads the tables of `folders` and lists their images. A folder with `boxes.csv`, or with `img` and `labels`, is
-    /// a training pack; any other one is searched for pictures without boxes, in `img` if there is one, and in the
-    /// folders directly below.
+    /// a training pack; any other one, and one whose table has no rows, is searched for pictures without boxes: in
+    /// `img` or `images` if it has them, and in the folders directly below.
     ///
     /// # Errors
     /// The first file or line that cannot be read. A folder without pictures adds none.
@@ -41,7 +41,16 @@ impl PictureSet {
         let mut sequences: Vec<Vec<Picture>> = Vec::new();
         for folder in folders {
             match kind(folder)? {
-                Some(kind) => sequences.extend(annotated(folder, kind)?),
+                Some(kind) => {
+                    let found = annotated(folder, kind)?;
+                    // A table without rows says that nothing is annotated, not that there is nothing to see.
+                    let found = if found.is_empty() {
+                        plain(folder)?
+                    } else {
+                        found
+                    };
+                    sequences.extend(found);
+                }
                 None => sequences.extend(plain(folder)?),
             }
         }
@@ -102,9 +111,10 @@ fn annotated(folder: &Path, kind: PackKind) -> Result<Vec<Vec<Picture>>, DataErr
 }
 
 /// Every picture of the folder is a sequence of its own, those of a folder below are one together.
-fn plain(folder: &Path) -> Result<Vec<Vec<Picture>>, DataError> {
-    let inner = folder.join("img");
-    let folder = if inner.is_dir() { &inner } else { folder };
+fn plain(outer: &Path) -> Result<Vec<Vec<Picture>>, DataError> {
+    let inner = ["img", "images"].map(|name| outer.join(name));
+    let inner = inner.iter().find(|inner| inner.is_dir());
+    let folder = inner.map_or(outer, |inner| inner.as_path());
     let picture = |path: PathBuf| Picture {
         path,
         group: 0,
@@ -184,6 +194,19 @@ mod tests {
         assert_eq!(groups(&set), [0, 1, 2, 3]);
         let twice = PictureSet::open(&[folder.path().to_owned(), folder.path().to_owned()]);
         assert_eq!(twice.unwrap().pictures.len(), 8);
+    }
+
+    #[test]
+    fn a_pack_whose_table_has_no_rows_gives_its_pictures() {
+        let folder = tempfile::tempdir().unwrap();
+        let head = "sequence,frame,instance,class,x,y,w,h,occluded\n";
+        std::fs::write(folder.path().join("boxes.csv"), head).unwrap();
+        for name in ["a.png", "b.jpg"] {
+            touch(&folder.path().join("images").join(name));
+        }
+        let set = PictureSet::open(&[folder.path().to_owned()]).unwrap();
+        assert_eq!(set.pictures.len(), 2);
+        assert!(set.pictures.iter().all(|p| p.boxes.is_empty()));
     }
 
     #[test]
