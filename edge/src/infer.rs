@@ -5,7 +5,7 @@
 //! fault instead of failing on the first frame.
 //!
 //! The same bits on every processor with fused multiply-add, and in the trainer's `evaluate`: tract computes nearly
-//! everything in one order wherever it runs, and [`make_portable`] rewrites what it does not.
+//! everything in one order wherever it runs, and `make_portable` rewrites what it does not.
 
 use std::io::Cursor;
 use std::sync::Arc;
