@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use roadhound_shared::contract::{Calibration, Training};
+use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::tracker::TrackerConfig;
 use roadhound_shared::world::{Region, Scenario, WorldConfig};
 use roadhound_trainer::batch::{Batch, PrefetchConfig, Prefetcher};
@@ -17,6 +18,7 @@ use roadhound_trainer::config::TrackerRun;
 use roadhound_trainer::data::Dataset;
 use roadhound_trainer::data::sequence::{Frame, Run as FollowRun};
 use roadhound_trainer::data::sheet::contact_sheet;
+use roadhound_trainer::data::store::ImageId;
 use roadhound_trainer::evaluate;
 use roadhound_trainer::export::bundle::{self, Card};
 use roadhound_trainer::export::unfold::network_from_bundle;
@@ -237,17 +239,25 @@ fn held_out_runs(config: &Path, data: Option<&PathBuf>) -> Result<Vec<FollowRun>
             let Some(first) = frames[0].annotations.iter().find(|a| !a.ignore) else {
                 continue;
             };
-            let truth_on = |frame: &Frame| {
-                frame
+            // Files are followed as they are stored; the boxes of a data set are those of images as it loads them.
+            let truth_on = |(frame, image): (&Frame, &ImageId)| {
+                let [across, down] = dataset.store().loaded_from_stored(*image);
+                let target = frame
                     .annotations
                     .iter()
-                    .find(|a| a.instance == first.instance)
-                    .map(|a| a.box_in_image)
+                    .find(|a| a.instance == first.instance)?;
+                let b = target.box_in_image;
+                Some(BoxXywh::new(
+                    b.x_px / across,
+                    b.y_px / down,
+                    b.w_px / across,
+                    b.h_px / down,
+                ))
             };
             runs.push(FollowRun {
                 name: format!("{}.{}", pack.name, loaded.sequence.name),
                 frames: frames.iter().map(|f| f.path.to_path_buf()).collect(),
-                truth: frames.iter().map(truth_on).collect(),
+                truth: frames.iter().zip(&loaded.images).map(truth_on).collect(),
                 fps: 30.0,
                 assisted: false,
             });
@@ -588,4 +598,37 @@ pub(crate) fn render(arguments: &RenderArguments) -> Result<()> {
         done.boxes
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    #[test]
+    fn held_out_videos_are_followed_in_pixels_of_their_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let frames = folder.path().join("wide/images/drive");
+        std::fs::create_dir_all(&frames).unwrap();
+        let mut table = "sequence,frame,instance,class,x,y,w,h,occluded\n".to_owned();
+        for index in 0..3 {
+            // Twice as wide as images are kept in memory.
+            let image = image::RgbImage::from_pixel(1120, 630, image::Rgb([90, 100, 110]));
+            image.save(frames.join(format!("{index}.png"))).unwrap();
+            table += &format!("drive,{index},1,car,400,200,120,90,0\n");
+        }
+        std::fs::write(folder.path().join("wide/boxes.csv"), table).unwrap();
+        let config = folder.path().join("run.toml");
+        std::fs::write(
+            &config,
+            "[[data.packs]]\nname = \"wide\"\nkind = \"video\"\nweight = 1.0\nheld_out = [\"drive\"]\n",
+        )
+        .unwrap();
+        let runs = held_out_runs(&config, Some(&folder.path().to_path_buf())).unwrap();
+        assert_eq!(runs.len(), 1);
+        for truth in &runs[0].truth {
+            assert_eq!(*truth, Some(BoxXywh::new(400.0, 200.0, 120.0, 90.0)));
+        }
+    }
 }
