@@ -13,7 +13,6 @@
 //! ```
 
 use image::{Rgb, RgbImage};
-use roadhound_shared::tracker::TrackerConfig;
 use serde::Serialize;
 
 /// Bins of equal width over 0 to 1 (Guo et al. 2017).
@@ -232,29 +231,6 @@ impl Platt {
         1.0 / (1.0 + (-(self.scale * logit + self.bias)).exp())
     }
 
-    /// What an uncorrected probability of 0..1 becomes.
-    pub fn corrected(&self, probability: f32) -> f32 {
-        let p = f64::from(probability);
-        self.probability((p / (1.0 - p)).ln()) as f32
-    }
-
-    /// Constants that decide on the corrected presence as `constants` did on the uncorrected one: a calibration changes
-    /// what presence says, not what the tracker does.
-    pub fn constants(&self, constants: TrackerConfig) -> TrackerConfig {
-        let mut moved = constants;
-        for threshold in [
-            &mut moved.presence.tracking_above,
-            &mut moved.presence.uncertain_below,
-            &mut moved.presence.lost_below,
-            &mut moved.presence.lost_at_once_below,
-            &mut moved.template.min_presence,
-            &mut moved.reclaim.min_presence,
-        ] {
-            *threshold = self.corrected(*threshold);
-        }
-        moved
-    }
-
     /// The slope and offset under which `present` is most likely, found by Newton's method. Each label is drawn in by
     /// what one more case of the other kind would do (Platt 1999), so that separable data gives a finite slope.
     /// `None` without cases of both kinds, or where a higher logit means absent.
@@ -327,34 +303,6 @@ impl Platt {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn constants_decide_on_corrected_presence_as_they_did_before() {
-        let platt = Platt {
-            scale: 1.3,
-            bias: 0.7,
-        };
-        let before = TrackerConfig::default();
-        let after = platt.constants(before);
-        for k in 1..200 {
-            let logit = f64::from(k) / 20.0 - 5.0;
-            let [said, corrected] = [Platt::IDENTITY, platt].map(|p| p.probability(logit) as f32);
-            for (threshold, moved) in [
-                (before.presence.lost_below, after.presence.lost_below),
-                (
-                    before.presence.tracking_above,
-                    after.presence.tracking_above,
-                ),
-                (before.template.min_presence, after.template.min_presence),
-                (before.reclaim.min_presence, after.reclaim.min_presence),
-            ] {
-                assert_eq!(said < threshold, corrected < moved, "{said}, {threshold}");
-            }
-        }
-        assert!(after.presence.lost_at_once_below > 0.0);
-        assert_eq!(Platt::IDENTITY.corrected(1.0), 1.0);
-        assert_eq!(Platt::IDENTITY.corrected(0.0), 0.0);
-    }
 
     /// Logits in -6..6 whose true probability of presence is `sigmoid(scale * logit + bias)`, as exact frequencies.
     fn cases(truth: Platt) -> (Vec<f64>, Vec<bool>) {

@@ -458,13 +458,7 @@ pub(crate) fn export(arguments: &ExportArguments) -> Result<()> {
             (net, Some(calibration))
         }
     };
-    // The defaults were set for presence as it is trained; a file's constants are for presence as it is shipped.
-    let platt = calibration.as_ref().map_or(Platt::IDENTITY, |c| Platt {
-        scale: c.scale,
-        bias: c.bias,
-    });
-    let defaults = platt.constants(TrackerConfig::default());
-    let tracker = tracker_config(defaults, arguments.tracker.as_ref())?;
+    let tracker = tracker_config(TrackerConfig::default(), arguments.tracker.as_ref())?;
     let mut scores = BTreeMap::new();
     for pair in &arguments.scores {
         let Some((name, value)) = pair.split_once('=') else {
