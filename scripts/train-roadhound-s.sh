@@ -28,4 +28,4 @@ render us 70
 render india 40
 
 "$train" tracker --config configs/roadhound-s-4.toml --data "$packs" --init "$runs/roadhound-s-3/last.safetensors" --out "$runs/roadhound-s-4"
-"$train" export --checkpoint "$runs/roadhound-s-4/last.safetensors" --data "$packs" --out "$bundle" --pairs-before 320016 --commit "$commit"
+"$train" export --checkpoint "$runs/roadhound-s-4/last.safetensors" --data "$packs" --tracker configs/roadhound-s-tracker.toml --out "$bundle" --pairs-before 320016 --commit "$commit"
