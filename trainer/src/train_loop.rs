@@ -167,13 +167,15 @@ impl Run<'_> {
             .with_context(|| format!("{}", config_path.display()))?;
         for log in ["losses.csv", "validation.csv"] {
             let path = self.folder.join(log);
-            drop_torn_line(&path).with_context(|| format!("{}", path.display()))?;
+            drop_torn_line(&path)
+                .and_then(|()| rewind_log(&path, step))
+                .with_context(|| format!("{}", path.display()))?;
         }
         self.report();
 
         let mut batches = batches(step)?;
         let bar = self.progress_bar(steps, step);
-        let mut best = f64::NEG_INFINITY;
+        let mut best = best_auc(&self.folder.join("validation.csv"))?;
         let mut tally = Tally::default();
         let mut since = Instant::now();
         while step < steps {
@@ -370,10 +372,173 @@ pub fn drop_torn_line(path: &Path) -> std::io::Result<()> {
         .set_len(whole as u64)
 }
 
+/// Takes the lines of steps after `step` out of a log: a killed run has written some that the resumed one writes again.
+fn rewind_log(path: &Path, step: u64) -> std::io::Result<()> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let is_later = |line: &&str| {
+        let first = line.split(',').next().unwrap_or_default();
+        first.parse::<u64>().is_ok_and(|of| of > step)
+    };
+    let kept = match text.lines().find(is_later) {
+        // Steps only grow: everything from the first later line on goes.
+        Some(line) => line.as_ptr().addr() - text.as_ptr().addr(),
+        None => return Ok(()),
+    };
+    OpenOptions::new()
+        .write(true)
+        .open(path)?
+        .set_len(kept as u64)
+}
+
+/// The highest AUC in the validation log, so that a resumed run does not take a worse checkpoint for the best one;
+/// negative infinity where there is none.
+fn best_auc(path: &Path) -> Result<f64> {
+    let shown = || format!("{}", path.display());
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(f64::NEG_INFINITY),
+        Err(e) => return Err(e).with_context(shown),
+    };
+    let mut lines = text.lines();
+    let header = lines.next().unwrap_or_default();
+    let Some(column) = header.split(',').position(|name| name == "auc") else {
+        return Ok(f64::NEG_INFINITY);
+    };
+    Ok(lines
+        .filter_map(|line| line.split(',').nth(column)?.parse().ok())
+        .fold(f64::NEG_INFINITY, f64::max))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use candle_core::{Device, Tensor};
+
     use super::*;
+    use crate::params::{Init, ParamBuilder, Snapshot};
+    use crate::task::StepLoss;
+
+    /// Descends the square of one weight; its batches are factors of the loss, its AUCs are given.
+    struct Square {
+        params: Params,
+        aucs: std::vec::IntoIter<f64>,
+    }
+
+    impl Square {
+        fn new(aucs: &[f64]) -> Self {
+            let mut builder = ParamBuilder::new(1, &Device::Cpu);
+            builder.var("w", &[1], Init::Constant(1.0)).unwrap();
+            let params = builder.finish();
+            Self {
+                params,
+                aucs: aucs.to_vec().into_iter(),
+            }
+        }
+    }
+
+    impl Task for Square {
+        type Batch = f64;
+
+        fn params(&self) -> &Params {
+            &self.params
+        }
+
+        fn loss(&self, batch: &f64, _step: u64) -> candle_core::Result<StepLoss> {
+            let total: Tensor = (self.params.vars["w"].sqr()?.sum_all()? * *batch)?;
+            let value = total.to_scalar()?;
+            Ok(StepLoss {
+                total,
+                parts: vec![("square", value)],
+            })
+        }
+
+        fn validate(&mut self, _: &Snapshot) -> Result<Vec<(&'static str, f64)>> {
+            Ok(vec![("auc", self.aucs.next().unwrap())])
+        }
+
+        fn save_batch(&self, batch: &f64, path: &Path) -> Result<()> {
+            Ok(std::fs::write(path, batch.to_string())?)
+        }
+    }
+
+    /// Four steps, each logged, validated and saved.
+    fn four_steps(folder: &Path, stop: &'static AtomicBool) -> Run<'static> {
+        Run {
+            folder: folder.to_owned(),
+            config: LoopConfig {
+                pairs: 4,
+                batch: 1,
+                log_every: 1,
+                validate_every: 1,
+                checkpoint_every: 1,
+                ..LoopConfig::default()
+            },
+            optim: OptimConfig::default(),
+            config_toml: String::new(),
+            stop,
+            quiet: true,
+        }
+    }
+
+    fn never() -> &'static AtomicBool {
+        Box::leak(Box::new(AtomicBool::new(false)))
+    }
+
+    fn batches(from: u64, all: &[f64]) -> std::vec::IntoIter<Result<f64>> {
+        let rest: Vec<Result<f64>> = all[from as usize..].iter().map(|b| Ok(*b)).collect();
+        rest.into_iter()
+    }
+
+    #[test]
+    fn a_loss_that_is_not_a_number_ends_the_run_with_its_batch_saved_and_the_last_good_state_kept()
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let run = four_steps(folder.path(), never());
+        let mut task = Square::new(&[0.1, 0.2, 0.3, 0.4]);
+        let with_nan = |from| Ok(batches(from, &[1.0, 1.0, f64::NAN, 1.0]));
+        let error = run.train(&mut task, with_nan).unwrap_err().to_string();
+        assert!(error.starts_with("step 2: "), "{error}");
+        assert!(error.contains("bad_batch.png") && error.contains("last.safetensors"));
+        let saved = std::fs::read_to_string(folder.path().join("bad_batch.png")).unwrap();
+        assert_eq!(saved, "NaN");
+        assert_eq!(Checkpoint::load(&run.last()).unwrap().step, 2);
+    }
+
+    #[test]
+    fn a_resumed_run_keeps_the_best_checkpoint_and_writes_no_line_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let stop = never();
+        let run = four_steps(folder.path(), stop);
+        let good = |from| Ok(batches(from, &[1.0; 4]));
+        // Two steps, then a stop.
+        let mut raised = 0;
+        let stopping = |from| {
+            Ok(batches(from, &[1.0; 4]).inspect(move |_| {
+                raised += 1;
+                stop.store(raised == 2, Ordering::Relaxed);
+            }))
+        };
+        let outcome = run.train(&mut Square::new(&[0.5, 0.9]), stopping).unwrap();
+        assert_eq!(outcome, Outcome::Stopped);
+        stop.store(false, Ordering::Relaxed);
+        // As a kill after the next validation, before its checkpoint, would leave it.
+        append_csv(&folder.path().join("validation.csv"), "", "3,3,0.99000").unwrap();
+        let outcome = run.train(&mut Square::new(&[0.6, 0.7]), good).unwrap();
+        assert_eq!(outcome, Outcome::Finished);
+
+        let log = std::fs::read_to_string(folder.path().join("validation.csv")).unwrap();
+        let rows: Vec<&str> = log.lines().skip(1).collect();
+        assert_eq!(
+            rows,
+            ["1,1,0.50000", "2,2,0.90000", "3,3,0.60000", "4,4,0.70000"]
+        );
+        let best = Checkpoint::load(&folder.path().join("best.safetensors")).unwrap();
+        assert_eq!(best.step, 2);
+    }
 
     #[test]
     fn a_log_that_a_kill_has_torn_goes_on_with_whole_lines() {
