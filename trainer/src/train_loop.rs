@@ -435,7 +435,7 @@ mod tests {
             let params = builder.finish();
             Self {
                 params,
-                aucs: aucs.to_vec().into_iter(),
+                aucs: Vec::from(aucs).into_iter(),
             }
         }
     }
