@@ -17,9 +17,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use roadhound_shared::contract::{
-    BundleManifest, ContractError, Probe, ProbeError, QuantisationKind,
-};
+use roadhound_shared::contract::{BundleManifest, ContractError, Probe, ProbeError};
 
 use crate::embedded;
 use crate::infer::{InferError, TractNetwork};
@@ -133,11 +131,8 @@ impl Model {
             .map_err(|_| BundleReason::NotText)
             .and_then(|text| Ok(BundleManifest::parse(text)?))
             .map_err(|reason| files.at(MANIFEST, reason))?;
-        match (precision, manifest.quantisation.kind) {
-            (Precision::F32, QuantisationKind::None) => {}
-            (Precision::Int8, QuantisationKind::None) => {
-                return Err(files.at("", BundleReason::NoInt8));
-            }
+        if precision == Precision::Int8 {
+            return Err(files.at("", BundleReason::NoInt8));
         }
         // All are verified, also those that only people read: a bundle is whole or it is refused.
         let mut template = None;

@@ -5,8 +5,8 @@
 //! files and JSON is the caller's work; this module does no I/O.
 //!
 //! A [`BundleManifest`] holds the SHA-256 of every file, the tensor contract of the two graphs
-//! ([`FollowContract`]), every constant of the tracker ([`TrackerConfig`]) and where the weights
-//! came from. A [`Probe`] holds a seeded input and samples of the outputs it must give, so that a
+//! ([`FollowContract`]), which graphs there are in eight bits ([`Quantisation`]), every constant of the
+//! tracker ([`TrackerConfig`]) and where the weights came from. A [`Probe`] holds a seeded input and samples of the outputs it must give, so that a
 //! runtime that computes something else is found out before the first frame.
 //!
 //! ```
@@ -446,21 +446,55 @@ impl FollowContract {
     }
 }
 
-/// How the weights are stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum QuantisationKind {
-    /// Plain `f32`.
-    #[default]
-    None,
+/// File of the f32 graphs' probe.
+pub const PROBE_FILE: &str = "probe.json";
+
+/// The `[quantisation]` table: which graphs a bundle holds besides the f32 ones that `[follow]` names.
+///
+/// The int8 graphs have the inputs and outputs of the f32 ones, names, shapes and f32 values included, and a probe of
+/// their own: eight bits give other outputs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Quantisation {
+    /// None: the bundle computes in f32 only.
+    None {},
+    /// Both graphs in eight bits as well, in QOperator form.
+    Int8 {
+        /// File of the template graph.
+        template_file: String,
+        /// File of the search graph.
+        search_file: String,
+        /// File of their probe.
+        probe_file: String,
+    },
 }
 
-/// The `[quantisation]` table.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Quantisation {
-    /// How the weights are stored.
-    pub kind: QuantisationKind,
+impl Default for Quantisation {
+    fn default() -> Self {
+        Self::None {}
+    }
+}
+
+impl Quantisation {
+    /// int8 graphs under the standard file names.
+    pub fn int8() -> Self {
+        Self::Int8 {
+            template_file: "template.int8.onnx".to_owned(),
+            search_file: "search.int8.onnx".to_owned(),
+            probe_file: "probe.int8.json".to_owned(),
+        }
+    }
+}
+
+/// The files of one precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GraphFiles<'a> {
+    /// Template graph.
+    pub template: &'a str,
+    /// Search graph.
+    pub search: &'a str,
+    /// What both must give.
+    pub probe: &'a str,
 }
 
 /// Where the weights come from.
@@ -512,7 +546,7 @@ pub struct BundleManifest {
     pub follow: FollowContract,
     /// Every constant of the tracker.
     pub tracker: TrackerConfig,
-    /// How the weights are stored.
+    /// Which graphs there are besides the f32 ones.
     pub quantisation: Quantisation,
     /// Where the weights come from.
     pub training: Training,
@@ -573,10 +607,23 @@ impl BundleManifest {
             }
         }
         self.follow.validate()?;
-        for (key, name) in [
+        let mut named = vec![
             ("follow.template_file", &self.follow.template_file),
             ("follow.search_file", &self.follow.search_file),
-        ] {
+        ];
+        if let Quantisation::Int8 {
+            template_file,
+            search_file,
+            probe_file,
+        } = &self.quantisation
+        {
+            named.extend([
+                ("quantisation.template_file", template_file),
+                ("quantisation.search_file", search_file),
+                ("quantisation.probe_file", probe_file),
+            ]);
+        }
+        for (key, name) in named {
             if !self.files.contains_key(name) {
                 return Err(wrong(
                     key,
@@ -596,6 +643,31 @@ impl BundleManifest {
             }
         }
         Ok(())
+    }
+
+    /// The f32 graphs.
+    pub fn f32_files(&self) -> GraphFiles<'_> {
+        GraphFiles {
+            template: &self.follow.template_file,
+            search: &self.follow.search_file,
+            probe: PROBE_FILE,
+        }
+    }
+
+    /// The int8 graphs, where there are any.
+    pub fn int8_files(&self) -> Option<GraphFiles<'_>> {
+        match &self.quantisation {
+            Quantisation::None {} => None,
+            Quantisation::Int8 {
+                template_file,
+                search_file,
+                probe_file,
+            } => Some(GraphFiles {
+                template: template_file,
+                search: search_file,
+                probe: probe_file,
+            }),
+        }
     }
 
     /// Checks that `bytes` are the file that the manifest lists under `name`.
@@ -1151,6 +1223,41 @@ mod tests {
             "template_file = \"template.onnx\"",
             "template_file = \"other.onnx\"",
             "listed in [files]",
+        );
+    }
+
+    #[test]
+    fn a_manifest_may_name_int8_graphs_that_it_lists() {
+        let mut manifest = manifest();
+        assert_eq!(manifest.int8_files(), None);
+        manifest.quantisation = Quantisation::int8();
+        let error = manifest.to_toml().unwrap_err().to_string();
+        assert!(
+            error.starts_with("quantisation.template_file: expected a file listed in [files]"),
+            "{error}"
+        );
+        for name in ["template.int8.onnx", "search.int8.onnx", "probe.int8.json"] {
+            manifest
+                .files
+                .insert(name.to_owned(), FileEntry::of(name.as_bytes()));
+        }
+        let read = BundleManifest::parse(&manifest.to_toml().unwrap()).unwrap();
+        assert_eq!(read, manifest);
+        let files = read.int8_files().unwrap();
+        assert_eq!(
+            [files.template, files.search, files.probe],
+            ["template.int8.onnx", "search.int8.onnx", "probe.int8.json"]
+        );
+        assert_eq!(read.f32_files().probe, "probe.json");
+    }
+
+    #[test]
+    fn a_quantisation_that_nobody_knows_is_refused() {
+        check_refused("kind = \"none\"", "kind = \"int4\"", "int4");
+        check_refused(
+            "kind = \"none\"",
+            "kind = \"none\"\nbits = 3",
+            "unknown field `bits`",
         );
     }
 

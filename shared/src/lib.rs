@@ -9,6 +9,7 @@
 //! - [`geometry`]: box formats and the affine maps between image, crop and feature space;
 //! - [`preprocess`]: a window of a frame resampled to the tensor a network wants;
 //! - [`contract`]: the model bundle, its sizes, hashes and probe; [`network`]: the seam to whatever runs it;
+//! - [`quantised`]: what an eight-bit graph computes, number by number;
 //! - [`decode`]: network outputs to a few candidate boxes;
 //! - [`tracker`]: the state machine that asks for crops and accepts outputs;
 //! - [`follow`]: the loop that joins all of it, a frame in and a report out;
@@ -58,5 +59,6 @@ pub mod geometry;
 pub mod metrics;
 pub mod network;
 pub mod preprocess;
+pub mod quantised;
 pub mod tracker;
 pub mod world;
