@@ -63,7 +63,7 @@ pub struct BundleError {
 #[derive(Debug, thiserror::Error)]
 pub enum BundleReason {
     /// The file cannot be read.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// The manifest is wrong, or a file is not the one it lists.
     #[error(transparent)]
@@ -73,7 +73,7 @@ pub enum BundleReason {
     Infer(#[from] InferError),
     /// The probe cannot be read.
     #[error("not a probe: {0}")]
-    ProbeFormat(#[from] serde_json::Error),
+    ProbeFormat(serde_json::Error),
     /// The network computes something else than it did when it was exported.
     #[error(transparent)]
     Probe(#[from] ProbeError),
@@ -163,7 +163,8 @@ impl Model {
         let template = template.ok_or_else(|| unlisted(&manifest.follow.template_file))?;
         let search = search.ok_or_else(|| unlisted(&manifest.follow.search_file))?;
         let probe = probe.ok_or_else(|| unlisted(PROBE))?;
-        let probe: Probe = serde_json::from_slice(&probe).map_err(|e| files.at(PROBE, e.into()))?;
+        let probe: Probe = serde_json::from_slice(&probe)
+            .map_err(|e| files.at(PROBE, BundleReason::ProbeFormat(e)))?;
         let verify = started.elapsed();
 
         let started = Instant::now();

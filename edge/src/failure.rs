@@ -45,11 +45,6 @@ impl Failure {
 
     /// The text for standard error: never more than one line.
     pub fn line(&self) -> String {
-        self.to_string()
-            .split(['\n', '\r'])
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .collect::<Vec<_>>()
-            .join("; ")
+        roadhound_host::line::of(self)
     }
 }

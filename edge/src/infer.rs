@@ -14,7 +14,7 @@ use roadhound_shared::contract::{FollowContract, TensorSpec};
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use tract_onnx::prelude::*;
 
-use crate::guard::quietly;
+use roadhound_host::guard::quietly;
 use tract_onnx::tract_core::knobs::KnobScope;
 use tract_onnx::tract_core::ops::change_axes::wire_with_rank_broadcast;
 use tract_onnx::tract_core::ops::cnn::conv::{Conv, KernelFormat};

@@ -16,7 +16,6 @@ pub mod bundle;
 pub mod demo;
 mod embedded;
 pub mod failure;
-mod guard;
 pub mod infer;
 pub mod memory;
 pub mod scene;

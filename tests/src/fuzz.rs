@@ -18,12 +18,15 @@ use roadhound_shared::preprocess::{
     Border, CropScratch, CropWindow, Normalisation, crop_rgb8, crop_tensor,
 };
 use roadhound_shared::tracker::{Tracker, TrackerConfig};
+use roadhound_shared::world::{Region, WorldConfig};
 use roadhound_trainer::checkpoint::Checkpoint;
 use roadhound_trainer::config::TrackerRun;
 use roadhound_trainer::data::layout::Layout;
 use roadhound_trainer::data::store::ImageStore;
-use roadhound_trainer::data::{PackKind, ReadConfig, read_pack};
+use roadhound_trainer::data::{PackKind, ReadConfig, read_pack, truth as truth_table};
 use roadhound_trainer::export::interpret::OnnxNetwork;
+use roadhound_trainer::report::page_of;
+use roadhound_trainer::tune::space::Space;
 
 /// One thing to fuzz.
 pub struct Target {
@@ -49,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     target("avi", avi, avi_seeds, 60),
     target("mp4", mp4, mp4_seeds, 40),
     target("jpeg", jpeg, jpeg_seeds, 150),
+    target("png", png, png_seeds, 150),
     target("stored_image", stored_image, image_seeds, 150),
     target("boxes_csv", boxes_csv, boxes_seeds, 200),
     target("otb", otb, otb_seeds, 200),
@@ -61,6 +65,10 @@ pub const TARGETS: &[Target] = &[
     target("bdd100k", bdd100k, bdd100k_seeds, 200),
     target("voc", voc, voc_seeds, 200),
     target("coco", coco, coco_seeds, 200),
+    target("truth", truth, truth_seeds, 200),
+    target("world", world, world_seeds, 200),
+    target("search_space", search_space, search_space_seeds, 300),
+    target("report", report, report_seeds, 200),
     target("tracker", tracker, number_seeds, 200),
     target("crop", crop, number_seeds, 200),
 ];
@@ -260,7 +268,7 @@ fn checkpoint_seeds() -> Vec<Vec<u8>> {
 fn source(name: &str, data: &[u8], options: &Options) {
     with_files(&[(name, data)], |folder| {
         // A lone picture is a folder of one.
-        let path = if name.ends_with(".jpg") {
+        let path = if name.ends_with(".jpg") || name.ends_with(".png") {
             folder.to_owned()
         } else {
             folder.join(name)
@@ -316,6 +324,10 @@ fn jpeg(data: &[u8]) {
     source("a.jpg", data, &Options::default());
 }
 
+fn png(data: &[u8]) {
+    source("a.png", data, &Options::default());
+}
+
 fn clip(name: &str) -> Vec<u8> {
     std::fs::read(crate::workspace().join("edge/tests/data").join(name)).unwrap_or_default()
 }
@@ -335,6 +347,31 @@ fn mp4_seeds() -> Vec<Vec<u8>> {
 fn jpeg_seeds() -> Vec<Vec<u8>> {
     let mut seeds = image_seeds();
     seeds.push(clip("one.jpg"));
+    seeds
+}
+
+/// Every kind of pixel: colour, grey, palette, alpha, sixteen bits; and an animation, whose first picture counts.
+fn png_seeds() -> Vec<Vec<u8>> {
+    use image::{DynamicImage, ImageFormat};
+    let picture = DynamicImage::ImageRgb8(image::RgbImage::from_fn(9, 7, |x, y| {
+        image::Rgb([(x * 9) as u8, (y * 7) as u8, 90])
+    }));
+    let kinds = [
+        DynamicImage::ImageLuma8(picture.to_luma8()),
+        DynamicImage::ImageLumaA8(picture.to_luma_alpha8()),
+        DynamicImage::ImageRgba8(picture.to_rgba8()),
+        DynamicImage::ImageRgb16(picture.to_rgb16()),
+        picture,
+    ];
+    let written = kinds.iter().map(|kind| {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        // Memory does not refuse.
+        let _ = kind.write_to(&mut bytes, ImageFormat::Png);
+        bytes.into_inner()
+    });
+    let mut seeds: Vec<_> = written.collect();
+    seeds.push(clip("palette.png"));
+    seeds.push(clip("animated.png"));
     seeds
 }
 
@@ -784,6 +821,91 @@ fn number_seeds() -> Vec<Vec<u8>> {
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
         .collect();
     vec![rising, scattered]
+}
+
+// ---- what the trainer's commands read besides
+
+fn truth(data: &[u8]) {
+    if let Ok(hidden) = truth_table::parse(Path::new("truth.csv"), data, 0.5) {
+        let mut rows = hidden.values().flatten();
+        assert!(rows.all(|row| row.box_in_image.is_proper()));
+    }
+}
+
+fn truth_seeds() -> Vec<Vec<u8>> {
+    joined(&[
+        "sequence,frame,instance,full_x,full_y,full_w,full_h,visible_share\ndrive,7,3,10,20,30,40,0.02\ndrive,8,3,11,20,30,40,0.9\n",
+    ])
+}
+
+/// What is accepted can be written, and read again.
+fn world(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(config) = toml::from_str::<WorldConfig>(text)
+        && config.validate().is_ok()
+    {
+        let again = toml::to_string(&config).map(|text| toml::from_str::<WorldConfig>(&text));
+        assert!(matches!(again, Ok(Ok(_))), "accepted but not writable");
+    }
+}
+
+fn world_seeds() -> Vec<Vec<u8>> {
+    let written = |region| toml::to_string(&WorldConfig::of(region)).unwrap_or_default();
+    [Region::Us, Region::India]
+        .map(|region| written(region).into_bytes())
+        .to_vec()
+}
+
+/// Every point of an accepted space is a set of constants that the tracker takes.
+fn search_space(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let base = TrackerConfig::default();
+    if let Ok(space) = Space::parse(text, &base) {
+        for share in [0.0, 0.5, 1.0] {
+            let values: Vec<f64> = space.searched().iter().map(|c| c.range.at(share)).collect();
+            assert!(values.iter().all(|value| value.is_finite()), "{values:?}");
+            if let Ok(config) = space.constants(&base, &values) {
+                assert!(config.validate().is_ok());
+            }
+        }
+    }
+}
+
+fn search_space_seeds() -> Vec<Vec<u8>> {
+    let whole = Space::default_for(&TrackerConfig::default())
+        .map(|space| space.to_toml())
+        .unwrap_or_default();
+    vec![whole.into_bytes()]
+}
+
+/// Losses, validation, calibration, facts and settings of a run: a page or one line, and no tag that they brought along.
+fn report(data: &[u8]) {
+    let [losses, validation, calibration, facts, config] = parts(data);
+    let files: &[(&str, &[u8])] = &[
+        ("losses.csv", losses),
+        ("validation.csv", validation),
+        ("calibration.csv", calibration),
+        ("facts.json", facts),
+        ("config.toml", config),
+    ];
+    with_files(files, |folder| match page_of(&[folder.to_owned()]) {
+        Ok(page) => assert!(!page.contains("<script"), "a page with a script"),
+        Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+    });
+}
+
+fn report_seeds() -> Vec<Vec<u8>> {
+    joined(&[
+        "step,pairs,rate,total,score\n10,80,0.001,2.5,1.5\n20,160,0.001,nan,1.25\n",
+        "step,pairs,auc,presence_auc\n20,160,0.5,0.75\n",
+        "lower,upper,count,mean_predicted,share_present\n0,0.1,3,0.05,0\n0.9,1,5,0.95,1\n",
+        r#"{"version":"0.1.0","commit":null,"seed":3,"config_sha256":"ab","started_from":null,"device":"cpu","parameters":5,"macs_per_frame":7,"data":[]}"#,
+        "seed = 3\n[train]\nbatch = 8\n",
+    ])
 }
 
 /// Writes files into a folder that is gone afterwards.

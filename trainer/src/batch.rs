@@ -295,9 +295,9 @@ impl Prefetcher {
             let thread = std::thread::Builder::new()
                 .name(format!("pairs-{first}"))
                 .spawn(make)
-                .map_err(|source| DataError::Io {
+                .map_err(|reason| DataError::Io {
                     path: format!("worker thread {first}").into(),
-                    source,
+                    reason,
                 })?;
             prefetcher.workers.push(Worker {
                 batches: Some(receiver),

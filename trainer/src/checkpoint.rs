@@ -7,9 +7,9 @@
 //! step, the number of updates and the resolved configuration.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use roadhound_host::whole;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::optim::AdamW;
@@ -34,12 +34,12 @@ pub struct Checkpoint {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The file system said no.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     Io {
         /// The file.
         path: PathBuf,
         /// The reason.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The file is not a checkpoint, or is damaged.
     #[error("{path}: not a checkpoint: {reason}")]
@@ -56,9 +56,9 @@ const GROUPS: [&str; 4] = ["weights", "average", "adam_first", "adam_second"];
 impl Checkpoint {
     /// Writes atomically.
     pub fn save(&self, path: &Path) -> Result<(), CheckpointError> {
-        let io = |source| CheckpointError::Io {
+        let io = |reason| CheckpointError::Io {
             path: path.to_owned(),
-            source,
+            reason,
         };
         let groups = [
             &self.weights,
@@ -98,14 +98,14 @@ impl Checkpoint {
                 path: path.to_owned(),
                 reason: e.to_string(),
             })?;
-        write_atomically(path, &blob).map_err(io)
+        whole::write(path, &blob).map_err(io)
     }
 
     /// Reads what [`Checkpoint::save`] wrote.
     pub fn load(path: &Path) -> Result<Self, CheckpointError> {
-        let blob = std::fs::read(path).map_err(|source| CheckpointError::Io {
+        let blob = std::fs::read(path).map_err(|reason| CheckpointError::Io {
             path: path.to_owned(),
-            source,
+            reason,
         })?;
         let bad = |reason: String| CheckpointError::Format {
             path: path.to_owned(),
@@ -162,17 +162,6 @@ impl Checkpoint {
             config_toml: field("config")?.clone(),
         })
     }
-}
-
-/// Writes `bytes` beside `path`, flushes them to disk and renames: a reader sees the old file or the new one.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    let partial = path.with_file_name(name);
-    let mut file = std::fs::File::create(&partial)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&partial, path)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use roadhound_trainer::export::bundle::{self, Card};
 use roadhound_trainer::export::unfold::network_from_bundle;
 use roadhound_trainer::model::TrackerNet;
 use roadhound_trainer::ops::open_device;
+use roadhound_trainer::outputs;
 use roadhound_trainer::render::{self, RenderJob};
 use roadhound_trainer::sampler::{Sampler, SamplerScratch, Split};
 use roadhound_trainer::task::Task;
@@ -369,8 +370,7 @@ fn print_table(rows: &[evaluate::Row], presence: &evaluate::PresenceFigures) {
 }
 
 fn save_picture(reliability: &Reliability, path: &Path) -> Result<()> {
-    let shown = || format!("{}", path.display());
-    reliability.picture().save(path).with_context(shown)
+    outputs::picture(path, &reliability.picture())
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are what was asked for")]
@@ -505,9 +505,7 @@ pub(crate) fn samples(arguments: &SamplesArguments) -> Result<()> {
         let (epoch, index) = train.position(number);
         pairs.push(train.draw(epoch, index, &mut scratch)?);
     }
-    contact_sheet(&pairs, 8)
-        .save(&arguments.out)
-        .with_context(|| format!("{}", arguments.out.display()))
+    outputs::picture(&arguments.out, &contact_sheet(&pairs, 8))
 }
 
 /// `--layout`.
@@ -587,9 +585,8 @@ pub(crate) fn render(arguments: &RenderArguments) -> Result<()> {
     let done = job.run(|frames| bar.inc(frames))?;
     bar.finish_and_clear();
     if let Some(path) = &arguments.sheet {
-        render::sheet(&done.cells, SHEET_COLUMNS, !arguments.bare)
-            .save(path)
-            .with_context(|| format!("{}", path.display()))?;
+        let sheet = render::sheet(&done.cells, SHEET_COLUMNS, !arguments.bare);
+        outputs::picture(path, &sheet)?;
     }
     log::info!(
         "{}: {} frames, {} boxes",

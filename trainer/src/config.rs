@@ -11,6 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
+use roadhound_host::line::joined;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -92,12 +93,12 @@ pub struct TrackerRun {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     Io {
         /// The file.
         path: PathBuf,
         /// The reason.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The text is not a configuration.
     #[error("{0}")]
@@ -159,9 +160,9 @@ impl TrackerRun {
 
     /// Reads a file; relative data paths stay relative to the working directory.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
+        let text = std::fs::read_to_string(path).map_err(|reason| ConfigError::Io {
             path: path.to_owned(),
-            source,
+            reason,
         })?;
         Self::parse(&text).map_err(|e| match e {
             ConfigError::Syntax(reason) | ConfigError::Value(reason) => {
@@ -188,11 +189,7 @@ pub fn one_line(text: &str, error: &toml::de::Error) -> String {
     let line = error
         .span()
         .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-    let message = error
-        .message()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
+    let message = joined(error.message());
     match line {
         Some(line) => format!("line {line}: {message}"),
         None => message,

@@ -22,6 +22,8 @@ use serde::Serialize;
 use crate::calibrate::Reliability;
 use crate::data::DataError;
 use crate::data::sequence::Run;
+use crate::data::store;
+use crate::outputs;
 use crate::sampler::Pair;
 
 /// What the tracker made of one run.
@@ -350,11 +352,11 @@ pub fn reliability(followed: &[Followed]) -> Reliability {
 /// The table as CSV.
 pub fn write_csv(path: &Path, rows: &[Row]) -> Result<()> {
     let shown = || format!("{}", path.display());
-    let mut writer = csv::Writer::from_path(path).with_context(shown)?;
+    let mut writer = csv::Writer::from_writer(Vec::new());
     for row in rows {
         writer.serialize(row).with_context(shown)?;
     }
-    writer.flush().with_context(shown)
+    outputs::file(path, writer.into_inner().with_context(shown)?)
 }
 
 /// Writes `RUN.txt` for every run into `folder`, and its presence values as `RUN.presence`.
@@ -368,7 +370,7 @@ pub fn write_results(folder: &Path, followed: &[Followed]) -> Result<()> {
             .collect();
         for (ending, text) in [("txt", f.result_lines()), ("presence", presence)] {
             let path = folder.join(format!("{}.{ending}", f.run.name));
-            std::fs::write(&path, text).with_context(|| format!("{}", path.display()))?;
+            outputs::file(&path, text)?;
         }
     }
     Ok(())
@@ -390,9 +392,7 @@ pub fn worst_sheets(folder: &Path, followed: &[Followed], count: usize) -> Resul
     let mut files = Vec::new();
     for f in order.into_iter().take(count) {
         let path = folder.join(format!("{}.png", f.run.name));
-        sheet(f)?
-            .save(&path)
-            .with_context(|| format!("{}", path.display()))?;
+        outputs::picture(&path, &sheet(f)?)?;
         files.push(path);
     }
     Ok(files)
@@ -482,12 +482,7 @@ fn open_rgb(path: &Path) -> Result<RgbImage> {
 pub fn open(path: &Path) -> Result<DynamicImage> {
     use DynamicImage as D;
     let shown = || format!("{}", path.display());
-    let reader = image::ImageReader::open(path).with_context(shown)?;
-    let decoded = reader
-        .with_guessed_format()
-        .with_context(shown)?
-        .decode()
-        .with_context(shown)?;
+    let decoded = store::open(path)?;
     let (width, height) = (decoded.width(), decoded.height());
     let grey = |values| GrayImage::from_raw(width, height, values).map(D::ImageLuma8);
     let colour = |values| RgbImage::from_raw(width, height, values).map(D::ImageRgb8);
@@ -553,6 +548,52 @@ mod tests {
             out.box_ltrb_px.fill(32.0);
             Ok(())
         }
+    }
+
+    /// A run with the target or without it, frame by frame, and the presence that was said.
+    fn followed(frames: &[(bool, f32)]) -> Followed {
+        let there = BoxXywh::new(10.0, 20.0, 30.0, 40.0);
+        let report = |(index, &(_, presence)): (usize, &(bool, f32))| Report {
+            box_in_image: Some(there),
+            phase: Phase::Tracking,
+            score: 1.0,
+            presence,
+            similarity: 1.0,
+            captured_at: Timestamp(index as u64),
+            since: Timestamp(0),
+        };
+        Followed {
+            run: Run {
+                name: "r".into(),
+                frames: frames.iter().map(|_| "i.png".into()).collect(),
+                truth: frames
+                    .iter()
+                    .map(|(seen, _)| seen.then_some(there))
+                    .collect(),
+                fps: 30.0,
+                assisted: false,
+            },
+            reports: frames.iter().enumerate().map(report).collect(),
+            score: RunScore::default(),
+        }
+    }
+
+    #[test]
+    fn reliability_leaves_out_the_first_frame_of_every_run_and_no_other() {
+        let runs = [
+            followed(&[(true, 0.99), (true, 0.9), (false, 0.1)]),
+            followed(&[(true, 0.99), (false, 0.9)]),
+            followed(&[(true, 0.99)]),
+        ];
+        let found = reliability(&runs);
+        let counts: Vec<(usize, usize)> = (0..found.bins.len())
+            .map(|k| (k, found.bins[k].count))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        // 0.1 twice fifteen is 1.5, 0.9 is 13.5; of the latter one of two was there.
+        assert_eq!(counts, [(1, 1), (13, 2)]);
+        assert_eq!(found.bins[13].present_share, 0.5);
+        assert_eq!(found.bins[1].present_share, 0.0);
     }
 
     #[test]

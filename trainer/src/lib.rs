@@ -23,6 +23,7 @@ pub mod model;
 pub mod network;
 pub mod ops;
 pub mod optim;
+pub mod outputs;
 pub mod params;
 pub mod render;
 pub mod report;

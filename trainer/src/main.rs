@@ -302,11 +302,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let line = format!("{error:#}")
-                .split_whitespace()
-                .collect::<Vec<_>>()
-                .join(" ");
-            eprintln!("roadhound-train: {line}");
+            eprintln!("roadhound-train: {}", roadhound_host::line::of(&*error));
             ExitCode::from(2)
         }
     }

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::Checkpoint;
 use crate::descent::Descent;
 use crate::optim::{AdamW, OptimConfig};
+use crate::outputs;
 use crate::params::Params;
 use crate::task::Task;
 
@@ -163,8 +164,7 @@ impl Run<'_> {
         }
         let mut descent = Descent::new(task.params(), adam, average)?;
         let config_path = self.folder.join("config.toml");
-        std::fs::write(&config_path, &self.config_toml)
-            .with_context(|| format!("{}", config_path.display()))?;
+        outputs::file(&config_path, &self.config_toml)?;
         for log in ["losses.csv", "validation.csv"] {
             let path = self.folder.join(log);
             drop_torn_line(&path)
@@ -225,7 +225,7 @@ impl Run<'_> {
                 self.log_validation(step, &figures)?;
                 if let Some(csv) = task.calibration_csv() {
                     let path = self.folder.join("calibration.csv");
-                    std::fs::write(&path, csv).with_context(|| format!("{}", path.display()))?;
+                    outputs::file(&path, csv)?;
                 }
                 self.report();
                 let auc = figures

@@ -3,13 +3,14 @@
 //! The rate is what the caller says, else `frameRate` of a `seqinfo.ini` in the folder or beside it, else 30.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use roadhound_shared::frame::{PixelFormat, Timestamp};
+use roadhound_shared::frame::Timestamp;
 
 use super::jpeg::{self, Decoded};
-use super::{FrameSource, MAX_PIXELS, Pixels, Reason, SizeGuard, SourceError, SourceFrame};
+use super::png;
+use super::{FrameSource, Pixels, Reason, SizeGuard, SourceError, SourceFrame};
 
 /// Rate of a folder that says nothing about it.
 const DEFAULT_FPS: f64 = 30.0;
@@ -57,13 +58,11 @@ impl ImageFolder {
     }
 
     fn load(&mut self, path: &Path) -> Result<Decoded, Reason> {
+        self.bytes.clear();
+        File::open(path)?.read_to_end(&mut self.bytes)?;
         match kind(path) {
-            Some(Kind::Png) => png(path, &mut self.pixels),
-            _ => {
-                self.bytes.clear();
-                File::open(path)?.read_to_end(&mut self.bytes)?;
-                jpeg::decode(&self.bytes, &mut self.pixels)
-            }
+            Some(Kind::Png) => png::decode(&self.bytes, &mut self.pixels),
+            _ => jpeg::decode(&self.bytes, &mut self.pixels),
         }
     }
 }
@@ -115,58 +114,6 @@ fn kind(path: &Path) -> Option<Kind> {
     }
 }
 
-/// Decodes a PNG: grey stays grey, palettes are spread out, sixteen bits are cut to eight, alpha is dropped.
-fn png(path: &Path, pixels: &mut Vec<u8>) -> Result<Decoded, Reason> {
-    let broken = |e: png::DecodingError| match e {
-        png::DecodingError::IoError(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => {
-            Reason::Io(e)
-        }
-        e => Reason::Png(e.to_string()),
-    };
-    let mut decoder = png::Decoder::new_with_limits(
-        BufReader::new(File::open(path)?),
-        png::Limits { bytes: 1 << 28 },
-    );
-    decoder.set_transformations(png::Transformations::normalize_to_color8());
-    let mut reader = decoder.read_info().map_err(broken)?;
-    let (width_px, height_px) = (reader.info().width, reader.info().height);
-    if u64::from(width_px) * u64::from(height_px) > MAX_PIXELS {
-        return Err(Reason::Png(format!(
-            "{width_px}x{height_px} px is more than this program decodes"
-        )));
-    }
-    let bytes = reader
-        .output_buffer_size()
-        .ok_or_else(|| Reason::Png("too large".into()))?;
-    pixels.resize(bytes, 0);
-    let info = reader.next_frame(pixels).map_err(broken)?;
-    pixels.truncate(info.buffer_size());
-    let keep = |pixels: &mut Vec<u8>, from: usize, to: usize| {
-        let count = pixels.len() / from;
-        for i in 0..count {
-            pixels.copy_within(i * from..i * from + to, i * to);
-        }
-        pixels.truncate(count * to);
-    };
-    let format = match info.color_type {
-        png::ColorType::Grayscale => PixelFormat::Grey8,
-        png::ColorType::GrayscaleAlpha => {
-            keep(pixels, 2, 1);
-            PixelFormat::Grey8
-        }
-        png::ColorType::Rgba => {
-            keep(pixels, 4, 3);
-            PixelFormat::Rgb8
-        }
-        png::ColorType::Rgb | png::ColorType::Indexed => PixelFormat::Rgb8,
-    };
-    Ok(Decoded {
-        format,
-        width_px,
-        height_px,
-    })
-}
-
 /// `frameRate` of a `seqinfo.ini`, where there is one that makes sense.
 fn frame_rate(ini: &Path) -> Option<f64> {
     let text = std::fs::read_to_string(ini).ok()?;
@@ -180,10 +127,12 @@ fn frame_rate(ini: &Path) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use roadhound_shared::frame::PixelFormat;
+
     use super::*;
 
-    fn write_png(path: &Path, colour: png::ColorType, data: &[u8]) {
-        let mut encoder = png::Encoder::new(File::create(path).unwrap(), 2, 1);
+    fn write_png(path: &Path, colour: ::png::ColorType, data: &[u8]) {
+        let mut encoder = ::png::Encoder::new(File::create(path).unwrap(), 2, 1);
         encoder.set_color(colour);
         encoder
             .write_header()
@@ -205,25 +154,25 @@ mod tests {
     fn grey_image_stays_grey_and_alpha_is_dropped() {
         for (colour, data, format, expected) in [
             (
-                png::ColorType::Grayscale,
+                ::png::ColorType::Grayscale,
                 vec![9, 8],
                 PixelFormat::Grey8,
                 vec![9, 8],
             ),
             (
-                png::ColorType::GrayscaleAlpha,
+                ::png::ColorType::GrayscaleAlpha,
                 vec![9, 255, 8, 255],
                 PixelFormat::Grey8,
                 vec![9, 8],
             ),
             (
-                png::ColorType::Rgb,
+                ::png::ColorType::Rgb,
                 vec![1, 2, 3, 4, 5, 6],
                 PixelFormat::Rgb8,
                 vec![1, 2, 3, 4, 5, 6],
             ),
             (
-                png::ColorType::Rgba,
+                ::png::ColorType::Rgba,
                 vec![1, 2, 3, 0, 4, 5, 6, 0],
                 PixelFormat::Rgb8,
                 vec![1, 2, 3, 4, 5, 6],
@@ -240,7 +189,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_png(
             &folder.path().join("a.png"),
-            png::ColorType::Grayscale,
+            ::png::ColorType::Grayscale,
             &[1, 2],
         );
         let fps = |given| ImageFolder::open(folder.path(), given).unwrap().fps();
@@ -259,12 +208,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_png(
             &folder.path().join("a.png"),
-            png::ColorType::Grayscale,
+            ::png::ColorType::Grayscale,
             &[1, 2],
         );
         let mut encoder =
-            png::Encoder::new(File::create(folder.path().join("b.png")).unwrap(), 1, 1);
-        encoder.set_color(png::ColorType::Grayscale);
+            ::png::Encoder::new(File::create(folder.path().join("b.png")).unwrap(), 1, 1);
+        encoder.set_color(::png::ColorType::Grayscale);
         encoder
             .write_header()
             .unwrap()

@@ -18,10 +18,12 @@ mod images;
 mod jpeg;
 mod mp4;
 mod pixels;
+mod png;
 mod raw;
 
 use std::path::{Path, PathBuf};
 
+pub use roadhound_host::MAX_PIXELS;
 use roadhound_shared::frame::{FrameError, Timestamp};
 
 pub use avi::AviSource;
@@ -77,7 +79,7 @@ pub struct SourceError {
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
     /// The operating system said no.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// A folder without pictures.
     #[error("no .jpg, .jpeg or .png files in this folder")]
@@ -92,7 +94,7 @@ pub enum Reason {
     #[error("cannot tell the pixel format: --raw WxH:FORMAT with yuyv, nv12, rgb, bgr or grey")]
     RawFormatMissing,
     /// The pixels do not make a frame.
-    #[error("{0}")]
+    #[error(transparent)]
     Frame(#[from] FrameError),
     /// The last frame of a raw dump is cut off.
     #[error("truncated: frame {frame} has {found} of {expected} bytes")]
@@ -149,9 +151,6 @@ impl Reason {
         }
     }
 }
-
-/// Largest picture that is decoded: 8K. Guards memory against a few bytes of a hostile header.
-pub const MAX_PIXELS: u64 = 7680 * 4320;
 
 /// Opens whatever `path` is: a folder of images, an MP4, an AVI, or a raw dump.
 ///

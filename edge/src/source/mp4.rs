@@ -17,7 +17,7 @@ use re_mp4::{StsdBoxContent, TrackKind};
 use roadhound_shared::frame::Timestamp;
 use rusty_h264::{Decoder, YuvFrame};
 
-use crate::guard::quietly;
+use roadhound_host::guard::quietly;
 
 use super::{FrameSource, MAX_PIXELS, Pixels, Reason, SizeGuard, SourceError, SourceFrame};
 
@@ -401,4 +401,67 @@ fn annex_b_from_sample(
         sample = rest;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn patience(left: u64) -> Patience<Cursor<Vec<u8>>> {
+        Patience {
+            inner: Cursor::new(vec![0; 64]),
+            left,
+        }
+    }
+
+    #[test]
+    fn a_reader_that_goes_in_circles_runs_out_of_patience() {
+        let mut input = patience(1000);
+        let mut rounds = 0;
+        let error = loop {
+            let mut head = [0; 8];
+            let round = input
+                .seek(SeekFrom::Start(0))
+                .and_then(|_| input.read_exact(&mut head));
+            match round {
+                Ok(()) => rounds += 1,
+                Err(error) => break error,
+            }
+            assert!(rounds < 2000, "it would have gone on for ever");
+        };
+        // A seek costs one and a head of eight bytes eight.
+        assert_eq!(rounds, 1000 / 9);
+        assert!(error.to_string().contains("lead back to themselves"));
+    }
+
+    #[test]
+    fn asking_costs_something_even_where_nothing_is_moved() {
+        let mut input = patience(10);
+        input.seek(SeekFrom::End(0)).unwrap();
+        let mut byte = [0];
+        for _ in 0..9 {
+            assert_eq!(input.read(&mut byte).unwrap(), 0);
+        }
+        assert!(input.read(&mut byte).is_err());
+        let mut input = patience(2);
+        for _ in 0..2 {
+            input.seek(SeekFrom::Start(0)).unwrap();
+        }
+        assert!(input.seek(SeekFrom::Start(0)).is_err());
+    }
+
+    #[test]
+    fn tables_that_lead_back_to_themselves_end_in_an_error() {
+        let endless = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fuzz/regressions/mp4/endless"
+        );
+        let Err(error) = Mp4Source::open(Path::new(endless)) else {
+            panic!("opened");
+        };
+        assert!(error.to_string().contains("broken MP4: "), "{error}");
+    }
 }

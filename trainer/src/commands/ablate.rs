@@ -10,12 +10,13 @@ use candle_core::Device;
 use roadhound_shared::tracker::TrackerConfig;
 use roadhound_trainer::ablate::{Row, Score, Table, Variant, variants};
 use roadhound_trainer::batch::Batch;
-use roadhound_trainer::checkpoint::{Checkpoint, write_atomically};
+use roadhound_trainer::checkpoint::Checkpoint;
 use roadhound_trainer::config::TrackerRun;
 use roadhound_trainer::data::Dataset;
 use roadhound_trainer::evaluate;
 use roadhound_trainer::export::bundle;
 use roadhound_trainer::model::TrackerNet;
+use roadhound_trainer::outputs;
 use roadhound_trainer::task::Task;
 use roadhound_trainer::task::track::TrackTask;
 use roadhound_trainer::train_loop::Outcome;
@@ -88,7 +89,7 @@ pub(crate) fn ablate(arguments: &AblateArguments) -> Result<()> {
                     figures: figures_of(arguments, variant, &folder, pairs)?,
                 };
                 let text = serde_json::to_vec_pretty(&score)?;
-                write_atomically(&path, &text).with_context(|| format!("{}", path.display()))?;
+                outputs::file(&path, &text)?;
                 score
             }
         };
@@ -161,7 +162,7 @@ fn write_table(folder: &Path, table: &Table, pairs: u64) -> Result<()> {
         ("ablation.md", table.markdown(pairs, &SHOWN)),
     ] {
         let path = folder.join(name);
-        write_atomically(&path, text.as_bytes()).with_context(|| format!("{}", path.display()))?;
+        outputs::file(&path, text)?;
     }
     Ok(())
 }

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use roadhound_trainer::checkpoint::write_atomically;
 use roadhound_trainer::data::TargetFilter;
 use roadhound_trainer::export::bundle;
 use roadhound_trainer::gap::features::{Drawn, draw};
 use roadhound_trainer::gap::pictures::PictureSet;
 use roadhound_trainer::gap::{GapConfig, Samples, Table};
+use roadhound_trainer::outputs;
 
 use super::network_of;
 use crate::GapArguments;
@@ -48,7 +48,7 @@ pub(crate) fn gap(arguments: &GapArguments) -> Result<()> {
     if let Some(path) = &arguments.csv {
         let head = Table::CSV_HEAD.to_owned();
         let text = tables.iter().fold(head, |text, table| text + &table.csv());
-        write_atomically(path, text.as_bytes())?;
+        outputs::file(path, text)?;
     }
     Ok(())
 }

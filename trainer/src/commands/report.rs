@@ -8,6 +8,7 @@ use roadhound_trainer::config::TrackerRun;
 use roadhound_trainer::data::Dataset;
 use roadhound_trainer::data::sheet::contact_sheet;
 use roadhound_trainer::model::TrackerNet;
+use roadhound_trainer::outputs;
 use roadhound_trainer::report::{self, facts};
 use roadhound_trainer::sampler::{Sampler, SamplerScratch};
 
@@ -71,8 +72,7 @@ pub(super) fn leave_facts(folder: &Path, beginning: &Beginning<'_>) -> Result<()
         data: facts::count(beginning.dataset),
     };
     let path = folder.join(facts::FACTS_FILE);
-    std::fs::write(&path, serde_json::to_vec_pretty(&facts)?)
-        .with_context(|| format!("{}", path.display()))?;
+    outputs::file(&path, serde_json::to_vec_pretty(&facts)?)?;
 
     // Spread over the whole run: what a pair looks like changes as it goes on.
     let mut scratch = SamplerScratch::default();
@@ -88,9 +88,7 @@ pub(super) fn leave_facts(folder: &Path, beginning: &Beginning<'_>) -> Result<()
         .collect();
     for (name, pairs) in [("samples.jpg", pairs), ("samples_held_out.jpg", held_out)] {
         let path = folder.join(name);
-        contact_sheet(&pairs, COLUMNS)
-            .save(&path)
-            .with_context(|| format!("{}", path.display()))?;
+        outputs::picture(&path, &contact_sheet(&pairs, COLUMNS))?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `tune`: the shell around the search: files, threads, and what is said on the way.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,6 +14,7 @@ use roadhound_trainer::data::sequence::Run;
 use roadhound_trainer::evaluate;
 use roadhound_trainer::export::bundle;
 use roadhound_trainer::network::CandleNetwork;
+use roadhound_trainer::outputs;
 use roadhound_trainer::tune::gain::Gain;
 use roadhound_trainer::tune::log::{RunLog, claim, trials_csv};
 use roadhound_trainer::tune::search::{Job, Plan, Trial, best_of};
@@ -156,7 +157,7 @@ pub(crate) fn tune(arguments: &TuneArguments) -> Result<()> {
         |jobs| team.follow(jobs),
         |trials: &[Trial]| {
             let text = trials_csv(trials, &space, &weights);
-            write(&arguments.out.join("trials.csv"), &text)?;
+            outputs::file(&arguments.out.join("trials.csv"), &text)?;
             let best = best_of(trials, &weights, &order)[0];
             log::info!(
                 "{} of {} trials: current {:.4}, best {:.4} (trial {})",
@@ -374,7 +375,7 @@ fn conclude(arguments: &TuneArguments, plan: &Plan<'_>, trials: &[Trial]) -> Res
         ),
     ] {
         let text = head(what) + &toml::to_string(&trial.constants)?;
-        write(&arguments.out.join(name), &text)?;
+        outputs::file(&arguments.out.join(name), &text)?;
     }
     print(plan, trials, best, &verdict);
     log::info!(
@@ -417,12 +418,4 @@ fn print(plan: &Plan<'_>, trials: &[Trial], best: &Trial, verdict: &str) {
         }
     }
     println!("{verdict}");
-}
-
-/// Writes beside the place and renames: whoever reads sees the old file or the new one.
-fn write(path: &Path, text: &str) -> Result<()> {
-    let shown = || format!("{}", path.display());
-    let partial = path.with_extension("partial");
-    std::fs::write(&partial, text).with_context(shown)?;
-    std::fs::rename(&partial, path).with_context(shown)
 }

@@ -12,7 +12,7 @@ use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::preprocess::CropWindow;
 
 use super::DataError;
-use super::store::ImageId;
+use super::store::{self, ImageId};
 
 /// Masks kept decoded.
 const KEPT: usize = 512;
@@ -138,14 +138,7 @@ impl MaskStore {
         if let Some(mask) = lock().masks.get(&id) {
             return Ok(mask.clone());
         }
-        let decoded = image::ImageReader::open(path)
-            .map_err(DataError::io(path))?
-            .decode()
-            .map_err(|error| DataError::Image {
-                path: path.to_owned(),
-                reason: error.to_string(),
-            })?
-            .into_luma8();
+        let decoded = store::open(path)?.into_luma8();
         let mask = Arc::new(Mask {
             width_px: decoded.width(),
             height_px: decoded.height(),

@@ -71,12 +71,12 @@ use self::store::{ImageId, ImageStore, stored_size};
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The operating system refused.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Io {
         /// What was being opened or listed.
         path: PathBuf,
         /// The system's reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A line of a text file does not say what it should.
     #[error("{}:{line}: {problem}", path.display())]
@@ -137,7 +137,7 @@ pub enum DataError {
     },
     /// The crop geometry was refused.
     #[error("cannot crop: {0}")]
-    Crop(#[from] PreprocessError),
+    Crop(PreprocessError),
     /// A worker thread ended without saying why.
     #[error("worker {worker} of the prefetcher ended before batch {step} was made")]
     WorkerGone {
@@ -234,11 +234,17 @@ pub enum LineProblem {
     Text(String),
 }
 
+impl From<PreprocessError> for DataError {
+    fn from(reason: PreprocessError) -> Self {
+        Self::Crop(reason)
+    }
+}
+
 impl DataError {
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
-        move |source| Self::Io {
+        move |reason| Self::Io {
             path: path.to_owned(),
-            source,
+            reason,
         }
     }
 

@@ -89,13 +89,11 @@ impl Recording {
 
 /// Keeps the first frame and every `keep_every`-th behind it.
 pub(crate) fn thin(frames: &mut Vec<Frame>, keep_every: u32) {
-    if keep_every > 1 {
-        let mut index = 0;
-        frames.retain(|_| {
-            index += 1;
-            (index - 1) % keep_every as usize == 0
-        });
-    }
+    let mut places = 0..;
+    frames.retain(|_| {
+        let place: usize = places.next().unwrap_or_default();
+        place.is_multiple_of(keep_every.max(1) as usize)
+    });
 }
 
 /// One run for every object, named `SEQUENCE_INSTANCE`, in order of their identities.
@@ -161,6 +159,24 @@ mod tests {
     use roadhound_shared::geometry::BoxXywh;
 
     use super::*;
+
+    #[test]
+    fn of_every_few_frames_the_first_is_kept() {
+        let numbers = |count: u32, keep_every: u32| {
+            let images = (0..count).map(|i| (10 + i, Arc::from(Path::new("i.jpg"))));
+            let recording = Recording::new("r".into(), images.collect(), None);
+            recording.into_sequence(keep_every).map(|sequence| {
+                let frames = sequence.frames.iter();
+                frames.map(|frame| frame.number).collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(numbers(8, 3), Some(vec![10, 13, 16]));
+        assert_eq!(numbers(7, 3), Some(vec![10, 13, 16]));
+        assert_eq!(numbers(6, 3), Some(vec![10, 13]));
+        assert_eq!(numbers(3, 1), Some(vec![10, 11, 12]));
+        assert_eq!(numbers(3, 99), Some(vec![10]));
+        assert_eq!(numbers(0, 3), None);
+    }
 
     fn recording(frames: u32) -> Recording {
         let images = (1..=frames)

@@ -10,6 +10,10 @@ use std::io::BufReader;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use image::{DynamicImage, ImageError, ImageReader, Limits};
+use roadhound_host::MAX_PIXELS;
+use roadhound_host::guard::quietly;
+use roadhound_host::line::joined;
 use roadhound_shared::frame::FrameView;
 
 use super::{DataError, header};
@@ -218,24 +222,54 @@ pub fn stored_size(path: &Path) -> Result<(u32, u32), DataError> {
     // The general reader takes a JPEG into memory as a whole to find two numbers near its start; for a hundred
     // thousand of them that is the difference between a second and minutes.
     let mut file = BufReader::with_capacity(4096, File::open(path).map_err(DataError::io(path))?);
-    if let Ok(Some(size)) = header::size(&mut file) {
-        return Ok(size);
-    }
-    let size = image::ImageReader::open(path)
-        .and_then(image::ImageReader::with_guessed_format)
-        .map_err(DataError::io(path))?
-        .into_dimensions()
-        .map_err(|error| DataError::Image {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
-    if size.0 == 0 || size.1 == 0 {
+    let size = match header::size(&mut file) {
+        Ok(Some(size)) => size,
+        Ok(None) | Err(_) => decoded(path, ImageReader::into_dimensions)?,
+    };
+    if size.0 == 0 || size.1 == 0 || !is_decodable(size) {
         return Err(DataError::Image {
             path: path.to_owned(),
-            reason: format!("size is {}x{}", size.0, size.1),
+            reason: format!(
+                "{}x{} px, at most {MAX_PIXELS} pixels are decoded",
+                size.0, size.1
+            ),
         });
     }
     Ok(size)
+}
+
+fn is_decodable((width_px, height_px): (u32, u32)) -> bool {
+    u64::from(width_px) * u64::from(height_px) <= MAX_PIXELS
+}
+
+/// Decodes an image file as it is stored. Its size is checked before its pixels are asked for.
+///
+/// # Errors
+/// A file that cannot be opened, is no image, is too large, or does not decode.
+pub fn open(path: &Path) -> Result<DynamicImage, DataError> {
+    stored_size(path)?;
+    decoded(path, ImageReader::decode)
+}
+
+/// What a decoder makes of a file, within bounds; a panic of the decoder is a reason like any other.
+fn decoded<T>(
+    path: &Path,
+    decode: impl FnOnce(ImageReader<BufReader<File>>) -> Result<T, ImageError>,
+) -> Result<T, DataError> {
+    let bad = |reason: String| DataError::Image {
+        path: path.to_owned(),
+        reason: joined(&reason),
+    };
+    let mut reader = ImageReader::open(path)
+        .and_then(ImageReader::with_guessed_format)
+        .map_err(DataError::io(path))?;
+    let mut limits = Limits::default();
+    // Four channels of two bytes, and as much again for the decoder.
+    limits.max_alloc = Some(16 * MAX_PIXELS);
+    reader.limits(limits);
+    quietly(|| decode(reader))
+        .map_err(&bad)?
+        .map_err(|error| bad(error.to_string()))
 }
 
 fn loaded_size((width_px, height_px): (u32, u32), max_side_px: u32) -> (u32, u32) {
@@ -258,22 +292,17 @@ fn decode(
         path: path.to_owned(),
         reason,
     };
-    let decoded = image::ImageReader::open(path)
-        .and_then(image::ImageReader::with_guessed_format)
-        .map_err(DataError::io(path))?
-        .decode()
-        .map_err(|error| bad(error.to_string()))?
-        .into_rgb8();
-    if decoded.dimensions() != stored_px {
-        let (width_px, height_px) = decoded.dimensions();
+    let picture = open(path)?.into_rgb8();
+    if picture.dimensions() != stored_px {
+        let (width_px, height_px) = picture.dimensions();
         return Err(bad(format!(
             "decodes to {width_px}x{height_px}, its header, its annotation or the first image of its video says {}x{}",
             stored_px.0, stored_px.1
         )));
     }
     let pixels = match stored_px == loaded_px {
-        true => decoded.into_raw(),
-        false => shrink_area(decoded.as_raw(), stored_px, loaded_px),
+        true => picture.into_raw(),
+        false => shrink_area(picture.as_raw(), stored_px, loaded_px),
     };
     Ok(RgbImage::new(loaded_px.0, loaded_px.1, pixels))
 }

@@ -2,7 +2,31 @@
 //!
 //! Convolutions, products and the functions of single values are in [`ops::exact`](crate::ops::exact).
 
-/// A tensor while a graph runs: `values` fill `shape` in row-major order.
+/// How many values a graph may still produce.
+///
+/// A few bytes of a file can ask for any size: an outer product of two long constants, a map joined with itself over and
+/// over. Whoever makes a larger array out of smaller ones asks first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Values.
+    pub(super) left: usize,
+}
+
+impl Room {
+    /// The number of values of a shape, if there is room for them.
+    pub(super) fn for_shape(&self, shape: &[usize]) -> Result<usize, String> {
+        volume(shape)
+            .filter(|count| *count <= self.left)
+            .ok_or_else(|| format!("{shape:?} takes more than the {} values left", self.left))
+    }
+
+    /// The array, if there is room for another one like it.
+    pub(super) fn for_another<'a>(&self, array: &'a Array) -> Result<&'a Array, String> {
+        self.for_shape(&array.shape).map(|_| array)
+    }
+}
+
+/// A tensor while a graph runs: `values` fill `shape` in row-major order. No axis is empty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
     pub(super) shape: Vec<usize>,
@@ -10,9 +34,10 @@ pub struct Array {
 }
 
 impl Array {
-    /// `None` if the number of values is not that of the shape.
+    /// `None` if the number of values is not that of the shape, or an axis is empty.
     pub fn new(shape: Vec<usize>, values: Vec<f32>) -> Option<Self> {
-        (volume(&shape)? == values.len()).then_some(Self { shape, values })
+        let fits = volume(&shape)? == values.len() && !values.is_empty();
+        fits.then_some(Self { shape, values })
     }
 
     /// Sizes of the axes.
@@ -33,8 +58,14 @@ impl Array {
     }
 
     /// Applies `f` to pairs; axes of length one are repeated, missing leading ones added.
-    pub(super) fn zip(&self, other: &Self, f: impl Fn(f32, f32) -> f32) -> Result<Self, String> {
+    pub(super) fn zip(
+        &self,
+        other: &Self,
+        room: Room,
+        f: impl Fn(f32, f32) -> f32,
+    ) -> Result<Self, String> {
         if self.shape == other.shape {
+            room.for_another(self)?;
             let pairs = self.values.iter().zip(&other.values);
             return Ok(Self {
                 shape: self.shape.clone(),
@@ -62,7 +93,7 @@ impl Array {
             return Err("no axes".to_owned()); // both are scalars, and equal shapes were dealt with
         };
         let (step_a, step_b) = (a[rank - 1], b[rank - 1]);
-        let mut values = Vec::with_capacity(shape.iter().product());
+        let mut values = Vec::with_capacity(room.for_shape(&shape)?);
         let mut place = vec![0; outer.len()];
         for _ in 0..outer.iter().product::<usize>() {
             let at = |strides: &[usize]| place.iter().zip(strides).map(|(i, s)| i * s).sum();
@@ -105,7 +136,7 @@ impl Array {
         })
     }
 
-    pub(super) fn concat(parts: &[&Self], axis: usize) -> Result<Self, String> {
+    pub(super) fn concat(parts: &[&Self], axis: usize, room: Room) -> Result<Self, String> {
         let shapes = || parts.iter().map(|p| p.shape.as_slice()).collect::<Vec<_>>();
         let bad = || format!("shapes {:?} do not join along axis {axis}", shapes());
         let mut shape = parts.first().ok_or_else(bad)?.shape.clone();
@@ -117,9 +148,9 @@ impl Array {
             if !same {
                 return Err(bad());
             }
-            shape[axis] += part.shape[axis];
+            shape[axis] = shape[axis].saturating_add(part.shape[axis]);
         }
-        let mut values = Vec::with_capacity(shape.iter().product());
+        let mut values = Vec::with_capacity(room.for_shape(&shape)?);
         for i in 0..before {
             for part in parts {
                 let block = part.values.len() / before;

@@ -12,7 +12,7 @@ use prost::Message;
 use roadhound_shared::contract::{FollowContract, TensorSpec};
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 
-use super::array::{Array, volume};
+use super::array::{Array, Room, volume};
 use super::onnx::{ModelProto, NodeProto, TensorProto};
 use crate::ops::exact::{self, Filters, Window};
 
@@ -21,7 +21,7 @@ use crate::ops::exact::{self, Filters, Window};
 pub enum GraphError {
     /// Not an ONNX file.
     #[error("not an ONNX model: {0}")]
-    Decode(#[from] prost::DecodeError),
+    Decode(prost::DecodeError),
     /// A file without a graph.
     #[error("the model has no graph")]
     NoGraph,
@@ -57,6 +57,10 @@ pub enum GraphError {
     },
 }
 
+/// Most values that all nodes of a graph produce together, and that a single one takes for itself: 256 MiB. The graphs
+/// of the shipped model produce less than a tenth.
+const MAX_VALUES: usize = 1 << 26;
+
 /// A constant of a graph.
 enum Constant {
     Floats(Array),
@@ -83,7 +87,8 @@ impl Graph {
     /// # Errors
     /// Bytes that are no ONNX model, or constants and weights that make no sense.
     pub fn parse(bytes: &[u8]) -> Result<Self, GraphError> {
-        let graph = ModelProto::decode(bytes)?
+        let graph = ModelProto::decode(bytes)
+            .map_err(GraphError::Decode)?
             .graph
             .ok_or(GraphError::NoGraph)?;
         let mut constants = HashMap::new();
@@ -116,25 +121,33 @@ impl Graph {
     /// Runs the graph on named inputs; every value that a node produced is returned by name.
     ///
     /// # Errors
-    /// The node that is not known or does not fit its inputs.
+    /// The node that is not known, does not fit its inputs, or asks for more memory than any real model; it is refused
+    /// before the memory is asked for.
     pub fn run(&self, inputs: &[(&str, Array)]) -> Result<HashMap<String, Array>, GraphError> {
         let mut values: HashMap<String, Array> = inputs
             .iter()
             .map(|(name, array)| ((*name).to_owned(), array.clone()))
             .collect();
+        let mut room = Room { left: MAX_VALUES };
         for node in &self.nodes {
             let at = |reason: String| GraphError::Node {
                 node: node.name.clone(),
                 reason,
             };
-            let result = self.apply(node, &values).map_err(at)?;
+            let result = self.apply(node, &values, room).map_err(at)?;
             let name = node.output.first().ok_or_else(|| at("no output".into()))?;
+            room.left = room.left.saturating_sub(result.values.len());
             values.insert(name.clone(), result);
         }
         Ok(values)
     }
 
-    fn apply(&self, node: &NodeProto, values: &HashMap<String, Array>) -> Result<Array, String> {
+    fn apply(
+        &self,
+        node: &NodeProto,
+        values: &HashMap<String, Array>,
+        room: Room,
+    ) -> Result<Array, String> {
         let name = |k: usize| {
             let name = node.input.get(k).ok_or(format!("input {k} is missing"))?;
             Ok::<&str, String>(name)
@@ -146,6 +159,8 @@ impl Graph {
                 _ => Err(format!("input {name} is not known as floats")),
             }
         };
+        // For operators whose result is no larger than what they are given.
+        let alike = |k: usize| room.for_another(float(k)?);
         let ints = |k: usize| match self.constants.get(name(k)?) {
             Some(Constant::Ints(values)) => Ok(values.as_slice()),
             _ => Err(format!("input {k} is not a constant list of integers")),
@@ -176,28 +191,31 @@ impl Graph {
                         let known = |name: &String| values.get(name).ok_or("a part is missing");
                         let parts: Vec<&Array> =
                             parts.iter().map(known).collect::<Result<_, _>>()?;
-                        convolution_of_joined(node, &parts, filters)?
+                        convolution_of_joined(node, &parts, filters, room)?
                     }
-                    _ => convolution(node, x, filters, *channels, *side)?,
+                    _ => convolution(node, x, filters, *channels, *side, room)?,
                 };
-                sums.zip(&bias, |sum, bias| sum + bias)
+                sums.zip(&bias, room, |sum, bias| sum + bias)
             }
-            "Relu" => Ok(float(0)?.map(|x| x.max(0.0))),
-            "Add" => float(0)?.zip(float(1)?, |a, b| a + b),
-            "Sub" => float(0)?.zip(float(1)?, |a, b| a - b),
-            "Mul" => float(0)?.zip(float(1)?, |a, b| a * b),
-            "Div" => float(0)?.zip(&float(1)?.map(f32::recip), |a, b| a * b),
-            "Sqrt" => Ok(float(0)?.map(f32::sqrt)),
-            "Exp" => Ok(float(0)?.map(exact::exp)),
-            "Sigmoid" => Ok(float(0)?.map(exact::sigmoid)),
-            "Identity" => Ok(float(0)?.clone()),
-            "Clip" => float(0)?.zip(float(1)?, f32::max)?.zip(float(2)?, f32::min),
+            "Relu" => Ok(alike(0)?.map(|x| x.max(0.0))),
+            "Add" => float(0)?.zip(float(1)?, room, |a, b| a + b),
+            "Sub" => float(0)?.zip(float(1)?, room, |a, b| a - b),
+            "Mul" => float(0)?.zip(float(1)?, room, |a, b| a * b),
+            "Div" => float(0)?.zip(&alike(1)?.map(f32::recip), room, |a, b| a * b),
+            "Sqrt" => Ok(alike(0)?.map(f32::sqrt)),
+            "Exp" => Ok(alike(0)?.map(exact::exp)),
+            "Sigmoid" => Ok(alike(0)?.map(exact::sigmoid)),
+            "Identity" => Ok(alike(0)?.clone()),
+            "Clip" => float(0)?
+                .zip(float(1)?, room, f32::max)?
+                .zip(float(2)?, room, f32::min),
             "MatMul" => {
                 let (left, right) = (float(0)?, float(1)?);
                 match (&left.shape[..], &right.shape[..]) {
-                    (&[rows, depth], &[depth_right, columns])
-                        if depth == depth_right && rows * depth > 0 =>
-                    {
+                    (&[rows, depth], &[depth_right, columns]) if depth == depth_right => {
+                        room.for_shape(&[rows, columns])?;
+                        room.for_another(left)?;
+                        room.for_another(right)?;
                         let filters = Filters::new(&left.values, rows, depth);
                         Ok(Array {
                             shape: vec![rows, columns],
@@ -208,18 +226,18 @@ impl Graph {
                 }
             }
             "Transpose" => match attribute(node, "perm")? {
-                [1, 0] => float(0)?.transpose(),
+                [1, 0] => alike(0)?.transpose(),
                 other => Err(format!("permutation {other:?} is not known")),
             },
             "Reshape" => {
-                let (from, shape) = (float(0)?, sizes(1)?);
+                let (from, shape) = (alike(0)?, sizes(1)?);
                 Array::new(shape.clone(), from.values.clone())
                     .ok_or_else(|| format!("{:?} does not become {shape:?}", from.shape))
             }
             "Concat" => {
                 let parts: Vec<&Array> =
                     (0..node.input.len()).map(float).collect::<Result<_, _>>()?;
-                Array::concat(&parts, axis(node)?)
+                Array::concat(&parts, axis(node)?, room)
             }
             "Slice" => {
                 let (starts, ends, axes) = (sizes(1)?, sizes(2)?, sizes(3)?);
@@ -228,21 +246,21 @@ impl Graph {
                 }
                 let cuts = axes.iter().zip(starts.iter().zip(&ends));
                 cuts.map(|(axis, (from, to))| (*axis, *from, *to))
-                    .try_fold(float(0)?.clone(), |x, (axis, from, to)| {
+                    .try_fold(alike(0)?.clone(), |x, (axis, from, to)| {
                         x.narrow(axis, from, to)
                     })
             }
             "ReduceMax" => {
                 over_map(node)?;
-                float(0)?.over_cells(|cells| cells.iter().copied().fold(f32::MIN, f32::max))
+                alike(0)?.over_cells(|cells| cells.iter().copied().fold(f32::MIN, f32::max))
             }
             "ReduceMean" => {
                 over_map(node)?;
                 let mean = |c: &[f32]| exact::sum_of_neighbours(c) * (c.len() as f32).recip();
-                float(0)?.over_cells(mean)
+                alike(0)?.over_cells(mean)
             }
             "ReduceSum" => match sizes(1)?[..] {
-                [1] => float(0)?.sum(1),
+                [1] => alike(0)?.sum(1),
                 ref other => Err(format!("a sum over axes {other:?} is not known")),
             },
             other => Err(format!("operator {other} is not known")),
@@ -270,7 +288,7 @@ fn constant(tensor: &TensorProto) -> Result<Constant, GraphError> {
         1 if count.checked_mul(4) == Some(bytes.len()) => {
             let (values, _) = bytes.as_chunks();
             let values = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
-            Ok(Constant::Floats(Array { shape, values }))
+            Ok(Constant::Floats(Array::new(shape, values).ok_or_else(bad)?))
         }
         7 if count.checked_mul(8) == Some(bytes.len()) => {
             let (values, _) = bytes.as_chunks();
@@ -302,6 +320,7 @@ fn convolution(
     filters: &Filters,
     channels: usize,
     kernel: usize,
+    room: Room,
 ) -> Result<Array, String> {
     let uniform = |name: &str| match attribute(node, name)? {
         [first, rest @ ..] if rest.iter().all(|v| v == first) => size(*first),
@@ -324,10 +343,17 @@ fn convolution(
         padding,
     };
     match window.output() {
-        Some((rows, columns)) if found == channels => Ok(Array {
-            shape: vec![1, filters.rows(), rows, columns],
-            values: exact::conv2d(&x.values, &window, filters),
-        }),
+        Some((rows, columns)) if found == channels => {
+            let shape = vec![1, filters.rows(), rows, columns];
+            room.for_shape(&shape)?;
+            // Beside its result it takes the padded map, and the map once for every weight of the kernel.
+            room.for_shape(&[channels, height + 2 * padding, width + 2 * padding])?;
+            room.for_shape(&[filters.depth(), rows, columns])?;
+            Ok(Array {
+                shape,
+                values: exact::conv2d(&x.values, &window, filters),
+            })
+        }
         _ => Err(format!("{:?} does not fit {window:?}", x.shape)),
     }
 }
@@ -337,6 +363,7 @@ fn convolution_of_joined(
     node: &NodeProto,
     parts: &[&Array],
     filters: &Filters,
+    room: Room,
 ) -> Result<Array, String> {
     let mut sum: Option<Array> = None;
     let mut first = 0;
@@ -344,9 +371,9 @@ fn convolution_of_joined(
         let channels = part.shape.get(1).copied().unwrap_or_default();
         let columns = filters.columns(first, channels);
         let columns = columns.ok_or_else(|| format!("a part {:?} does not fit", part.shape))?;
-        let y = convolution(node, part, &columns, channels, 1)?;
+        let y = convolution(node, part, &columns, channels, 1, room)?;
         sum = Some(match sum {
-            Some(sum) => sum.zip(&y, |a, b| a + b)?,
+            Some(sum) => sum.zip(&y, room, |a, b| a + b)?,
             None => y,
         });
         first += channels;
@@ -593,6 +620,86 @@ mod tests {
         });
         let expected = [12.0, 14.0, 16.0, 18.0, -0.5, -1.5, -2.5, -3.5];
         assert_eq!(y.unwrap(), array(&[1, 2, 2, 2], &expected));
+    }
+
+    #[test]
+    fn a_result_that_would_fill_memory_is_refused_before_it_is_made_and_its_node_named() {
+        let long = 1 << 14;
+        let row = |g: &mut GraphBuilder| g.floats(&[1, long], &vec![0.5; long]);
+        let column = |g: &mut GraphBuilder| g.floats(&[long, 1], &vec![0.5; long]);
+        let weight = |g: &mut GraphBuilder, side: usize| {
+            g.floats(&[1, 1, side, side], &vec![0.5; side * side])
+        };
+        let conv = |g: &mut GraphBuilder, w: &str, pad: i64| {
+            let (b, pads) = (g.floats(&[1], &[0.0]), [pad; 4]);
+            let attributes = vec![
+                Attribute::Ints("pads", &pads),
+                Attribute::Ints("strides", &[1, 1]),
+            ];
+            g.node("Conv", &["x", w, &b], attributes)
+        };
+        type Build<'a> = &'a dyn Fn(&mut GraphBuilder) -> String;
+        // Each asks for 2^28 values or more, out of a file and an input of at most 2^20.
+        let cases: [(&str, &str, Build<'_>); 5] = [
+            ("an outer product", "node matmul0: ", &|g| {
+                let (left, right) = (column(g), row(g));
+                g.node("MatMul", &[&left, &right], vec![])
+            }),
+            ("a sum repeated both ways", "node add0: ", &|g| {
+                let (left, right) = (column(g), row(g));
+                g.node("Add", &[&left, &right], vec![])
+            }),
+            ("a map joined with itself", "node concat9: ", &|g| {
+                let mut last = "x".to_owned();
+                for _ in 0..16 {
+                    last = g.node("Concat", &[&last, &last], vec![Attribute::Int("axis", 2)]);
+                }
+                last
+            }),
+            ("a large kernel, unfolded", "node conv0: ", &|g| {
+                let w = weight(g, 90);
+                conv(g, &w, 45)
+            }),
+            ("many copies", "node relu256: ", &|g| {
+                for _ in 0..300 {
+                    g.node("Relu", &["x"], vec![]);
+                }
+                "x".to_owned()
+            }),
+        ];
+        for (what, node, build) in cases {
+            let side = if what == "many copies" { 512 } else { 256 };
+            let x = array(&[1, 1, side, side], &vec![1.0; side * side]);
+            let before = std::time::Instant::now();
+            let line = run(&x, build).unwrap_err().to_string();
+            assert!(
+                line.starts_with(node) && line.contains("takes more than the"),
+                "{what}: {line}"
+            );
+            assert!(before.elapsed().as_secs() < 20, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_tensor_without_values_is_refused_however_its_axes_multiply() {
+        let x = array(&[1, 1, 2, 2], &[1.0; 4]);
+        let huge = i64::MAX as usize;
+        for shape in [vec![0], vec![0, huge, huge], vec![huge, 0]] {
+            let error = run(&x, |g| {
+                let empty = g.floats(&shape, &[]);
+                g.node("Add", &["x", &empty], vec![])
+            });
+            assert!(
+                matches!(error, Err(GraphError::Initializer { .. })),
+                "{shape:?}"
+            );
+        }
+        let error = run(&x, |g| {
+            let shape = g.ints(&[0, 4]);
+            g.node("Reshape", &["x", &shape], vec![])
+        });
+        let line = error.unwrap_err().to_string();
+        assert!(line.contains("does not become [0, 4]"), "{line}");
     }
 
     #[test]

@@ -47,6 +47,30 @@ mod tests {
     }
 
     #[test]
+    fn smoothing_moves_its_share_of_the_peaks_label_to_the_other_side() {
+        let logit = 2.0_f64;
+        let loss = |smoothing: f64| {
+            let logits = Tensor::new(&[[logit as f32]], &Device::Cpu).unwrap();
+            let one = Tensor::new(&[[1.0f32]], &Device::Cpu).unwrap();
+            penalty_reduced_focal(&logits, &one, &one, smoothing)
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap()
+        };
+        let p = 1.0 / (1.0 + (-logit).exp());
+        let (is_peak, is_none) = (-p.ln() * (1.0 - p).powi(2), -(1.0 - p).ln() * p.powi(2));
+        for smoothing in [0.0, 0.1, 0.4, 1.0] {
+            let by_hand = (1.0 - smoothing) * is_peak + smoothing * is_none;
+            let found = f64::from(loss(smoothing));
+            assert!(
+                (found - by_hand).abs() < 1e-5,
+                "smoothing {smoothing}: {found}, by hand {by_hand}"
+            );
+        }
+        assert!(loss(0.1) > 10.0 * loss(0.0), "a sure peak costs more");
+    }
+
+    #[test]
     fn gradients_agree_with_finite_differences() {
         let logits = Tensor::new(
             &[[0.3f32, -1.2, 2.0, -0.1], [0.0, 4.0, -3.0, 0.7]],

@@ -67,12 +67,12 @@ pub struct RenderJob {
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// The operating system refused.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Io {
         /// What was being written.
         path: PathBuf,
         /// The system's reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The folder is in use.
     #[error("{}: not empty; rendering needs a new folder", path.display())]
@@ -81,7 +81,7 @@ pub enum RenderError {
         path: PathBuf,
     },
     /// The world is out of range.
-    #[error("{0}")]
+    #[error(transparent)]
     World(#[from] WorldConfigError),
     /// A count is out of range.
     #[error("{field} is {value}, expected 1 to {most}")]
@@ -334,9 +334,9 @@ fn encode(
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RenderError + '_ {
-    move |source| RenderError::Io {
+    move |reason| RenderError::Io {
         path: path.to_owned(),
-        source,
+        reason,
     }
 }
 

@@ -22,6 +22,8 @@
 
 use std::path::{Path, PathBuf};
 
+use roadhound_host::whole;
+
 pub mod facts;
 pub mod page;
 pub mod plot;
@@ -56,12 +58,12 @@ const PICTURES: [(&str, &str); 3] = [
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The file system said no.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// The reason.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A line of a CSV file is malformed, and it is not the last one.
     #[error("{}:{line}: {reason}", path.display())]
@@ -188,13 +190,11 @@ pub fn page_of(folders: &[PathBuf]) -> Result<String, ReportError> {
 /// # Errors
 /// The file system's.
 pub fn write(path: &Path, html: &str) -> Result<(), ReportError> {
-    let io = |source| ReportError::Io {
+    let io = |reason| ReportError::Io {
         path: path.to_owned(),
-        source,
+        reason,
     };
-    let partial = path.with_extension("html.partial");
-    std::fs::write(&partial, html).map_err(io)?;
-    std::fs::rename(&partial, path).map_err(io)
+    whole::write(path, html).map_err(io)
 }
 
 /// Rewrites the page in a run's own folder.
@@ -221,9 +221,9 @@ fn bytes(path: &Path) -> Result<Option<Vec<u8>>, ReportError> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(ReportError::Io {
+        Err(reason) => Err(ReportError::Io {
             path: path.to_owned(),
-            source,
+            reason,
         }),
     }
 }

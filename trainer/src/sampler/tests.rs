@@ -593,6 +593,41 @@ fn frames_on_which_the_target_is_hidden_are_searched_as_absent_and_never_serve_a
 }
 
 #[test]
+fn boxes_of_hidden_targets_shrink_with_images_that_are_kept_smaller() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut data = write_packs(folder.path());
+    data.packs.truncate(1);
+    // 240x180 becomes 101x76: not the same factor across and down.
+    data.max_side_px = 101;
+    data.target.min_side_px = 4.0;
+    data.target.min_area_px = 16.0;
+    let text = "sequence,frame,instance,full_x,full_y,full_w,full_h,visible_share\n\
+                a,4,4,64,68,44,30,0.03\n";
+    std::fs::write(folder.path().join("video/truth.csv"), text).unwrap();
+    let sampler = sampler_of(&data, SamplerConfig::default(), AugmentConfig::none());
+    let track = &sampler.packs[0].tracks[0];
+    let [hidden] = track.hidden[..] else {
+        panic!("{} hidden frames", track.hidden.len());
+    };
+    let (across, down) = (101.0 / 240.0, 76.0 / 180.0);
+    let found = hidden.box_in_image;
+    let expected = BoxXywh::new(64.0 * across, 68.0 * down, 44.0 * across, 30.0 * down);
+    let off = |a: f32, b: f32| (a - b).abs() > 1e-3;
+    assert!(
+        !off(found.x_px, expected.x_px)
+            && !off(found.y_px, expected.y_px)
+            && !off(found.w_px, expected.w_px)
+            && !off(found.h_px, expected.h_px),
+        "{found:?}, expected {expected:?}"
+    );
+    // The same place on the image as the box that was annotated for the same frame, had it been seen.
+    let before = track.appearances[3].box_in_image;
+    let after = track.appearances[4].box_in_image;
+    let between = (before.x_px + after.x_px) / 2.0;
+    assert!((found.x_px - between).abs() < 1.0, "{found:?} {between}");
+}
+
+#[test]
 fn frames_annotated_as_occluded_are_searched_more_often_and_still_show_their_target() {
     let folder = tempfile::tempdir().unwrap();
     let mut data = write_packs(folder.path());

@@ -1,6 +1,5 @@
 //! The tracker's task: pairs of crops in, the sum of score, box, presence and identity losses out.
 
-use anyhow::Context;
 use candle_core::{Device, Result, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -401,9 +400,7 @@ impl Task for TrackTask {
 
     fn save_batch(&self, batch: &Batch, path: &std::path::Path) -> anyhow::Result<()> {
         let pairs: Vec<_> = (0..batch.len).map(|i| batch.pair(i)).collect();
-        crate::data::sheet::contact_sheet(&pairs, 6)
-            .save(path)
-            .with_context(|| format!("{}", path.display()))
+        crate::outputs::picture(path, &crate::data::sheet::contact_sheet(&pairs, 6))
     }
 }
 

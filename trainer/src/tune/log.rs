@@ -17,15 +17,17 @@ use std::path::{Path, PathBuf};
 use super::search::{Origin, Trial};
 use super::space::Space;
 use super::{RunFigures, TuneError, Weights};
+use roadhound_host::whole;
+
 use crate::report::table::Table;
 use crate::train_loop::drop_torn_line;
 
 const RUNS_HEADER: &str = "trial,run,frames,auc,absent,false_alarms,false_lost";
 
 fn io(path: &Path) -> impl Fn(std::io::Error) -> TuneError + '_ {
-    |source| TuneError::Io {
+    |reason| TuneError::Io {
         path: path.display().to_string(),
-        source,
+        reason,
     }
 }
 
@@ -37,7 +39,7 @@ pub fn claim(folder: &Path, settings: &str) -> Result<(), TuneError> {
     std::fs::create_dir_all(folder).map_err(io(folder))?;
     let path = folder.join("settings.toml");
     if !path.exists() {
-        return std::fs::write(&path, settings).map_err(io(&path));
+        return whole::write(&path, settings).map_err(io(&path));
     }
     let found = std::fs::read_to_string(&path).map_err(io(&path))?;
     if found == settings {

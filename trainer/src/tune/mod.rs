@@ -80,12 +80,12 @@ pub enum TuneError {
     #[error(transparent)]
     Log(#[from] crate::report::ReportError),
     /// A file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     Io {
         /// The file.
         path: String,
         /// The reason.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
 }
 
