@@ -20,6 +20,7 @@
 
 use roadhound_shared::frame::Timestamp;
 use roadhound_shared::geometry::BoxXywh;
+use roadhound_shared::mix::hash;
 
 /// Size, length and seed of a drive.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,14 +69,6 @@ const NEAR_M: f32 = 0.4;
 const LANE_M: f32 = 3.3;
 
 // ---- numbers from hashes ------------------------------------------------------------------------------------
-
-fn hash(mut x: u64) -> u64 {
-    // SplitMix64's finaliser: cheap, and good enough that no pattern shows.
-    x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
-}
 
 /// Uniform in 0..1, decided by three integers.
 fn unit(seed: u64, a: i64, b: i64) -> f32 {

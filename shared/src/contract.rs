@@ -27,6 +27,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::mix::SplitMix64;
 use crate::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use crate::preprocess::Normalisation;
 use crate::tracker::{ConfigError, TrackerConfig};
@@ -1052,7 +1053,7 @@ pub fn probe_crop(seed: u64, stream: u64, side: usize) -> Vec<f32> {
     let base = SplitMix64(seed).next() ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03);
     let mut colours = SplitMix64(base);
     let colour: Vec<i32> = (0..3 * blocks * blocks)
-        .map(|_| colours.below_2_pow_16() * 3)
+        .map(|_| below_2_pow_16(&mut colours) * 3)
         .collect();
     let mut noise = SplitMix64(base ^ 0x5851_F42D_4C95_7F2D);
     let mut crop = Vec::with_capacity(3 * side * side);
@@ -1061,7 +1062,7 @@ pub fn probe_crop(seed: u64, stream: u64, side: usize) -> Vec<f32> {
             for x in 0..side {
                 let block = (channel * blocks + y / BLOCK_PX) * blocks + x / BLOCK_PX;
                 // In 0..2^18: three quarters colour, one quarter noise.
-                let level = colour[block] + noise.below_2_pow_16();
+                let level = colour[block] + below_2_pow_16(&mut noise);
                 crop.push((level - (1 << 17)) as f32 / 65536.0);
             }
         }
@@ -1069,21 +1070,8 @@ pub fn probe_crop(seed: u64, stream: u64, side: usize) -> Vec<f32> {
     crop
 }
 
-/// Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below_2_pow_16(&mut self) -> i32 {
-        (self.next() >> 48) as i32
-    }
+fn below_2_pow_16(stream: &mut SplitMix64) -> i32 {
+    (stream.next() >> 48) as i32
 }
 
 #[cfg(test)]

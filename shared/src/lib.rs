@@ -57,6 +57,7 @@ pub mod follow;
 pub mod frame;
 pub mod geometry;
 pub mod metrics;
+pub mod mix;
 pub mod network;
 pub mod preprocess;
 pub mod quantised;

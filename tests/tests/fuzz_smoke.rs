@@ -7,22 +7,18 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use roadhound_shared::mix::SplitMix64;
 use system_tests::fuzz::TARGETS;
 use system_tests::workspace;
 
 /// No input keeps a parser busy for longer, on a machine with neighbours.
 const MOST_TIME: Duration = Duration::from_secs(10);
 
-/// splitmix64: small, and the same everywhere.
-struct Dice(u64);
+struct Dice(SplitMix64);
 
 impl Dice {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     fn below(&mut self, bound: usize) -> usize {
@@ -122,12 +118,12 @@ fn no_target_panics_or_hangs_on_seeds_regressions_and_mutations() {
         let started = Instant::now();
         let mut inputs: Vec<Vec<u8>> = seeds.clone();
         inputs.extend(regressions(target.name).into_iter().map(|(_, bytes)| bytes));
-        let mut dice = Dice(
+        let mut dice = Dice(SplitMix64(
             target
                 .name
                 .bytes()
                 .fold(7, |hash, byte| hash * 31 + u64::from(byte)),
-        );
+        ));
         for round in 0..target.smoke_rounds {
             inputs.push(mutate(&seeds[round % seeds.len()], &mut dice));
         }

@@ -4,15 +4,9 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::math::{floor, floor_i32, mix, smooth};
+pub(super) use crate::mix::hash;
 
-/// SplitMix64's finaliser: cheap, and good enough that no pattern shows.
-pub(super) fn hash(x: u64) -> u64 {
-    let mut x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
-}
+use super::math::{floor, floor_i32, mix, smooth};
 
 /// Uniform in 0..1 from the upper bits.
 fn unit_of(bits: u64) -> f32 {

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Our name where it is not just another way to write the words. Left: lower case, words joined by `_`.
 const SYNONYMS: &[(&str, &str)] = &[
@@ -70,7 +70,7 @@ pub struct Class {
 pub struct ClassTable<'a> {
     renames: &'a BTreeMap<String, String>,
     ignores: &'a (dyn Fn(&str) -> bool + Sync),
-    known: Mutex<HashMap<String, Class>>,
+    known: RwLock<HashMap<String, Class>>,
 }
 
 impl<'a> ClassTable<'a> {
@@ -83,17 +83,18 @@ impl<'a> ClassTable<'a> {
         Self {
             renames,
             ignores,
-            known: Mutex::default(),
+            known: RwLock::default(),
         }
     }
 
     /// The class that the pack spells so.
     pub fn get(&self, spelled: &str) -> Class {
-        // No statement under the lock can panic half way.
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // No statement under the lock can panic half way. Nearly every call finds its class, and many threads ask at once.
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(class) = known.get(spelled) {
             return class.clone();
         }
+        drop(known);
         let name = match self.renames.get(spelled) {
             Some(ours) => Cow::Borrowed(ours.as_str()),
             None => canonical(spelled),
@@ -102,8 +103,9 @@ impl<'a> ClassTable<'a> {
             ignore: (self.ignores)(&name),
             name: name.as_ref().into(),
         };
-        known.insert(spelled.to_owned(), class.clone());
-        class
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have been faster: one class, one name in memory.
+        known.entry(spelled.to_owned()).or_insert(class).clone()
     }
 }
 

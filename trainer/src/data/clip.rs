@@ -4,8 +4,10 @@
 //! LaSOT, GOT-10k and TrackingNet differ in where files lie, where pixels are counted from and how absence is told;
 //! everything behind that is here.
 
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::str::{FromStr, Utf8Error};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -171,15 +173,66 @@ pub(crate) fn read_list(path: &Path) -> Result<Vec<(u64, String)>, DataError> {
 /// A text file, or the line on which it stops being UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<String, DataError> {
     let bytes = std::fs::read(path).map_err(DataError::io(path))?;
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..valid]
-            .iter()
-            .filter(|b| **b == b'\n')
-            .count() as u64
-            + 1;
-        DataError::line(path, line, LineProblem::Text("not UTF-8".into()))
-    })
+    String::from_utf8(bytes).map_err(|error| not_text(path, error.as_bytes(), error.utf8_error()))
+}
+
+fn not_text(path: &Path, bytes: &[u8], error: Utf8Error) -> DataError {
+    let valid = &bytes[..error.valid_up_to()];
+    let line = valid.iter().filter(|b| **b == b'\n').count() as u64 + 1;
+    DataError::line(path, line, LineProblem::Text("not UTF-8".into()))
+}
+
+/// Reads many small text files into the same memory, with as few calls of the system as there can be: for a hundred
+/// thousand files these are most of the time.
+#[derive(Debug, Default)]
+pub(crate) struct TextReader {
+    bytes: Vec<u8>,
+}
+
+impl TextReader {
+    /// The text of a file, `None` where there is no such file; or the line on which it stops being UTF-8.
+    pub(crate) fn read_if_there(&mut self, path: &Path) -> Result<Option<&str>, DataError> {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(DataError::io(path)(error)),
+        };
+        // Not `read_to_end`, which asks for the length first.
+        self.bytes.resize(self.bytes.capacity().max(8 << 10), 0);
+        let mut filled = 0;
+        loop {
+            if filled == self.bytes.len() {
+                self.bytes.resize(2 * filled, 0);
+            }
+            match file.read(&mut self.bytes[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(DataError::io(path)(error)),
+            }
+        }
+        let text = &self.bytes[..filled];
+        let checked = std::str::from_utf8(text).map_err(|error| not_text(path, text, error))?;
+        Ok(Some(checked))
+    }
+
+    /// The text of a file.
+    pub(crate) fn read(&mut self, path: &Path) -> Result<&str, DataError> {
+        let found = self.read_if_there(path)?;
+        found.ok_or_else(|| DataError::io(path)(ErrorKind::NotFound.into()))
+    }
+}
+
+/// As [`read_all`], with a reader of texts for each thread.
+pub(crate) fn read_all_texts<P: Send, T: Send>(
+    places: Vec<P>,
+    read: impl Fn(&mut TextReader, P) -> Result<T, DataError> + Sync + Send,
+) -> Result<Vec<T>, DataError> {
+    let read: Vec<Result<T, DataError>> = places
+        .into_par_iter()
+        .map_init(TextReader::default, read)
+        .collect();
+    read.into_iter().collect()
 }
 
 /// The images of a clip by number.

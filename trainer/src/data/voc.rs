@@ -18,13 +18,13 @@
 
 use std::path::{Path, PathBuf};
 
-use roxmltree::{Document, Node};
 use serde::{Deserialize, Serialize};
 
 use super::classes::ClassTable;
-use super::clip::{read_all, read_list, read_text};
+use super::clip::{read_all_texts, read_list};
 use super::json::inside;
 use super::sequence::{Annotation, Frame, Sequence};
+use super::xml::{Element, Tree};
 use super::{DataError, LineProblem, ReadConfig, checked_box, number};
 
 const LABELS: &str = "Annotations";
@@ -80,12 +80,12 @@ pub fn read(
             reason: "has no label files (.xml)",
         });
     }
-    let sequences = read_all(names, |name| {
+    let sequences = read_all_texts(names, |reader, name| {
         let path = labels.join(format!("{name}.xml"));
         let Label {
             size_px,
             annotations,
-        } = parse(&path, &read_text(&path)?, read.corners, classes)?;
+        } = parse(&path, reader.read(&path)?, read.corners, classes)?;
         if annotations.is_empty() {
             return Ok(None);
         }
@@ -151,7 +151,7 @@ fn parse(
     corners: Corners,
     classes: &ClassTable<'_>,
 ) -> Result<Label, DataError> {
-    let document = Document::parse(text).map_err(|error| {
+    let tree = Tree::parse(text).map_err(|error| {
         let pos = error.pos();
         let problem = LineProblem::Column {
             column: u64::from(pos.col),
@@ -163,21 +163,18 @@ fn parse(
         };
         DataError::line(path, u64::from(pos.row), problem)
     })?;
-    let at = |node: Node<'_, '_>, problem| {
-        let row = document.text_pos_at(node.range().start).row;
-        DataError::line(path, u64::from(row), problem)
-    };
-    let root = document.root_element();
-    if root.tag_name().name() != "annotation" {
+    let at = |node: Element, problem| DataError::line(path, tree.line(node), problem);
+    let root = tree.root();
+    if tree.name(root) != "annotation" {
         return Err(at(
             root,
             LineProblem::Missing("<annotation> around everything"),
         ));
     }
-    let size_px = match child(root, "size") {
+    let size_px = match tree.child(root, "size") {
         Some(size) => {
-            let side = |name: &'static str| match child(size, name) {
-                Some(node) => number(node_text(node), name, "a whole number")
+            let side = |name: &'static str| match tree.child(size, name) {
+                Some(node) => number(tree.text(node), name, "a whole number")
                     .map_err(|problem| at(node, problem)),
                 None => Ok(0_u32),
             };
@@ -186,13 +183,20 @@ fn parse(
         None => None,
     };
     let mut annotations: Vec<Annotation> = Vec::new();
-    for object in root.children().filter(|node| node.has_tag_name("object")) {
+    for object in tree
+        .children(root)
+        .filter(|node| tree.name(*node) == "object")
+    {
         let missing = |what| at(object, LineProblem::Missing(what));
-        let class = child(object, "name").ok_or_else(|| missing("<name> in this object"))?;
-        let class = classes.get(node_text(class));
-        let bndbox = child(object, "bndbox").ok_or_else(|| missing("<bndbox> in this object"))?;
-        let corner = |name: &'static str| match child(bndbox, name) {
-            Some(node) => number::<f32>(node_text(node), name, "a number")
+        let class = tree
+            .child(object, "name")
+            .ok_or_else(|| missing("<name> in this object"))?;
+        let class = classes.get(tree.text(class));
+        let bndbox = tree
+            .child(object, "bndbox")
+            .ok_or_else(|| missing("<bndbox> in this object"))?;
+        let corner = |name: &'static str| match tree.child(bndbox, name) {
+            Some(node) => number::<f32>(tree.text(node), name, "a number")
                 .map_err(|problem| at(node, problem)),
             None => Err(at(
                 bndbox,
@@ -215,8 +219,10 @@ fn parse(
             Corners::EdgesFromZero => checked_box(left, top, right - left, bottom - top),
         }
         .map_err(|problem| at(bndbox, problem))?;
-        let flag =
-            |name| child(object, name).map(|node| matches!(node_text(node), "1" | "true" | "True"));
+        let flag = |name| {
+            tree.child(object, name)
+                .map(|node| matches!(tree.text(node), "1" | "true" | "True"))
+        };
         annotations.push(Annotation {
             box_in_image,
             instance: annotations.len() as u32,
@@ -229,14 +235,6 @@ fn parse(
         size_px,
         annotations,
     })
-}
-
-fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {
-    node.children().find(|inner| inner.has_tag_name(name))
-}
-
-fn node_text<'a>(node: Node<'a, '_>) -> &'a str {
-    node.text().unwrap_or_default().trim()
 }
 
 #[cfg(test)]

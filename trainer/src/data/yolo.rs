@@ -16,7 +16,7 @@
 use std::path::Path;
 
 use super::classes::{Class, ClassTable};
-use super::clip::{read_all, read_text};
+use super::clip::{read_all_texts, read_text};
 use super::sequence::{Annotation, Frame, Sequence};
 use super::store::stored_size;
 use super::{DataError, LineProblem, ReadConfig, checked_box, list_images, number};
@@ -52,7 +52,7 @@ pub fn read(
     };
     let names: Option<Vec<Class>> =
         names.map(|names| names.iter().map(|name| classes.get(name)).collect());
-    let sequences = read_all(list_images(&images)?, |image| {
+    let sequences = read_all_texts(list_images(&images)?, |reader, image| {
         let Some(stem) = image
             .file_stem()
             .and_then(|stem| stem.to_str())
@@ -61,10 +61,9 @@ pub fn read(
             return Ok(None);
         };
         let label = labels.join(format!("{stem}.txt"));
-        if !label.exists() {
+        let Some(text) = reader.read_if_there(&label)? else {
             return Ok(None);
-        }
-        let text = read_text(&label)?;
+        };
         if text.trim().is_empty() {
             return Ok(None);
         }
@@ -108,15 +107,12 @@ fn parse_line(
     (width_px, height_px): (u32, u32),
     class_of: impl Fn(u32) -> Option<Class>,
 ) -> Result<Annotation, LineProblem> {
-    let fields: [&str; 5] = match line.split_whitespace().collect::<Vec<_>>().try_into() {
-        Ok(fields) => fields,
-        Err(fields) => {
-            return Err(LineProblem::FieldCount {
-                found: fields.len(),
-                expected: 5,
-            });
-        }
-    };
+    let mut words = line.split_whitespace();
+    let fields: [&str; 5] = std::array::from_fn(|_| words.next().unwrap_or_default());
+    let found = line.split_whitespace().count();
+    if found != fields.len() {
+        return Err(LineProblem::FieldCount { found, expected: 5 });
+    }
     let class = class_of(number(fields[0], "class", "a whole number")?).ok_or_else(|| {
         LineProblem::NotANumber {
             field: "class",
