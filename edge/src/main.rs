@@ -12,6 +12,7 @@ use roadhound_edge::demo::{DemoOptions, demo};
 use roadhound_edge::failure::Failure;
 use roadhound_edge::source::{Options as SourceOptions, RawLayout};
 use roadhound_edge::track::{TrackOptions, track};
+use roadhound_host::line;
 use roadhound_shared::geometry::BoxXywh;
 
 /// Follows objects in dashcam video.
@@ -221,17 +222,8 @@ fn usage(error: &clap::Error) -> ExitCode {
             ExitCode::from(2)
         };
     }
-    let text = error.render().to_string();
-    let head: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .take_while(|line| !line.is_empty())
-        .collect();
-    let line = head.join(" ");
-    complain(&format!(
-        "{}; see roadhound --help",
-        line.trim_start_matches("error: ")
-    ));
+    let said = line::usage(&error.render().to_string());
+    complain(&format!("{said}; see roadhound --help"));
     ExitCode::from(2)
 }
 

@@ -28,6 +28,19 @@ pub fn of(error: &dyn Error) -> String {
     joined(&text)
 }
 
+/// What a parser of arguments says, in one line: its first paragraph, without the head that it gives itself.
+///
+/// ```
+/// use roadhound_host::line::usage;
+/// let said = "error: the following arguments are missing:\n  --out <OUT>\n\nUsage: x --out <OUT>\n";
+/// assert_eq!(usage(said), "the following arguments are missing: --out <OUT>");
+/// ```
+pub fn usage(said: &str) -> String {
+    let lines = said.trim_start().lines().map(str::trim);
+    let head: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+    joined(head.join(" ").trim_start_matches("error: "))
+}
+
 /// Text without line breaks and without repeated spaces.
 pub fn joined(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -12,8 +12,8 @@
 use std::path::{Path, PathBuf};
 
 use roadhound_host::line::joined;
+use roadhound_shared::contract::sha256_hex;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::augment::AugmentConfig;
 use crate::data::DataConfig;
@@ -179,8 +179,7 @@ impl TrackerRun {
 
     /// SHA-256 of the resolved configuration, hexadecimal: what a bundle's card names.
     pub fn hash(&self) -> Result<String, ConfigError> {
-        let digest = Sha256::digest(self.to_toml()?.as_bytes());
-        Ok(digest.iter().map(|b| format!("{b:02x}")).collect())
+        Ok(sha256_hex(self.to_toml()?.as_bytes()))
     }
 }
 

@@ -1,12 +1,12 @@
 //! `roadhound-train ablate`: trains the baseline and one run without each trick, and tabulates the differences.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use roadhound_shared::contract::sha256_hex;
 use roadhound_shared::tracker::TrackerConfig;
 use roadhound_trainer::ablate::{Row, Score, Table, Variant, variants};
 use roadhound_trainer::batch::Batch;
@@ -21,10 +21,10 @@ use roadhound_trainer::task::Task;
 use roadhound_trainer::task::track::TrackTask;
 use roadhound_trainer::train_loop::Outcome;
 use roadhound_trainer::tricks::{TRICKS, Trick};
-use sha2::{Digest, Sha256};
 
-use super::{STOP, held_out_batches, held_out_runs, load, train_tracker};
-use crate::AblateArguments;
+use super::held_out::{held_out_batches, held_out_runs};
+use super::tracker::train_tracker;
+use super::{load, parse_threads, set_out};
 
 /// Held-out pairs that the finished runs are scored on: the standard error of an AUC of .7 is about .007.
 const SCORED_PAIRS: usize = 1_440;
@@ -38,6 +38,34 @@ const SHOWN: [(&str, &str); 5] = [
     ("followed_ao", "followed AO"),
 ];
 
+#[derive(clap::Args)]
+pub(crate) struct AblateArguments {
+    /// TOML file, as for `tracker`: the baseline.
+    #[arg(long)]
+    config: PathBuf,
+    /// Folder: one run folder a variant, `ablation.csv` and `ablation.md`. The same command goes on where it stopped.
+    #[arg(long)]
+    out: PathBuf,
+    /// Pairs of every run.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pairs: u64,
+    /// Checkpoint or bundle that every run starts from.
+    #[arg(long)]
+    init: Option<PathBuf>,
+    /// Only these tricks, by name, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Seeds of the baseline: their spread says how far two figures must be apart to mean anything.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    seeds: u64,
+    /// Folder of the training packs, instead of the configuration's.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Threads of the arithmetic, instead of the configuration's.
+    #[arg(long, value_parser = parse_threads)]
+    threads: Option<usize>,
+}
+
 pub(crate) fn ablate(arguments: &AblateArguments) -> Result<()> {
     let mut baseline = load(&arguments.config, arguments.data.as_ref())?;
     baseline.train.pairs = arguments.pairs;
@@ -50,14 +78,7 @@ pub(crate) fn ablate(arguments: &AblateArguments) -> Result<()> {
     };
     // Threads do not change the weights, but they are part of the configuration that a resumed run is compared by.
     let threads = arguments.threads.unwrap_or(baseline.compute.threads);
-    roadhound_trainer::ops::set_candle_threads(threads);
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global()
-        .context("the thread pool was already made")?;
-    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))
-        .context("Ctrl-C cannot be handled")?;
-
+    set_out(threads)?;
     let dataset = Arc::new(Dataset::open(&baseline.data)?);
     let started_from = match &arguments.init {
         Some(path) => digest_of(path)?,
@@ -174,6 +195,5 @@ fn digest_of(path: &Path) -> Result<String> {
         false => path.to_owned(),
     };
     let bytes = std::fs::read(&file).with_context(|| format!("{}", file.display()))?;
-    let digest = Sha256::digest(&bytes);
-    Ok(digest.iter().map(|b| format!("{b:02x}")).collect())
+    Ok(sha256_hex(&bytes))
 }

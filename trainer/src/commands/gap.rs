@@ -11,7 +11,31 @@ use roadhound_trainer::gap::{GapConfig, Samples, Table};
 use roadhound_trainer::outputs;
 
 use super::network_of;
-use crate::GapArguments;
+
+#[derive(clap::Args)]
+pub(crate) struct GapArguments {
+    /// Bundle (a folder) or checkpoint (a file) whose backbone gives the features.
+    #[arg(long)]
+    model: PathBuf,
+    /// Training packs or folders of pictures: one side.
+    #[arg(long, required = true, num_args = 1.., value_name = "FOLDER")]
+    a: Vec<PathBuf>,
+    /// The other side.
+    #[arg(long, required = true, num_args = 1.., value_name = "FOLDER")]
+    b: Vec<PathBuf>,
+    /// TOML file; every key has a default.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Regions, and tiles, drawn from each side at most.
+    #[arg(long)]
+    samples: Option<usize>,
+    /// Decides what is drawn.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Also write the table as CSV.
+    #[arg(long)]
+    csv: Option<PathBuf>,
+}
 
 pub(crate) fn gap(arguments: &GapArguments) -> Result<()> {
     let config = config_of(arguments)?;

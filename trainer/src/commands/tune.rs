@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use roadhound_shared::contract::FollowContract;
+use roadhound_shared::contract::{FollowContract, sha256_hex};
 use roadhound_shared::network::FollowNetwork;
 use roadhound_shared::tracker::TrackerConfig;
 use roadhound_trainer::data::otb;
@@ -23,9 +23,9 @@ use roadhound_trainer::tune::{
     ABSENCE_TABLES, ABSENT_FRAMES_NEEDED, RunFigures, Weights, absent_frames,
     refuse_evaluation_clips,
 };
-use sha2::{Digest, Sha256};
 
-use super::{held_out_runs, network_of, tracker_config};
+use super::held_out::held_out_runs;
+use super::{network_of, parse_threads, tracker_config};
 
 #[derive(clap::Args)]
 pub(crate) struct TuneArguments {
@@ -51,7 +51,7 @@ pub(crate) struct TuneArguments {
     #[arg(long)]
     space: Option<PathBuf>,
     /// Sets of constants to try; a finished search given more of them goes on.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     trials: u32,
     /// Everything random follows from it.
     #[arg(long, default_value_t = 1)]
@@ -60,14 +60,21 @@ pub(crate) struct TuneArguments {
     #[arg(long)]
     out: PathBuf,
     /// Cost of a box on every absent frame, in units of AUC.
-    #[arg(long, default_value_t = Weights::default().false_alarm)]
+    #[arg(long, default_value_t = Weights::default().false_alarm, allow_hyphen_values = true, value_parser = parse_cost)]
     false_alarm: f64,
     /// Cost of "lost" on every present frame, in units of AUC, beyond the overlap that is missed.
-    #[arg(long, default_value_t = Weights::default().false_lost)]
+    #[arg(long, default_value_t = Weights::default().false_lost, allow_hyphen_values = true, value_parser = parse_cost)]
     false_lost: f64,
     /// Runs followed at a time. They do not change the result.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = parse_threads)]
     threads: usize,
+}
+
+fn parse_cost(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(cost) if cost.is_finite() && cost >= 0.0 => Ok(cost),
+        _ => Err("expected a number from 0 on".into()),
+    }
 }
 
 /// The model: how a thread gets a network of its own.
@@ -95,12 +102,7 @@ impl Model {
             }
         };
         let bytes = std::fs::read(&file).with_context(|| format!("{}", file.display()))?;
-        let digest = Sha256::digest(bytes);
-        Ok((
-            contract,
-            tracker,
-            digest.iter().map(|b| format!("{b:02x}")).collect(),
-        ))
+        Ok((contract, tracker, sha256_hex(&bytes)))
     }
 }
 
@@ -117,13 +119,6 @@ pub(crate) fn tune(arguments: &TuneArguments) -> Result<()> {
         false_alarm: arguments.false_alarm,
         false_lost: arguments.false_lost,
     };
-    if arguments.trials == 0 || !(1..=1024).contains(&arguments.threads) {
-        bail!(
-            "--trials {} --threads {}: both must be at least 1",
-            arguments.trials,
-            arguments.threads
-        );
-    }
     let settings = settings(arguments, &digest, &current, &weights, &space, &runs)?;
     claim(&arguments.out, &settings)?;
     let log = RunLog::open(&arguments.out)?;
@@ -265,7 +260,13 @@ impl Team<'_> {
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let workers: Vec<_> = (0..self.threads.min(open.len()))
-                .map(|_| scope.spawn(|| self.work(&open, &next)))
+                .map(|_| {
+                    scope.spawn(|| {
+                        // One failure ends the search: the others finish what they are at and take no more.
+                        let stop = |_: &anyhow::Error| next.store(open.len(), Ordering::Relaxed);
+                        self.work(&open, &next).inspect_err(stop)
+                    })
+                })
                 .collect();
             workers.into_iter().try_for_each(|worker| {
                 worker

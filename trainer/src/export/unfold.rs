@@ -185,19 +185,6 @@ mod tests {
     use crate::task::track::{LossConfig, TrackTask};
     use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 
-    fn tiny() -> ModelConfig {
-        ModelConfig {
-            stage_channels: vec![4, 6],
-            plain_convs: vec![0, 1],
-            residual_pairs: vec![0, 1],
-            feature_channels: 5,
-            head_channels: 7,
-            embedding: 3,
-            template_px: 16,
-            search_px: 32,
-        }
-    }
-
     fn shipped() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../edge/models/roadhound-s")
     }
@@ -292,15 +279,15 @@ mod tests {
 
     #[test]
     fn a_folded_network_is_read_back_from_its_graph_and_evaluates_as_before() {
-        let net = seasoned(&tiny(), 3);
+        let net = seasoned(&ModelConfig::tiny(), 3);
         let graph = search_graph(&net.folded().unwrap(), &[]);
-        let other = TrackerNet::new(&tiny(), 4, &Device::Cpu).unwrap();
+        let other = TrackerNet::new(&ModelConfig::tiny(), 4, &Device::Cpu).unwrap();
         let folded = folded_from_graph(&graph, other.folded().unwrap()).unwrap();
         other.adopt(&folded).unwrap();
         let mut before = CandleNetwork::new(net, &Device::Cpu);
         let mut after = CandleNetwork::new(other, &Device::Cpu);
-        let expected = answers(&mut before, &tiny());
-        assert_close(&answers(&mut after, &tiny()), &expected, 1e-4);
+        let expected = answers(&mut before, &ModelConfig::tiny());
+        assert_close(&answers(&mut after, &ModelConfig::tiny()), &expected, 1e-4);
     }
 
     #[test]
@@ -308,7 +295,7 @@ mod tests {
         // Template and search crops alike: what is left is the difference between the two variances of a sample.
         let config = ModelConfig {
             template_px: 32,
-            ..tiny()
+            ..ModelConfig::tiny()
         };
         let other = TrackerNet::new(&config, 4, &Device::Cpu).unwrap();
         let folded = seasoned(&config, 3).folded().unwrap();
@@ -336,22 +323,22 @@ mod tests {
 
     #[test]
     fn settling_keeps_the_evaluated_function() {
-        let net = seasoned(&tiny(), 3);
-        let other = TrackerNet::new(&tiny(), 4, &Device::Cpu).unwrap();
+        let net = seasoned(&ModelConfig::tiny(), 3);
+        let other = TrackerNet::new(&ModelConfig::tiny(), 4, &Device::Cpu).unwrap();
         other.adopt(&net.folded().unwrap()).unwrap();
         let restored = task(other, vec![]);
         let batches = [Batch::noise(6, 8, 16, 32), Batch::noise(7, 8, 16, 32)];
         restored.settle(&batches).unwrap();
         let mut before = CandleNetwork::new(net, &Device::Cpu);
         let mut after = CandleNetwork::new(restored.into_net(), &Device::Cpu);
-        let expected = answers(&mut before, &tiny());
-        assert_close(&answers(&mut after, &tiny()), &expected, 1e-4);
+        let expected = answers(&mut before, &ModelConfig::tiny());
+        assert_close(&answers(&mut after, &ModelConfig::tiny()), &expected, 1e-4);
     }
 
     #[test]
     fn the_weights_of_a_restored_layer_have_the_variance_of_fresh_ones() {
-        let net = seasoned(&tiny(), 3);
-        let other = TrackerNet::new(&tiny(), 4, &Device::Cpu).unwrap();
+        let net = seasoned(&ModelConfig::tiny(), 3);
+        let other = TrackerNet::new(&ModelConfig::tiny(), 4, &Device::Cpu).unwrap();
         other.adopt(&net.folded().unwrap()).unwrap();
         let weight = &other.params().vars["head.trunk0.weight"];
         let values = weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();

@@ -550,12 +550,10 @@ pub fn unit_norm(x: &Tensor) -> Result<Tensor> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn tiny() -> ModelConfig {
-        ModelConfig {
+impl ModelConfig {
+    /// Small enough to train in a test, with a layer of every kind.
+    pub(crate) fn tiny() -> Self {
+        Self {
             stage_channels: vec![4, 6],
             plain_convs: vec![0, 1],
             residual_pairs: vec![0, 1],
@@ -566,6 +564,12 @@ mod tests {
             search_px: 32,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
 
     #[test]
     fn the_default_network_stays_within_the_budget_of_the_design() {
@@ -584,7 +588,7 @@ mod tests {
 
     #[test]
     fn every_output_has_the_shape_that_the_docs_promise() {
-        let net = TrackerNet::new(&tiny(), 1, &Device::Cpu).unwrap();
+        let net = TrackerNet::new(&ModelConfig::tiny(), 1, &Device::Cpu).unwrap();
         let template =
             Tensor::zeros((2, 16, 16, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
         let search = Tensor::ones((2, 32, 32, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
@@ -602,7 +606,7 @@ mod tests {
 
     #[test]
     fn a_template_mixed_with_itself_is_itself() {
-        let net = TrackerNet::new(&tiny(), 1, &Device::Cpu).unwrap();
+        let net = TrackerNet::new(&ModelConfig::tiny(), 1, &Device::Cpu).unwrap();
         let t = Tensor::new(&[[[[0.5f32, -1.0, 2.0, 0.0, 3.0]]]], &Device::Cpu).unwrap();
         let mixed = net.mix_templates(&t, &t).unwrap();
         assert_eq!(
@@ -613,7 +617,7 @@ mod tests {
 
     /// Gradients of the presence logits' sum and the statistics afterwards, by name.
     fn trained(pass: Pass) -> (TrackerNet, candle_core::backprop::GradStore) {
-        let net = TrackerNet::new(&tiny(), 1, &Device::Cpu).unwrap();
+        let net = TrackerNet::new(&ModelConfig::tiny(), 1, &Device::Cpu).unwrap();
         let crops = |px: usize| {
             let values = (0..2 * px * px * 3).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0);
             let values = Tensor::from_iter(values, &Device::Cpu).unwrap();
@@ -630,7 +634,7 @@ mod tests {
     fn frozen_normalisation_learns_nothing_while_convolutions_do() {
         let precision = ops::Precision::F32;
         let (net, gradients) = trained(Pass::TrainFrozen { precision });
-        let untouched = TrackerNet::new(&tiny(), 1, &Device::Cpu).unwrap();
+        let untouched = TrackerNet::new(&ModelConfig::tiny(), 1, &Device::Cpu).unwrap();
         assert_eq!(
             net.params().snapshot().unwrap(),
             untouched.params().snapshot().unwrap(),
@@ -664,7 +668,7 @@ mod tests {
 
     #[test]
     fn a_calibrated_presence_is_the_old_logit_scaled_and_shifted_and_nothing_else_changes() {
-        let net = TrackerNet::new(&tiny(), 1, &Device::Cpu).unwrap();
+        let net = TrackerNet::new(&ModelConfig::tiny(), 1, &Device::Cpu).unwrap();
         let search = Tensor::ones((2, 8, 8, 5), candle_core::DType::F32, &Device::Cpu).unwrap();
         let template = search.narrow(1, 0, 4).unwrap().narrow(2, 0, 4).unwrap();
         let template = template.contiguous().unwrap();

@@ -1,0 +1,204 @@
+//! `roadhound-train evaluate`: follows annotated clips and scores them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use roadhound_shared::tracker::TrackerConfig;
+use roadhound_trainer::calibrate::Reliability;
+use roadhound_trainer::data::Dataset;
+use roadhound_trainer::data::layout::Layout;
+use roadhound_trainer::evaluate;
+use roadhound_trainer::export::bundle;
+use roadhound_trainer::outputs;
+use roadhound_trainer::sampler::{SamplerScratch, Split};
+
+use super::held_out::held_out_runs;
+use super::{load, network_of, sampler, tracker_config};
+
+#[derive(clap::Args)]
+pub(crate) struct EvaluateArguments {
+    /// Bundle (a folder) or checkpoint (a file).
+    #[arg(long)]
+    model: PathBuf,
+    /// Folder of annotated sequences.
+    #[arg(
+        long,
+        required_unless_present = "held_out",
+        conflicts_with = "held_out"
+    )]
+    sequences: Option<PathBuf>,
+    /// Data set that the sequences are laid out as.
+    #[arg(long, value_enum, default_value_t = Layout::Auto)]
+    layout: Layout,
+    /// Follow the held-out videos of this training configuration instead.
+    #[arg(long, value_name = "CONFIG")]
+    held_out: Option<PathBuf>,
+    /// Also score this many held-out pairs; with --held-out.
+    #[arg(long, default_value_t = 0, conflicts_with = "sequences")]
+    pairs: u64,
+    /// Folder of the training packs, instead of the configuration's; with --held-out.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Constants of the tracker: TOML over those of the bundle.
+    #[arg(long)]
+    tracker: Option<PathBuf>,
+    /// Only runs whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Draw the reliability diagram of presence, as PNG.
+    #[arg(long)]
+    reliability: Option<PathBuf>,
+    /// Frames a second, instead of what the recordings say.
+    #[arg(long, allow_hyphen_values = true, value_parser = parse_fps)]
+    fps: Option<f64>,
+    /// Write the table as CSV.
+    #[arg(long)]
+    csv: Option<PathBuf>,
+    /// Write one result file a run into this folder.
+    #[arg(long)]
+    results: Option<PathBuf>,
+    /// Draw contact sheets of the worst runs into this folder.
+    #[arg(long)]
+    sheets: Option<PathBuf>,
+    /// How many of them.
+    #[arg(long, default_value_t = 4)]
+    worst: usize,
+}
+
+pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
+    let (mut runs, source) = match (&arguments.sequences, &arguments.held_out) {
+        (Some(root), _) => (arguments.layout.load_runs(root)?, root),
+        (None, Some(config)) => (held_out_runs(config, arguments.data.as_ref())?, config),
+        (None, None) => bail!("give --sequences or --held-out"),
+    };
+    runs.retain(|run| run.name.contains(&arguments.only));
+    if runs.is_empty() && arguments.pairs == 0 {
+        bail!("{}: no runs to follow", source.display());
+    }
+    let (mut network, contract, tracker) = if arguments.model.is_dir() {
+        let (network, manifest) = bundle::load(&arguments.model)?;
+        (network, manifest.follow, manifest.tracker)
+    } else {
+        let (net, ..) = network_of(&arguments.model)?;
+        let (network, contract) = bundle::graphs_of(&net)?;
+        (network, contract, TrackerConfig::default())
+    };
+    let tracker = tracker_config(tracker, arguments.tracker.as_ref())?;
+    if let (Some(config), 1..) = (&arguments.held_out, arguments.pairs) {
+        let run = load(config, arguments.data.as_ref())?;
+        let dataset = Arc::new(Dataset::open(&run.data)?);
+        let held_out = sampler(&run, &dataset, Split::Validation)?;
+        let mut scratch = SamplerScratch::default();
+        let pairs = (0..arguments.pairs).map(|number| {
+            let (epoch, index) = held_out.position(number);
+            held_out.draw(epoch, index, &mut scratch)
+        });
+        let figures = evaluate::pairs(&mut network, &contract, pairs)?;
+        print_pairs(&figures);
+        if let (Some(path), true) = (&arguments.reliability, runs.is_empty()) {
+            save_picture(&figures.reliability, path)?;
+        }
+    }
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let bar = indicatif::ProgressBar::new(runs.len() as u64);
+    let tick = |f: &evaluate::Followed| {
+        bar.set_message(f.run.name.clone());
+        bar.inc(1);
+    };
+    let followed = evaluate::follow_runs(network, &contract, &tracker, runs, arguments.fps, tick)?;
+    bar.finish_and_clear();
+    let rows = evaluate::table(&followed);
+    print_table(&rows, &evaluate::presence(&followed)?);
+    let reliability = evaluate::reliability(&followed);
+    print_reliability("followed frames", &reliability);
+    if let Some(path) = &arguments.reliability {
+        save_picture(&reliability, path)?;
+    }
+    if let Some(path) = &arguments.csv {
+        evaluate::write_csv(path, &rows)?;
+    }
+    if let Some(folder) = &arguments.results {
+        evaluate::write_results(folder, &followed)?;
+    }
+    if let Some(folder) = &arguments.sheets {
+        for file in evaluate::worst_sheets(folder, &followed, arguments.worst)? {
+            log::info!("{}", file.display());
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what the command is for")]
+fn print_table(rows: &[evaluate::Row], presence: &evaluate::PresenceFigures) {
+    println!(
+        "{:<28} frames    auc     ao   sr50   sr75    p20   np20 absent alarms  lost",
+        "run"
+    );
+    for r in rows {
+        println!(
+            "{:<28} {:>6} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6} {:>6} {:>5}",
+            r.run,
+            r.frames,
+            r.auc,
+            r.ao,
+            r.sr50,
+            r.sr75,
+            r.p20,
+            r.np20,
+            r.absent,
+            r.false_alarms,
+            r.false_lost
+        );
+    }
+    let shown = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{v:.3}"));
+    println!(
+        "presence ROC-AUC {} (within runs with absences {}), boxes on absent frames {}, called lost while present {:.4}",
+        shown(presence.roc_auc),
+        shown(presence.roc_auc_within_runs),
+        shown(presence.false_alarm_rate),
+        presence.false_lost_rate
+    );
+    let delay = |d: &Option<f64>| d.map_or("never".to_owned(), |d| format!("{d:.2} s"));
+    let delays: Vec<String> = presence.redetection_seconds.iter().map(delay).collect();
+    if !delays.is_empty() {
+        println!("found again after: {}", delays.join(", "));
+    }
+}
+
+fn save_picture(reliability: &Reliability, path: &Path) -> Result<()> {
+    outputs::picture(path, &reliability.picture())
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are what was asked for")]
+fn print_pairs(figures: &evaluate::PairFigures) {
+    let ranked = figures.presence_roc_auc;
+    println!(
+        "{} held-out pairs: auc {:.3}, presence ROC-AUC {}",
+        figures.pairs,
+        figures.auc,
+        ranked.map_or("-".to_owned(), |v| format!("{v:.3}"))
+    );
+    print_reliability("held-out pairs", &figures.reliability);
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are what was asked for")]
+fn print_reliability(of: &str, reliability: &Reliability) {
+    for line in reliability.lines() {
+        println!("  {line}");
+    }
+    println!(
+        "presence on {of}: expected calibration error {:.4} over {} equal bins",
+        reliability.expected_calibration_error,
+        reliability.bins.len()
+    );
+}
+
+fn parse_fps(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(fps) if fps.is_finite() && fps > 0.0 => Ok(fps),
+        _ => Err("expected a positive number".into()),
+    }
+}
