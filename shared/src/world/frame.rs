@@ -4,6 +4,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::camera::Camera;
+use super::edges::WHOLE;
+use super::ground::Spot;
 use super::math::{
     Rgb, TAU, V3, add, cos, dot, floor, floor_i32, fract, linear_from_srgb, mix, mix3, ramp, scale,
     sin, smooth, sqrt, sub, times, turned, unit,
@@ -25,12 +27,16 @@ use crate::geometry::BoxXywh;
 const GROUND: u32 = u32::MAX;
 /// The ground is drawn this far.
 const GROUND_AHEAD_M: f32 = 320.0;
+/// And from here behind the camera: a bus's length, for what a wide lens sees beside it.
+const GROUND_BEHIND_M: f32 = 8.0;
 /// Things are drawn up to here.
 const SEEN_UP_TO_M: f32 = 230.0;
 /// Shadows are cast up to here.
 const SHADOWS_UP_TO_M: f32 = 85.0;
 /// From here on, trees are drawn without their branches.
 const FEWER_FACES_FROM_M: f32 = 45.0;
+/// After so many things beside the road, what is filled is worth another look.
+const PROPS_PER_SURVEY: usize = 32;
 /// Columns of the ground's grid between the verges.
 const GROUND_COLUMNS: usize = 14;
 /// The sky is computed at every so many pixels and blended in between.
@@ -44,6 +50,10 @@ const FOG_STEPS: usize = 1024;
 const TAIL_GLOW: f32 = 0.45;
 const BRAKE_GLOW: f32 = 2.2;
 const HEAD_GLOW: f32 = 7.0;
+/// A street lamp lights things up to here.
+const LAMP_REACH_M: f32 = 30.0;
+/// Street lamps that light the scene; those behind them are too far away to matter.
+const MOST_LAMPS: usize = 10;
 /// Strength of our own headlamps at a metre.
 const HEADLAMP: f32 = 26.0;
 
@@ -413,7 +423,6 @@ impl Sequence {
                 continue;
             }
             let texture = &self.textures[face.texture as usize];
-            let sample = |u: f32, v: f32, texels: f32| texture.coverage(u, v, texels);
             let mut draw = |corners: [&ViewVertex; 3], pixels: [[f32; 2]; 3]| {
                 let triangle = Triangle {
                     pixels,
@@ -425,9 +434,8 @@ impl Sequence {
                     kind: face.kind.map_or(KIND_FROM_TEXTURE, |k| k as u8),
                     two_sided: face.two_sided,
                 };
-                let coverage: Option<&dyn Fn(f32, f32, f32) -> f32> =
-                    if texture.cutout { Some(&sample) } else { None };
-                buffer.draw(&triangle, camera.focal_px, thing.object, full, coverage);
+                let cutout = texture.cutout.then_some(texture);
+                buffer.draw(&triangle, camera.focal_px, thing.object, full, cutout);
             };
             if near == 0 {
                 draw(corners, [pixels[a], pixels[b], pixels[c]]);
@@ -814,7 +822,11 @@ impl Sequence {
 
     fn draw_scenery(&self, view: &View, scratch: &mut Scratch) {
         let camera = &view.camera;
-        for prop in self.scenery.between(view.s - 30.0, view.s + SEEN_UP_TO_M) {
+        let near_to_far = self.scenery.between(view.s - 30.0, view.s + SEEN_UP_TO_M);
+        for (nth, prop) in near_to_far.iter().enumerate() {
+            if nth % PROPS_PER_SURVEY == 0 {
+                scratch.buffer.survey();
+            }
             let mesh = &self.scenery.meshes[prop.mesh as usize];
             let (s, c) = (sin(prop.heading), cos(prop.heading));
             let sky = self.skylight(prop.s);
@@ -861,7 +873,7 @@ impl Sequence {
         scratch.vertices.clear();
         scratch.pixels.clear();
         let mut rows = 0;
-        let mut s = base - 8.0;
+        let mut s = base - GROUND_BEHIND_M;
         while s < base + GROUND_AHEAD_M {
             let sky = self.skylight(s);
             for &d in &across {
@@ -899,6 +911,7 @@ impl Sequence {
             full,
             ..
         } = scratch;
+        buffer.survey();
         for row in 0..rows - 1 {
             for column in 0..columns - 1 {
                 let a = row * columns + column;
@@ -940,6 +953,9 @@ impl Sequence {
         let (width, height) = scratch.size();
         let base_s = floor(view.s);
         let lamps = self.lamps_near(view);
+        let junctions = self
+            .road
+            .junctions_between(view.s - GROUND_BEHIND_M, view.s + GROUND_AHEAD_M);
         scratch.seen.clear();
         scratch.seen.resize(scratch.full.len(), Extent::EMPTY);
         let Scratch {
@@ -956,6 +972,8 @@ impl Sequence {
             view,
             base_s,
             lamps: &lamps,
+            up: view.camera.turn_into_view([0.0, 1.0, 0.0]),
+            junctions: &junctions,
             sky_grid: &[],
             sky_width: width / SKY_STEP_PX + 2,
         };
@@ -972,56 +990,55 @@ impl Sequence {
             for x in 0..width {
                 let at = y * width + x;
                 let front = buffer.front[at];
-                let mut left = 15_u8;
-                let mut total = [0.0_f32; 3];
-                let mut strongest = (0_u32, 0_u32);
-                while left != 0 {
-                    let first = left.trailing_zeros() as usize;
-                    let index = front[first];
-                    let mask = if front == [index; SAMPLES] {
-                        15
-                    } else {
-                        let same = front.iter().enumerate();
-                        same.fold(0_u8, |mask, (s, &other)| {
-                            mask | u8::from(other == index) << s
-                        })
-                    };
-                    left &= !mask;
-                    let n = mask.count_ones();
-                    if n > strongest.0 {
-                        strongest = (n, index);
-                    }
+                let mut shaded = |index: u32, mask: u8| {
                     let [dx, dy] = MASK_MIDDLE[mask as usize];
                     let (px, py) = (x as f32 + dx, y as f32 + dy);
-                    let c = if index == 0 {
-                        shader.sky(px, py)
-                    } else {
-                        let shown = &buffer.shown[index as usize];
-                        let instance = &instances[shown.instance as usize];
-                        if instance.object != 0 {
-                            seen[instance.object as usize].add(x, y, mask);
+                    if index == 0 {
+                        return shader.sky(px, py);
+                    }
+                    let shown = &buffer.shown[index as usize];
+                    let instance = &instances[shown.instance as usize];
+                    if instance.object != 0 {
+                        seen[instance.object as usize].add(x, y, mask);
+                    }
+                    let shade =
+                        (buffer.shadow[at] & mask).count_ones() as f32 / mask.count_ones() as f32;
+                    shader.surface(shown, instance, px, py, shade, buffer.contact[at])
+                };
+                // Most pixels show one thing.
+                let (total, strongest) = if front == [front[0]; SAMPLES] {
+                    (shaded(front[0], WHOLE), front[0])
+                } else {
+                    let mut total = [0.0_f32; 3];
+                    let mut strongest = (0_u32, 0_u32);
+                    let mut left = WHOLE;
+                    while left != 0 {
+                        let index = front[left.trailing_zeros() as usize];
+                        let same = front.iter().enumerate();
+                        let mask = same.fold(0_u8, |mask, (s, &other)| {
+                            mask | u8::from(other == index) << s
+                        });
+                        left &= !mask;
+                        let n = mask.count_ones();
+                        if n > strongest.0 {
+                            strongest = (n, index);
                         }
-                        let shade = (buffer.shadow[at] & mask).count_ones() as f32 / n as f32;
-                        shader.surface(shown, instance, px, py, shade, buffer.contact[at])
-                    };
-                    let share = n as f32 * 0.25;
-                    total = [
-                        total[0] + c[0] * share,
-                        total[1] + c[1] * share,
-                        total[2] + c[2] * share,
-                    ];
-                }
+                        let share = n as f32 * (1.0 / SAMPLES as f32);
+                        total = add(total, scale(shaded(index, mask), share));
+                    }
+                    (total, strongest.1)
+                };
                 colour[at] = total;
                 // Motion changes slowly along a surface: every other pixel takes its neighbour's.
-                if x & 1 == 1 && strongest.1 == last_front {
+                if x & 1 == 1 && strongest == last_front {
                     flow[at] = flow[at - 1];
                     continue;
                 }
-                last_front = strongest.1;
+                last_front = strongest;
                 flow[at] = shader.flow(
-                    &buffer.shown[strongest.1 as usize],
+                    &buffer.shown[strongest as usize],
                     instances,
-                    strongest.1,
+                    strongest,
                     x as f32 + 0.5,
                     y as f32 + 0.5,
                 );
@@ -1049,14 +1066,16 @@ impl Sequence {
         }
     }
 
-    fn lamps_near(&self, view: &View) -> Vec<V3> {
+    fn lamps_near(&self, view: &View) -> Vec<StreetLamp> {
         let mut lamps = Vec::new();
         if self.light.night {
             for prop in self.scenery.between(view.s - 25.0, view.s + 110.0) {
                 let mesh = &self.scenery.meshes[prop.mesh as usize];
-                lamps.extend(lamps_of(prop, mesh));
+                lamps.extend(lamps_of(prop, mesh).map(|world| StreetLamp {
+                    at: view.camera.view_from_world(world),
+                }));
             }
-            lamps.truncate(10);
+            lamps.truncate(MOST_LAMPS);
         }
         lamps
     }
@@ -1065,11 +1084,21 @@ impl Sequence {
 /// Red, green, blue, bearing, elevation.
 type SkyPoint = [f32; 5];
 
+/// In the camera's frame, without the lens's distortion: what it lights is broad.
+struct StreetLamp {
+    at: V3,
+}
+
 struct Shader<'a> {
     world: &'a Sequence,
     view: &'a View,
     base_s: f32,
-    lamps: &'a [V3],
+    /// Street lamps.
+    lamps: &'a [StreetLamp],
+    /// The vertical, in the camera's frame.
+    up: V3,
+    /// Junctions that may be seen.
+    junctions: &'a [f32],
     sky_grid: &'a [SkyPoint],
     sky_width: usize,
 }
@@ -1157,34 +1186,41 @@ impl Shader<'_> {
         table[((z * 2.0) as i32 as usize).min(table.len() - 1)]
     }
 
-    /// Light of lamps at a point seen in `view` coordinates; `level` where it is ground.
+    /// Light of lamps at a point that is seen at a pixel, `z` metres ahead; `level` where it is ground.
+    #[inline(never)]
     fn lamp_light(&self, px: f32, py: f32, z: f32, level: bool) -> Rgb {
         let camera = &self.view.camera;
         let world = self.world;
+        let per_focal = 1.0 / camera.focal_px;
         let (hx, hy) = (
-            (px - camera.cx_px) / camera.focal_px,
-            (camera.cy_px - py) / camera.focal_px,
+            (px - camera.cx_px) * per_focal,
+            (camera.cy_px - py) * per_focal,
         );
-        let side = hx * 2.0 + 0.1;
-        let beam = 1.0 / ((1.0 + side * side) * (1.0 + side * side));
-        let up = hy + world.look.pitch + 0.6 / z.max(1.0);
+        let per_z = 1.0 / z;
+        let wide = 1.0 + (hx * 2.0 + 0.1) * (hx * 2.0 + 0.1);
+        let up = hy + world.look.pitch + 0.6 * per_z.min(1.0);
         let cut = ramp(0.05, -0.03, up) + 0.06;
         let slant = if level {
-            (1.6 / z + 0.02).min(0.7)
+            (1.6 * per_z + 0.02).min(0.7)
         } else {
             1.0
         };
-        let own = HEADLAMP * beam * cut * slant / (z * z + 30.0);
+        let own = HEADLAMP * cut * slant / (wide * wide * (z * z + 30.0));
         let mut c = scale([1.0, 0.95, 0.86], own);
-        if !self.lamps.is_empty() {
-            let p = add(camera.at, scale(camera.ray(px, py), z));
-            for lamp in self.lamps {
-                let d = sub(*lamp, p);
-                let r2 = dot(d, d).max(1.0);
-                if r2 < 900.0 {
-                    let falls = if level { d[1].max(0.0) / sqrt(r2) } else { 0.6 };
-                    c = add(c, scale(world.lamp_colour, 4.2 * falls / (r2 + 8.0)));
-                }
+        let p = [hx * z, hy * z, z];
+        for lamp in self.lamps {
+            if (lamp.at[2] - z).abs() > LAMP_REACH_M {
+                continue;
+            }
+            let d = sub(lamp.at, p);
+            let r2 = dot(d, d).max(1.0);
+            if r2 < LAMP_REACH_M * LAMP_REACH_M {
+                let falls = if level {
+                    dot(d, self.up).max(0.0) / sqrt(r2)
+                } else {
+                    0.6
+                };
+                c = add(c, scale(world.lamp_colour, 4.2 * falls / (r2 + 8.0)));
             }
         }
         c
@@ -1202,8 +1238,10 @@ impl Shader<'_> {
         let world = self.world;
         let light = &world.light;
         let z = 1.0 / on(&shown.inverse_depth, px, py).max(1e-5);
-        let [u, v, sun, sky, mirror] =
-            [0, 1, 2, 3, 4].map(|k: usize| on(&shown.attributes[k], px, py) * z);
+        let planes = &shown.attributes;
+        let (u, v) = (on(&planes[0], px, py) * z, on(&planes[1], px, py) * z);
+        let (sun, sky) = (on(&planes[2], px, py) * z, on(&planes[3], px, py) * z);
+        let mirror = on(&planes[4], px, py) * z;
         if shown.texture == GROUND {
             return self.ground(px, py, z, [u, v, sun, sky, mirror], shade, contact);
         }
@@ -1309,9 +1347,14 @@ impl Shader<'_> {
         let surface = world.ground.at(
             &world.road,
             &world.noise,
-            [s, v],
-            [across_m, along_m],
-            broad,
+            self.junctions,
+            Spot {
+                s,
+                d: v,
+                across_m,
+                along_m,
+                broad,
+            },
         );
         let dark = 1.0 - f32::from(contact) * (1.0 / 255.0);
         let sunlit = sun * (1.0 - shade) * dark;

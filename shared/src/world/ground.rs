@@ -1,8 +1,8 @@
 //! The surface of the road and what lies beside it, as a function of the place on it.
 
-use super::math::{Rgb, floor, fract, mix, mix3, ramp, scale, smooth};
+use super::math::{Rgb, add, floor, floor_i32, fract, mix, mix3, ramp, scale, smooth, sqrt};
 use super::random::{Dice, Noise, unit_at};
-use super::road::{Border, Road, STREET_HALF_M};
+use super::road::{Border, Road, STREET_HALF_M, past_junction};
 
 /// Colours (linear) and habits of one sequence's ground.
 pub(super) struct Ground {
@@ -23,6 +23,40 @@ pub(super) struct Ground {
     seed: u64,
     lines: bool,
     concrete: bool,
+}
+
+/// The grain of asphalt and grass: its tile's side is this long, and it is seen where a pixel covers less than that.
+const PER_GRAIN: f32 = 1.0 / 3.1;
+const GRAIN_UP_TO_M: f32 = 1.5;
+/// Half the width of a painted line.
+const LINE_HALF_M: f32 = 0.07;
+/// Width of a kerbstone and of a pavement's slabs.
+const KERB_M: f32 = 0.22;
+const SLAB_M: f32 = 0.9;
+
+/// A spot on the ground, seen by one pixel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    /// Along and across the road.
+    pub(super) s: f32,
+    pub(super) d: f32,
+    /// What a pixel covers there, across the line of sight and along it.
+    pub(super) across_m: f32,
+    pub(super) along_m: f32,
+    /// Noise that changes over several metres.
+    pub(super) broad: f32,
+}
+
+/// A spot, and what several parts of the ground need to know about it.
+struct Seen {
+    spot: Spot,
+    grain: f32,
+    /// Distance from the middle of the road, and where on it the outermost lane and the carriageway end.
+    out: f32,
+    edge: f32,
+    border: f32,
+    /// Length that a pixel's footprint is blurred over.
+    blur: f32,
 }
 
 /// Reflectance, and how much of a mirror it is when wet.
@@ -80,99 +114,118 @@ impl Ground {
         }
     }
 
-    /// Metres along and across the road, metres that a pixel covers across and along, and noise that changes over
-    /// several metres.
-    pub(super) fn at(
-        &self,
-        road: &Road,
-        noise: &Noise,
-        [s, d]: [f32; 2],
-        [across_m, along_m]: [f32; 2],
-        broad: f32,
-    ) -> Surface {
-        let blur = super::math::sqrt(across_m * along_m).max(across_m);
+    /// What is seen at a spot. `junctions` are those that may be near.
+    pub(super) fn at(&self, road: &Road, noise: &Noise, junctions: &[f32], spot: Spot) -> Surface {
+        let Spot {
+            s,
+            d,
+            across_m,
+            along_m,
+            broad,
+        } = spot;
+        let blur = sqrt(across_m * along_m).max(across_m);
         // Far away the grain is below the eye's and the noise's resolution.
-        let grain = if blur < 1.5 {
-            noise.near(d * (1.0 / 3.1), s * (1.0 / 3.1), blur * (1.0 / 3.1))
+        let grain = if blur < GRAIN_UP_TO_M {
+            noise.near(d * PER_GRAIN, s * PER_GRAIN, blur * PER_GRAIN)
         } else {
             0.0
         };
         let out = d.abs();
         let edge = road.edge_m();
         let border = road.border_m();
-        let street = road.nearest_junction(s);
-        let soft = |at: f32, x: f32| ((x - at) / across_m.max(0.01) + 0.5).clamp(0.0, 1.0);
+        let street = past_junction(junctions, s);
         let on_crossing =
             street.is_some_and(|off| off.abs() < STREET_HALF_M + 1.5 * ramp(edge + 6.0, edge, out));
         let carriage = if on_crossing {
             1.0
         } else {
-            1.0 - soft(border + 0.15 * broad, out)
+            (0.5 - (out - border - 0.15 * broad) / across_m.max(0.01)).clamp(0.0, 1.0)
+        };
+        let seen = Seen {
+            spot,
+            grain,
+            out,
+            edge,
+            border,
+            blur,
         };
         let mut albedo = [0.0; 3];
         let mut puddle = 0.0;
         if carriage > 0.0 {
-            let mut tone = self.asphalt * (1.0 + 0.34 * grain + 0.22 * broad);
-            // Wheel tracks are polished, the middle of a lane is oiled.
-            let lane = fract((out - road.median_m / 2.0) / road.lane_m) - 0.5;
-            let track = lane.abs() - 0.26;
-            tone *= 1.0 + 0.10 * ramp(0.12, 0.0, track.abs()) - 0.10 * ramp(0.16, 0.0, lane.abs());
-            if self.patches > 0.35 {
-                let cell = unit_at(self.seed, floor(s / 7.3) as i64, floor(d / 2.1) as i64);
-                if cell < 0.10 * self.patches {
-                    tone *= 0.68;
-                } else if cell > 1.0 - 0.05 * self.patches {
-                    tone *= 1.25;
-                }
-            }
-            if self.cracks > 0.2 && along_m < 0.3 {
-                let line = noise.at(d / 9.0 + 0.7, s / 9.0, blur / 9.0).abs();
-                tone *= 1.0 - 0.5 * self.cracks * ramp(0.035, 0.0, line) * (1.0 - along_m / 0.3);
-            }
-            if self.concrete {
-                let joint = fract(s / 5.0) * 5.0;
-                tone *= 1.0
-                    - 0.35 * ramp(0.10 + along_m, 0.0, joint) * (1.0 - (along_m / 3.0).min(1.0));
-            }
-            let dusty = self.dust * ramp(edge - 1.6, border + 0.3, out + 0.9 * broad) * 0.8;
-            let asphalt = [tone, tone * 0.99, tone * 0.985];
-            let mut c = mix3(asphalt, self.earth, dusty);
-            puddle = ramp(0.05, 0.5, broad + 0.3 * grain + 0.1);
+            let mut c = self.carriageway(road, noise, &seen);
             if self.lines && street.is_none_or(|off| off.abs() > STREET_HALF_M) {
-                c = self.marks(road, c, s, d, across_m, along_m, grain, street);
+                c = self.marks(road, c, &seen, street);
             }
+            puddle = ramp(0.05, 0.5, broad + 0.3 * grain + 0.1) * carriage;
             albedo = scale(c, carriage);
         }
         if carriage < 1.0 {
-            let beside = self.beside(road, s, d, out, border, across_m, along_m, grain, broad);
-            albedo = [
-                albedo[0] + beside[0] * (1.0 - carriage),
-                albedo[1] + beside[1] * (1.0 - carriage),
-                albedo[2] + beside[2] * (1.0 - carriage),
-            ];
-            puddle *= carriage;
+            albedo = add(albedo, scale(self.beside(road, &seen), 1.0 - carriage));
         }
         Surface { albedo, puddle }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one place, seen at one scale")]
-    fn beside(
-        &self,
-        road: &Road,
-        s: f32,
-        _d: f32,
-        out: f32,
-        border: f32,
-        across_m: f32,
-        along_m: f32,
-        grain: f32,
-        broad: f32,
-    ) -> Rgb {
-        let off = out - border;
+    /// Asphalt or concrete: wheel tracks, patches, cracks, dust at the edge.
+    fn carriageway(&self, road: &Road, noise: &Noise, seen: &Seen) -> Rgb {
+        let Spot {
+            s,
+            d,
+            along_m,
+            broad,
+            ..
+        } = seen.spot;
+        let mut tone = self.asphalt * (1.0 + 0.34 * seen.grain + 0.22 * broad);
+        // Wheel tracks are polished, the middle of a lane is oiled.
+        let lane = (fract((seen.out - road.median_m / 2.0) / road.lane_m) - 0.5).abs();
+        let track = (lane - 0.26).abs();
+        if track < 0.12 {
+            tone *= 1.0 + 0.10 * ramp(0.12, 0.0, track);
+        }
+        if lane < 0.16 {
+            tone *= 1.0 - 0.10 * ramp(0.16, 0.0, lane);
+        }
+        if self.patches > 0.35 {
+            let cell = unit_at(
+                self.seed,
+                i64::from(floor_i32(s * (1.0 / 7.3))),
+                i64::from(floor_i32(d * (1.0 / 2.1))),
+            );
+            if cell < 0.10 * self.patches {
+                tone *= 0.68;
+            } else if cell > 1.0 - 0.05 * self.patches {
+                tone *= 1.25;
+            }
+        }
+        if self.cracks > 0.2 && along_m < 0.3 {
+            let tile = 1.0 / 9.0;
+            let line = noise.at(d * tile + 0.7, s * tile, seen.blur * tile).abs();
+            if line < 0.035 {
+                let near = 1.0 - along_m * (1.0 / 0.3);
+                tone *= 1.0 - 0.5 * self.cracks * ramp(0.035, 0.0, line) * near;
+            }
+        }
+        if self.concrete && along_m < 3.0 {
+            let joint = fract(s * (1.0 / 5.0)) * 5.0;
+            tone *= 1.0 - 0.35 * ramp(0.10 + along_m, 0.0, joint) * (1.0 - along_m * (1.0 / 3.0));
+        }
+        let asphalt = [tone, tone * 0.99, tone * 0.985];
+        let place = seen.out + 0.9 * broad;
+        if place <= seen.edge - 1.6 {
+            return asphalt;
+        }
+        let dusty = self.dust * ramp(seen.edge - 1.6, seen.border + 0.3, place) * 0.8;
+        mix3(asphalt, self.earth, dusty)
+    }
+
+    /// Kerb and pavement, or verge.
+    fn beside(&self, road: &Road, seen: &Seen) -> Rgb {
+        let &Seen { spot, grain, .. } = seen;
+        let Spot { s, broad, .. } = spot;
+        let off = seen.out - seen.border;
         if let Border::Kerb { painted } = road.border {
-            if off < 0.22 {
+            if off < KERB_M {
                 let block = fract(s / 1.6) < 0.5;
-                let blur = smooth(along_m / 0.8);
+                let blur = smooth(spot.along_m / 0.8);
                 let c = if painted {
                     mix(if block { 0.55 } else { 0.03 }, 0.29, blur)
                 } else {
@@ -181,11 +234,12 @@ impl Ground {
                 return scale([c, c, c * 0.94], 1.0 + 0.3 * grain);
             }
             if off < road.pavement_m {
-                let joint = fract(s / 0.9) * 0.9 < 0.03 || fract(off / 0.9) * 0.9 < 0.03;
+                // Joints between slabs, from near.
+                let joint = spot.across_m < 0.03
+                    && (fract(s / SLAB_M) * SLAB_M < 0.03 || fract(off / SLAB_M) * SLAB_M < 0.03);
                 let c = scale(
                     self.pavement,
-                    (1.0 + 0.3 * grain + 0.2 * broad)
-                        * if joint && across_m < 0.03 { 0.7 } else { 1.0 },
+                    (1.0 + 0.3 * grain + 0.2 * broad) * if joint { 0.7 } else { 1.0 },
                 );
                 return mix3(
                     c,
@@ -208,55 +262,58 @@ impl Ground {
         mix3(green, bare, dry.max(strip))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one place, seen at one scale")]
-    fn marks(
-        &self,
-        road: &Road,
-        c: Rgb,
-        s: f32,
-        d: f32,
-        across_m: f32,
-        along_m: f32,
-        grain: f32,
-        street: Option<f32>,
-    ) -> Rgb {
-        let out = d.abs();
-        let with_us = d * road.side > 0.0;
+    /// Paint over the carriageway's colour: lane and edge lines, the middle, stop lines and crossings.
+    fn marks(&self, road: &Road, c: Rgb, seen: &Seen, street: Option<f32>) -> Rgb {
+        let &Seen {
+            spot, out, grain, ..
+        } = seen;
+        let Spot {
+            s,
+            d,
+            across_m,
+            along_m,
+            ..
+        } = spot;
+        let per_across = 1.0 / across_m.max(0.02);
         let stripe = |at: f32, half: f32, x: f32| {
             let inside_m = half - (x - at).abs();
             if inside_m < -0.5 * across_m {
                 return 0.0;
             }
-            let cover = (inside_m / across_m.max(0.02) + 0.5).clamp(0.0, 1.0);
+            let cover = (inside_m * per_across + 0.5).clamp(0.0, 1.0);
             cover * (2.0 * half / across_m.max(2.0 * half))
         };
-        let worn = (1.15 - self.wear * (0.9 + 0.9 * grain) - 0.12 * grain).clamp(0.0, 1.0);
-        let period = self.dash_m + self.gap_m;
-        let phase = fract(s / period) * period;
-        let on = ((phase.min(self.dash_m - phase)) / along_m.max(0.05) + 0.5).clamp(0.0, 1.0);
-        let dash = mix(on, self.dash_m / period, smooth(along_m / period - 0.3));
-        let mut paint = 0.0_f32;
-        let mut yellow = 0.0_f32;
+        let median = road.median_m / 2.0;
+        let mut dashed = 0.0_f32;
         for lane in 1..road.lanes {
-            paint += stripe(road.median_m / 2.0 + lane as f32 * road.lane_m, 0.07, out) * dash;
+            dashed += stripe(median + lane as f32 * road.lane_m, LINE_HALF_M, out);
         }
-        paint += stripe(road.edge_m() - 0.08, 0.07, out);
-        if road.median_m == 0.0 {
+        let mut paint = stripe(seen.edge - 0.08, LINE_HALF_M, out);
+        let mut yellow = 0.0_f32;
+        if median == 0.0 {
             if road.yellow_middle {
                 yellow = stripe(0.13, 0.06, out);
+            } else if road.lanes > 1 {
+                paint += stripe(0.0, LINE_HALF_M, d);
             } else {
-                paint += stripe(0.0, 0.07, d) * if road.lanes > 1 { 1.0 } else { dash };
+                dashed += stripe(0.0, LINE_HALF_M, d);
             }
         } else if road.yellow_middle {
-            yellow = stripe(road.median_m / 2.0 + 0.15, 0.07, out);
+            yellow = stripe(median + 0.15, LINE_HALF_M, out);
         } else {
-            paint += stripe(road.median_m / 2.0 + 0.15, 0.07, out);
+            paint += stripe(median + 0.15, LINE_HALF_M, out);
+        }
+        if dashed > 0.0 {
+            let period = self.dash_m + self.gap_m;
+            let phase = fract(s / period) * period;
+            let on = ((phase.min(self.dash_m - phase)) / along_m.max(0.05) + 0.5).clamp(0.0, 1.0);
+            paint += dashed * mix(on, self.dash_m / period, smooth(along_m / period - 0.3));
         }
         // Before a junction: a stop line for those who come to it, then the crossing for those on foot.
         if let Some(off) = street {
             let from = off.abs() - STREET_HALF_M;
-            let coming = (off < 0.0) == with_us;
-            if coming && out < road.edge_m() - 0.1 {
+            let coming = (off < 0.0) == (d * road.side > 0.0);
+            if coming && out < seen.edge - 0.1 {
                 paint += ((0.2 - (from - 5.2).abs()) / along_m.max(0.05) + 0.5).clamp(0.0, 1.0);
             }
             if from > 0.8
@@ -269,6 +326,10 @@ impl Ground {
                 yellow = 0.0;
             }
         }
+        if paint == 0.0 && yellow == 0.0 {
+            return c;
+        }
+        let worn = (1.15 - self.wear * (0.9 + 0.9 * grain) - 0.12 * grain).clamp(0.0, 1.0);
         let c = mix3(c, self.yellow, (yellow * worn).min(1.0));
         mix3(c, self.white, (paint.min(1.0) * worn).min(1.0))
     }

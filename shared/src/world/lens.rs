@@ -21,10 +21,22 @@ fn tone_index(light: f32) -> usize {
     ((bits - TONE_LOW.to_bits()) >> (23 - TONE_STEP_BITS)) as usize
 }
 
+/// Factor of the linear congruential generator that makes the sensor's noise (Knuth's MMIX).
+const NOISE_FACTOR: u64 = 6_364_136_223_846_793_005;
+
 /// Motion below this many pixels is not worth blurring.
 const STILL_PX: f32 = 0.7;
 /// Longest blur.
 const LONGEST_BLUR_PX: f32 = 26.0;
+/// Places that are averaged along the longest blur: three pixels apart, which the next pixel's fill in.
+const MOST_TAPS: i32 = 9;
+/// Places along a blur have this many bits after the point.
+const FIXED_BITS: u32 = 12;
+const FIXED_HALF: i32 = 1 << (FIXED_BITS - 1);
+
+fn fixed(px: f32) -> i32 {
+    (px * (1 << FIXED_BITS) as f32) as i32
+}
 
 /// Output levels (0..255) by [`tone_index`].
 pub(super) fn tone_curve(contrast: f32, black: f32) -> Vec<f32> {
@@ -63,7 +75,7 @@ impl Sequence {
     #[inline(never)]
     fn motion_blur(&self, scratch: &mut Scratch) {
         let (width, height) = scratch.size();
-        let (w, h) = (width as f32 - 1.0, height as f32 - 1.0);
+        let (last_column, last_row) = (width as i32 - 1, height as i32 - 1);
         let Scratch {
             colour,
             other,
@@ -79,23 +91,25 @@ impl Sequence {
                     other[at] = colour[at];
                     continue;
                 }
-                let k = if len > LONGEST_BLUR_PX {
-                    LONGEST_BLUR_PX / len
-                } else {
-                    1.0
-                };
-                let (fx, fy) = (fx * k, fy * k);
-                let taps = ((len * k * 0.7) as i32 + 2).min(9);
+                let k = (LONGEST_BLUR_PX / len).min(1.0);
+                let taps = ((len * k * 0.7) as i32 + 2).min(MOST_TAPS);
+                let share = 1.0 / taps as f32;
+                // From half the way back to half the way forth, in fixed point: the middle of a pixel is one half.
+                let (step_x, step_y) = (fixed(fx * k * share), fixed(fy * k * share));
+                let mut px = ((x as i32) << FIXED_BITS) + FIXED_HALF - step_x * (taps - 1) / 2;
+                let mut py = ((y as i32) << FIXED_BITS) + FIXED_HALF - step_y * (taps - 1) / 2;
                 let mut sum = [0.0; 3];
-                let step = 1.0 / taps as f32;
-                for tap in 0..taps {
-                    let t = (tap as f32 + 0.5) * step - 0.5;
-                    let px = (x as f32 + fx * t + 0.5).clamp(0.0, w) as i32 as usize;
-                    let py = (y as f32 + fy * t + 0.5).clamp(0.0, h) as i32 as usize;
-                    let c = colour[py * width + px];
+                for _ in 0..taps {
+                    let (column, row) = (
+                        (px >> FIXED_BITS).clamp(0, last_column) as usize,
+                        (py >> FIXED_BITS).clamp(0, last_row) as usize,
+                    );
+                    let c = colour[row * width + column];
                     sum = [sum[0] + c[0], sum[1] + c[1], sum[2] + c[2]];
+                    px += step_x;
+                    py += step_y;
                 }
-                other[at] = scale(sum, step);
+                other[at] = scale(sum, share);
             }
         }
     }
@@ -182,6 +196,7 @@ impl Sequence {
     fn tone(&self, frame: u32, view: &View, scratch: &mut Scratch) {
         let (width, height) = scratch.size();
         let (w, h) = (width as f32, height as f32);
+        let per_width = 1.0 / w;
         let look = &self.look;
         let light = &self.light;
         let exposure = light.exposure * self.exposures[frame as usize];
@@ -191,40 +206,44 @@ impl Sequence {
         let veil = light.sun[0] * look.glare;
         let fog_veil = scale(light.horizon, 0.02 + 0.10 * look.dirt);
         let Scratch { other, planes, .. } = scratch;
-        let wiper = self.wiper(frame);
+        let wiper = self
+            .wiper(frame)
+            .map(|(angle, x, y)| (sin(angle), cos(angle), x, y));
+        let screen = look.dirt > 0.0 || look.reflection > 0.0;
+        let saturation = if look.grey { 0.0 } else { look.saturation };
+        let [reds, greens, blues] = planes;
         for y in 0..height {
             let v = y as f32 / h - 0.5;
-            for x in 0..width {
-                let at = y * width + x;
-                let u = x as f32 / w - 0.5;
-                let mut c = other[at];
-                if look.dirt > 0.0 || look.reflection > 0.0 {
-                    let cell = (y >> 1) * self.screen_width + (x >> 1);
+            let row = y * width..(y + 1) * width;
+            let screen_row = (y >> 1) * self.screen_width;
+            let (reds, greens, blues) = (
+                &mut reds[row.clone()],
+                &mut greens[row.clone()],
+                &mut blues[row.clone()],
+            );
+            for (x, &seen) in other[row].iter().enumerate() {
+                let u = x as f32 * per_width - 0.5;
+                let mut c = seen;
+                if screen {
+                    let cell = screen_row + (x >> 1);
                     let dirt = self.screen_dirt[cell];
-                    c = [
-                        mix(c[0], fog_veil[0] * 4.0, dirt),
-                        mix(c[1], fog_veil[1] * 4.0, dirt),
-                        mix(c[2], fog_veil[2] * 4.0, dirt),
-                    ];
                     let mirrored = self.screen_mirror[cell];
-                    c = [
-                        c[0] + mirrored * light.horizon[0],
-                        c[1] + mirrored * light.horizon[1],
-                        c[2] + mirrored * light.horizon[2],
-                    ];
+                    for k in 0..3 {
+                        c[k] = mix(c[k], fog_veil[k] * 4.0, dirt) + mirrored * light.horizon[k];
+                    }
                 }
                 if let Some(p) = sun_px
                     && veil > 0.0
                 {
-                    let (dx, dy) = ((x as f32 - p[0]) / w, (y as f32 - p[1]) / w);
+                    let (dx, dy) = ((x as f32 - p[0]) * per_width, (y as f32 - p[1]) * per_width);
                     let k = veil * (0.05 + 0.22 / (1.0 + 30.0 * (dx * dx + dy * dy)));
                     c = add(c, scale(light.sun, k));
                 }
-                if let Some((angle, px, py)) = wiper {
+                if let Some((sin, cos, px, py)) = wiper {
                     let (dx, dy) = (x as f32 - px, y as f32 - py);
-                    let off = (dx * sin(angle) - dy * cos(angle)).abs();
-                    let along = dx * cos(angle) + dy * sin(angle);
-                    if along > 0.0 && along < w * 0.75 {
+                    let off = (dx * sin - dy * cos).abs();
+                    let along = dx * cos + dy * sin;
+                    if off < 0.022 * w && along > 0.0 && along < w * 0.75 {
                         c = scale(c, 1.0 - 0.85 * ramp(0.022 * w, 0.012 * w, off));
                     }
                 }
@@ -236,10 +255,9 @@ impl Sequence {
                     tone(c[2] * gains[2]),
                 ];
                 let grey = luma(rgb);
-                let saturation = if look.grey { 0.0 } else { look.saturation };
-                for k in 0..3 {
-                    planes[k][at] = grey + (rgb[k] - grey) * saturation;
-                }
+                reds[x] = grey + (rgb[0] - grey) * saturation;
+                greens[x] = grey + (rgb[1] - grey) * saturation;
+                blues[x] = grey + (rgb[2] - grey) * saturation;
             }
         }
     }
@@ -263,28 +281,47 @@ impl Sequence {
     fn sensor(&self, frame: u32, scratch: &Scratch, rgb: &mut [u8]) {
         let (width, height) = scratch.size();
         let look = &self.look;
-        let k = look.sharpness;
+        let sharp = look.sharpness * 0.6;
         let seed = hash(self.seed ^ u64::from(frame).wrapping_mul(0x1_0001));
         let gain = look.noise * 0.011;
+        let mut noise = [const { Vec::new() }; 3];
+        for channel in &mut noise {
+            channel.resize(width, 0.0_f32);
+        }
+        let mut values = alloc::vec![0.0_f32; width];
         for y in 0..height {
-            let (up, down) = (y.saturating_sub(1) * width, (y + 1).min(height - 1) * width);
-            let row = y * width;
-            for x in 0..width {
-                let (left, right) = (x.saturating_sub(1), (x + 1).min(width - 1));
-                let bits = hash(seed ^ (row + x) as u64);
-                let mut shift = 0;
-                for channel in 0..3 {
-                    let p = &scratch.planes[channel];
-                    let centre = p[row + x];
-                    let around = (p[row + left] + p[row + right] + p[up + x] + p[down + x]) * 0.25;
-                    let value = centre + k * 0.6 * (centre - around);
-                    // The sum of two uniforms is close enough to a bell; dark and bright pixels differ less than
-                    // light does, as the curve is steep in the dark.
-                    let n = ((bits >> shift) & 0xff) as f32 + ((bits >> (shift + 8)) & 0xff) as f32
-                        - 255.0;
-                    shift += 16;
-                    let shot = gain * (1.4 - centre * (0.7 / 255.0));
-                    rgb[(row + x) * 3 + channel] = (value + n * shot + 0.5).clamp(0.0, 255.0) as u8;
+            let mut state = hash(seed ^ y as u64);
+            let [reds, greens, blues] = &mut noise;
+            for ((red, green), blue) in reds.iter_mut().zip(greens).zip(blues) {
+                state = state.wrapping_mul(NOISE_FACTOR).wrapping_add(1);
+                let bits = state ^ state >> 29;
+                // The sum of two uniforms is close enough to a bell.
+                let bell = |low: u32| {
+                    ((bits >> low & 0xff) as i32 + (bits >> (low + 8) & 0xff) as i32 - 255) as f32
+                };
+                (*red, *green, *blue) = (bell(16), bell(32), bell(48));
+            }
+            let rows = [y.saturating_sub(1), y, (y + 1).min(height - 1)];
+            let out = &mut rgb[y * width * 3..(y + 1) * width * 3];
+            for channel in 0..3 {
+                let [up, row, down] =
+                    rows.map(|r| &scratch.planes[channel][r * width..(r + 1) * width]);
+                let around = |x: usize, left: usize, right: usize| {
+                    let mean = (row[left] + row[right] + up[x] + down[x]) * 0.25;
+                    row[x] + sharp * (row[x] - mean)
+                };
+                for (x, value) in values.iter_mut().enumerate().take(width - 1).skip(1) {
+                    *value = around(x, x - 1, x + 1);
+                }
+                values[0] = around(0, 0, 1);
+                values[width - 1] = around(width - 1, width - 2, width - 1);
+                for ((value, &light), &n) in values.iter_mut().zip(row).zip(&noise[channel]) {
+                    // Dark and bright pixels differ less than light does, as the curve is steep in the dark.
+                    let shot = gain * (1.4 - light * (0.7 / 255.0));
+                    *value = (*value + n * shot + 0.5).clamp(0.0, 255.0);
+                }
+                for (byte, &value) in out[channel..].iter_mut().step_by(3).zip(&values) {
+                    *byte = value as i32 as u8;
                 }
             }
         }

@@ -7,7 +7,9 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::edges::{Edges, WHOLE};
 use super::math::V3;
+use super::texture::Texture;
 
 /// Samples a pixel.
 pub(super) const SAMPLES: usize = 4;
@@ -148,142 +150,27 @@ pub(super) struct Buffer {
     pub(super) contact: Vec<u8>,
     stamp_object: Vec<u32>,
     stamp_mask: Vec<u8>,
+    /// Least inverse depth of every tile at the last survey: whatever is behind that is hidden.
+    farthest: Vec<f32>,
+    tile_columns: usize,
 }
 
-/// Edge functions of a triangle in pixels, prepared for four samples.
-struct Edges {
-    slope: [[f64; 3]; 3],
-    offset: [[f32; SAMPLES]; 3],
-    most: [f64; 3],
-    /// One over the slope along a row.
-    per_slope: [f64; 3],
-    x: [i32; 2],
-    y: [i32; 2],
-    inverse_area: f64,
-    points: [[f64; 2]; 3],
-}
+/// Side of the tiles that are known to be filled up to a depth.
+const TILE_PX: usize = 16;
 
-impl Edges {
-    /// `None` where the triangle is seen from behind (unless `two_sided`), is empty, or is outside.
-    fn new(p: [[f32; 2]; 3], width: usize, height: usize, two_sided: bool) -> Option<Self> {
-        let mut q = p.map(|v| [f64::from(v[0]), f64::from(v[1])]);
-        let area =
-            (q[1][0] - q[0][0]) * (q[2][1] - q[0][1]) - (q[2][0] - q[0][0]) * (q[1][1] - q[0][1]);
-        // A face seen from outside goes round so that this is positive; see `Mesh::quad`.
-        if !area.is_finite() || area.abs() < 1e-6 || (area < 0.0 && !two_sided) {
-            return None;
-        }
-        let min = |k: usize| q[0][k].min(q[1][k]).min(q[2][k]);
-        let max = |k: usize| q[0][k].max(q[1][k]).max(q[2][k]);
-        let (w, h) = (width as f64, height as f64);
-        if max(0) <= 0.0 || min(0) >= w || max(1) <= 0.0 || min(1) >= h {
-            return None;
-        }
-        let x = [min(0).max(0.0) as i32, max(0).min(w - 0.5) as i32];
-        let y = [min(1).max(0.0) as i32, max(1).min(h - 0.5) as i32];
-        let points = q;
-        if area < 0.0 {
-            q.swap(1, 2);
-        }
-        let mut slope = [[0.0; 3]; 3];
-        let mut offset = [[0.0; SAMPLES]; 3];
-        let mut most = [0.0; 3];
-        for k in 0..3 {
-            let (a, b) = (q[k], q[(k + 1) % 3]);
-            let (dx, dy) = (b[0] - a[0], b[1] - a[1]);
-            // Positive inside for a positive area.
-            slope[k] = [-dy, dx, dy * a[0] - dx * a[1]];
-            most[k] = f64::NEG_INFINITY;
-            for s in 0..SAMPLES {
-                let value = slope[k][0] * f64::from(SAMPLE_AT[s][0])
-                    + slope[k][1] * f64::from(SAMPLE_AT[s][1]);
-                offset[k][s] = value as f32;
-                most[k] = most[k].max(value);
-            }
-        }
-        Some(Self {
-            slope,
-            offset,
-            most,
-            per_slope: slope.map(|s| 1.0 / s[0]),
-            x,
-            y,
-            inverse_area: 1.0 / area,
-            points,
-        })
-    }
-
-    /// Columns of a row that may be covered, and the edges' values at the first.
-    #[inline]
-    fn row(&self, y: i32) -> Option<(i32, i32, [f32; 3])> {
-        let (mut from, mut to) = (self.x[0], self.x[1]);
-        for k in 0..3 {
-            let [a, b, c] = self.slope[k];
-            let rest = b * f64::from(y) + c + self.most[k];
-            if a > 0.0 {
-                let x = -rest * self.per_slope[k];
-                if x > f64::from(from) {
-                    from = if x > f64::from(to) {
-                        return None;
-                    } else {
-                        x as i32
-                    };
-                }
-            } else if a < 0.0 {
-                let x = -rest * self.per_slope[k];
-                if x < f64::from(to) {
-                    to = if x < f64::from(from) {
-                        return None;
-                    } else {
-                        x as i32
-                    };
-                }
-            } else if rest < 0.0 {
-                return None;
-            }
-        }
-        let at = |k: usize| {
-            let [a, b, c] = self.slope[k];
-            (a * f64::from(from) + b * f64::from(y) + c) as f32
-        };
-        Some((from, to, [at(0), at(1), at(2)]))
-    }
-
-    #[inline]
-    fn mask(&self, e: [f32; 3]) -> u8 {
-        let mut mask = 0;
-        for s in 0..SAMPLES {
-            let worst = (e[0] + self.offset[0][s])
-                .min(e[1] + self.offset[1][s])
-                .min(e[2] + self.offset[2][s]);
-            mask |= u8::from(worst >= 0.0) << s;
-        }
-        mask
-    }
-
-    fn step(&self) -> [f32; 3] {
-        [
-            self.slope[0][0] as f32,
-            self.slope[1][0] as f32,
-            self.slope[2][0] as f32,
-        ]
-    }
-
-    /// The plane through three values at the corners.
-    fn plane(&self, f: [f32; 3]) -> Plane {
-        let [p, q, r] = self.points;
-        let (d1, d2) = (
-            f64::from(f[1]) - f64::from(f[0]),
-            f64::from(f[2]) - f64::from(f[0]),
-        );
-        let dx = (d1 * (r[1] - p[1]) - d2 * (q[1] - p[1])) * self.inverse_area;
-        let dy = (d2 * (q[0] - p[0]) - d1 * (r[0] - p[0])) * self.inverse_area;
-        [
-            (f64::from(f[0]) - dx * p[0] - dy * p[1]) as f32,
-            dx as f32,
-            dy as f32,
-        ]
-    }
+/// The samples that a cut-out fills which covers `part` (0..255) of a pixel. Which go first changes with `turn`, so that
+/// layers of leaves do not line up.
+#[inline]
+fn dithered(part: f32, turn: u32) -> u8 {
+    let turn = turn & 3;
+    let kept = match (part * (4.0 / 255.0) + 0.5) as u32 {
+        0 => 0,
+        1 => 1,
+        2 => 9,
+        3 => 11,
+        _ => WHOLE,
+    };
+    (kept << turn | kept >> (4 - turn)) & WHOLE
 }
 
 /// What to draw: corners in pixels, depths, attributes, and the rest of [`Shown`].
@@ -311,6 +198,8 @@ impl Buffer {
             contact: vec![0; n],
             stamp_object: vec![0; n],
             stamp_mask: vec![0; n],
+            farthest: vec![0.0; width.div_ceil(TILE_PX) * height.div_ceil(TILE_PX)],
+            tile_columns: width.div_ceil(TILE_PX),
         }
     }
 
@@ -320,6 +209,7 @@ impl Buffer {
         self.shadow.fill(0);
         self.contact.fill(0);
         self.stamp_object.fill(0);
+        self.farthest.fill(0.0);
         self.shown.clear();
         self.shown.push(Shown {
             inverse_depth: [0.0; 3],
@@ -332,20 +222,51 @@ impl Buffer {
         });
     }
 
+    /// Takes note of what is filled. Worth its time (a look at every sample) after a good part of what is near is drawn.
+    pub(super) fn survey(&mut self) {
+        self.farthest.fill(f32::INFINITY);
+        for (y, row) in self.inverse_depth.chunks_exact(self.width).enumerate() {
+            let tiles = &mut self.farthest[y / TILE_PX * self.tile_columns..];
+            for (tile, pixels) in tiles.iter_mut().zip(row.chunks(TILE_PX)) {
+                let mut least = [*tile; SAMPLES];
+                for pixel in pixels {
+                    for (least, &sample) in least.iter_mut().zip(pixel) {
+                        *least = if sample < *least { sample } else { *least };
+                    }
+                }
+                *tile = least.into_iter().fold(f32::INFINITY, f32::min);
+            }
+        }
+    }
+
+    /// Whether something as near as this, within these columns and rows, was behind everything at the last survey.
+    fn hidden(&self, [x, y]: [[i32; 2]; 2], inverse_depth: f32) -> bool {
+        let tiles = |[from, to]: [i32; 2]| from as usize / TILE_PX..=to as usize / TILE_PX;
+        tiles(y).all(|row| {
+            tiles(x).all(|column| inverse_depth < self.farthest[row * self.tile_columns + column])
+        })
+    }
+
     /// Draws a triangle. `object` is 0 for what is not annotated, else its mark, with its full extent to be grown.
     /// `coverage` gives the coverage (0..255) of a cut-out at `u`, `v`, texels a pixel.
+    #[inline(never)]
     pub(super) fn draw(
         &mut self,
         t: &Triangle<'_>,
         focal_px: f32,
         object: u32,
         full: &mut Extent,
-        coverage: Option<&dyn Fn(f32, f32, f32) -> f32>,
+        cutout: Option<&Texture>,
     ) {
         let Some(edges) = Edges::new(t.pixels, self.width, self.height, t.two_sided) else {
             return;
         };
         let inverse = t.corners.map(|v| 1.0 / v.at[2]);
+        let nearest = inverse.into_iter().fold(0.0, f32::max);
+        // Where an annotated object would be seen must be known even where it is hidden.
+        if object == 0 && self.hidden(edges.bounds(), nearest) {
+            return;
+        }
         let over_depth = |k: usize| {
             edges.plane([
                 t.corners[0].attributes[k] * inverse[0],
@@ -355,78 +276,47 @@ impl Buffer {
         };
         let depth_plane = edges.plane(inverse);
         let index = self.shown.len() as u32;
-        let shown = Shown {
-            inverse_depth: depth_plane,
-            attributes: [
-                over_depth(0),
-                over_depth(1),
-                over_depth(2),
-                over_depth(3),
-                over_depth(4),
-            ],
-            texture: t.texture,
-            instance: t.instance,
-            tint: t.tint,
-            texels_per_m: t.texels_per_m,
-            kind: t.kind,
-        };
-        self.shown.push(shown);
         let mut depth_offset = [0.0; SAMPLES];
         for s in 0..SAMPLES {
             depth_offset[s] = depth_plane[1] * SAMPLE_AT[s][0] + depth_plane[2] * SAMPLE_AT[s][1];
         }
-        let step = edges.step();
-        for y in edges.y[0]..=edges.y[1] {
-            let Some((from, to, mut e)) = edges.row(y) else {
-                continue;
-            };
+        let cutout = cutout.map(|texture| (texture, over_depth(0), over_depth(1)));
+        let mut seen = false;
+        for y in edges.rows() {
             let row = y as usize * self.width;
             let base = depth_plane[0] + depth_plane[2] * y as f32;
-            for x in from..=to {
-                let mut mask = edges.mask(e);
-                for k in 0..3 {
-                    e[k] += step[k];
-                }
-                if mask == 0 {
-                    continue;
-                }
-                let at = row + x as usize;
+            let known = &mut self.inverse_depth[row..row + self.width];
+            let front = &mut self.front[row..row + self.width];
+            edges.covered(y, |x, mut mask| {
                 let depth = base + depth_plane[1] * x as f32;
-                let known = &mut self.inverse_depth[at];
+                let known = &mut known[x];
+                let depths = depth_offset.map(|offset| depth + offset);
                 let mut nearer = 0;
                 for s in 0..SAMPLES {
-                    nearer |= u8::from(depth + depth_offset[s] > known[s]) << s;
+                    nearer |= u8::from(depths[s] > known[s]) << s;
                 }
                 // What is hidden need not be cut out; where an object would be seen must be known all the same.
                 if object == 0 {
                     mask &= nearer;
                     if mask == 0 {
-                        continue;
+                        return;
                     }
                 }
-                if let Some(coverage) = coverage {
+                if let Some((texture, u_plane, v_plane)) = &cutout {
                     let (px, py) = (x as f32 + 0.5, y as f32 + 0.5);
                     let depth = 1.0 / on(&depth_plane, px, py);
-                    let (u, v) = (
-                        on(&shown.attributes[0], px, py) * depth,
-                        on(&shown.attributes[1], px, py) * depth,
+                    let part = texture.coverage(
+                        on(u_plane, px, py) * depth,
+                        on(v_plane, px, py) * depth,
+                        t.texels_per_m * depth / focal_px,
                     );
-                    let part = coverage(u, v, t.texels_per_m * depth / focal_px);
-                    // Which samples go first changes from pixel to pixel, so that layers of leaves do not line up.
-                    let turn = (x as u32 * 3 + y as u32 * 5 + index) & 3;
-                    let kept = match (part * (4.0 / 255.0) + 0.5) as u32 {
-                        0 => 0,
-                        1 => 1,
-                        2 => 9,
-                        3 => 11,
-                        _ => 15,
-                    };
-                    mask &= ((kept << turn | kept >> (4 - turn)) & 15) as u8;
+                    mask &= dithered(part, x as u32 * 3 + y as u32 * 5 + index);
                     if mask == 0 {
-                        continue;
+                        return;
                     }
                 }
                 if object != 0 {
+                    let at = row + x;
                     if self.stamp_object[at] != object {
                         self.stamp_object[at] = object;
                         self.stamp_mask[at] = 0;
@@ -434,18 +324,43 @@ impl Buffer {
                     let new = mask & !self.stamp_mask[at];
                     if new != 0 {
                         self.stamp_mask[at] |= new;
-                        full.add(x as usize, y as usize, new);
+                        full.add(x, y as usize, new);
                     }
                 }
                 mask &= nearer;
-                let front = &mut self.front[at];
-                for s in 0..SAMPLES {
-                    if mask >> s & 1 == 1 {
-                        known[s] = depth + depth_offset[s];
-                        front[s] = index;
+                let front = &mut front[x];
+                if mask == WHOLE {
+                    *known = depths;
+                    *front = [index; SAMPLES];
+                    seen = true;
+                } else if mask != 0 {
+                    for s in 0..SAMPLES {
+                        if mask >> s & 1 == 1 {
+                            known[s] = depths[s];
+                            front[s] = index;
+                        }
                     }
+                    seen = true;
                 }
-            }
+            });
+        }
+        // Most small triangles turn out to be hidden: their attributes are not worth a plane.
+        if seen {
+            self.shown.push(Shown {
+                inverse_depth: depth_plane,
+                attributes: [
+                    over_depth(0),
+                    over_depth(1),
+                    over_depth(2),
+                    over_depth(3),
+                    over_depth(4),
+                ],
+                texture: t.texture,
+                instance: t.instance,
+                tint: t.tint,
+                texels_per_m: t.texels_per_m,
+                kind: t.kind,
+            });
         }
     }
 
@@ -454,18 +369,10 @@ impl Buffer {
         let Some(edges) = Edges::new(pixels, self.width, self.height, true) else {
             return;
         };
-        let step = edges.step();
-        for y in edges.y[0]..=edges.y[1] {
-            let Some((from, to, mut e)) = edges.row(y) else {
-                continue;
-            };
+        for y in edges.rows() {
             let row = y as usize * self.width;
-            for x in from..=to {
-                self.shadow[row + x as usize] |= edges.mask(e);
-                for k in 0..3 {
-                    e[k] += step[k];
-                }
-            }
+            let shadow = &mut self.shadow[row..row + self.width];
+            edges.covered(y, |x, mask| shadow[x] |= mask);
         }
     }
 
@@ -489,26 +396,15 @@ impl Buffer {
                 value[2] * inverse[2],
             ]),
         );
-        let step = edges.step();
-        for y in edges.y[0]..=edges.y[1] {
-            let Some((from, to, mut e)) = edges.row(y) else {
-                continue;
-            };
+        for y in edges.rows() {
             let row = y as usize * self.width;
-            for x in from..=to {
-                let mask = edges.mask(e);
-                for k in 0..3 {
-                    e[k] += step[k];
-                }
-                if mask == 0 {
-                    continue;
-                }
+            let contact = &mut self.contact[row..row + self.width];
+            edges.covered(y, |x, _| {
                 let (px, py) = (x as f32 + 0.5, y as f32 + 0.5);
                 let share = (on(&value, px, py) / on(&depth, px, py)).clamp(0.0, 1.0);
                 let dark = (strength * share * (2.0 - share) * 255.0) as u8;
-                let known = &mut self.contact[row + x as usize];
-                *known = (*known).max(dark);
-            }
+                contact[x] = contact[x].max(dark);
+            });
         }
     }
 }

@@ -17,6 +17,15 @@ pub(super) const STREET_HALF_M: f32 = 5.5;
 /// Stop lines and crossings reach this far beyond the crossing street.
 const JUNCTION_MARKS_M: f32 = 9.0;
 
+/// Signed distance past the junction, of these, whose marks reach this place.
+#[inline]
+pub(super) fn past_junction(junctions: &[f32], s: f32) -> Option<f32> {
+    junctions
+        .iter()
+        .map(|j| s - j)
+        .find(|off| off.abs() < STREET_HALF_M + JUNCTION_MARKS_M)
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Knot {
     x: f32,
@@ -217,12 +226,14 @@ impl Road {
             .any(|j| (s - j).abs() < STREET_HALF_M + margin_m)
     }
 
-    /// Signed distance past a junction whose marks reach this place.
-    pub(super) fn nearest_junction(&self, s: f32) -> Option<f32> {
+    /// Junctions whose marks reach into a stretch of the road.
+    pub(super) fn junctions_between(&self, from: f32, to: f32) -> Vec<f32> {
+        let reach = STREET_HALF_M + JUNCTION_MARKS_M;
         self.junctions
             .iter()
-            .map(|j| s - j)
-            .find(|off| off.abs() < STREET_HALF_M + JUNCTION_MARKS_M)
+            .copied()
+            .filter(|j| *j > from - reach && *j < to + reach)
+            .collect()
     }
 
     /// The bridge over a place, if any.
