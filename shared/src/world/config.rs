@@ -52,6 +52,8 @@ pub struct VehicleMix {
     pub scooter: f32,
     pub bicycle: f32,
     pub autorickshaw: f32,
+    #[serde(default)]
+    pub cycle_rickshaw: f32,
     pub tractor: f32,
     pub cart: f32,
 }
@@ -397,6 +399,7 @@ impl RegionConfig {
                 scooter: 0.5,
                 bicycle: 2.0,
                 autorickshaw: 0.0,
+                cycle_rickshaw: 0.0,
                 tractor: 0.0,
                 cart: 0.0,
             },
@@ -447,6 +450,7 @@ impl RegionConfig {
                 scooter: 13.0,
                 bicycle: 4.0,
                 autorickshaw: 17.0,
+                cycle_rickshaw: 2.5,
                 tractor: 1.8,
                 cart: 1.4,
             },
@@ -469,7 +473,7 @@ impl RegionConfig {
             painted_kerb_share: 0.65,
             wear: [0.25, 1.0],
             dust: [0.25, 0.95],
-            visibility_m: [380.0, 4000.0],
+            visibility_m: [500.0, 6000.0],
             haze_warmth: 1.05,
         }
     }

@@ -710,7 +710,7 @@ impl Sequence {
                 seed: agent.seed,
             });
             let (sh, ch) = (sin(heading), cos(heading));
-            let along = if matches!(agent.role, Role::Crosses | Role::WalksAcross) {
+            let along = if agent.role == Role::WalksAcross {
                 0.0
             } else {
                 cos(state.heading)

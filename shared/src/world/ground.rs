@@ -174,7 +174,7 @@ impl Ground {
             broad,
             ..
         } = seen.spot;
-        let mut tone = self.asphalt * (1.0 + 0.34 * seen.grain + 0.22 * broad);
+        let mut tone = self.asphalt * (1.0 + 0.42 * seen.grain + 0.34 * broad);
         // Wheel tracks are polished, the middle of a lane is oiled.
         let lane = (fract((seen.out - road.median_m / 2.0) / road.lane_m) - 0.5).abs();
         let track = (lane - 0.26).abs();

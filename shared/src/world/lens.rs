@@ -299,7 +299,9 @@ impl Sequence {
                 let bell = |low: u32| {
                     ((bits >> low & 0xff) as i32 + (bits >> (low + 8) & 0xff) as i32 - 255) as f32
                 };
-                (*red, *green, *blue) = (bell(16), bell(32), bell(48));
+                // What demosaicing and the codec leave is mostly of light, less of colour.
+                let (light, warm, cool) = (bell(16), 0.45 * bell(32), 0.45 * bell(48));
+                (*red, *green, *blue) = (light + warm, light - 0.5 * (warm + cool), light + cool);
             }
             let rows = [y.saturating_sub(1), y, (y + 1).min(height - 1)];
             let out = &mut rgb[y * width * 3..(y + 1) * width * 3];

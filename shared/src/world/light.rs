@@ -132,7 +132,7 @@ impl Light {
         let mut sky = if closed {
             scale([0.62, 0.65, 0.68], 0.75)
         } else {
-            mix3([0.20, 0.25, 0.34], [0.32, 0.34, 0.36], hazy)
+            mix3([0.15, 0.19, 0.26], [0.24, 0.26, 0.28], hazy)
         };
         let tint = [
             config.place.haze_warmth,
@@ -156,7 +156,7 @@ impl Light {
                 v * v,
             )
         };
-        let mut exposure = d.range(1.0, 1.75)
+        let mut exposure = d.range(0.66, 1.30)
             * if closed { d.range(1.1, 1.7) } else { 1.0 }
             * mix(1.0, 1.35, warm);
         if night {
@@ -216,9 +216,9 @@ impl Look {
                 d.range(-0.01, 0.01)
             },
             gains: [1.0 + warm, 1.0 + green, 1.0 - warm],
-            saturation: d.range(0.80, 1.55) * if light.night { 0.85 } else { 1.0 },
-            contrast: d.range(1.02, 1.42),
-            black: d.unit() * d.range(0.0, 0.05) + if d.chance(0.15) { 0.04 } else { 0.0 },
+            saturation: d.range(0.90, 1.85) * if light.night { 0.85 } else { 1.0 },
+            contrast: d.range(1.05, 1.65),
+            black: d.unit() * d.unit() * 0.04 + if d.chance(0.12) { 0.04 } else { 0.0 },
             noise: d.range(0.15, 0.9) * if light.night { 2.6 } else { 1.0 },
             sharpness: if d.chance(0.3) {
                 d.range(0.0, 0.7)

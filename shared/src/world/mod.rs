@@ -157,6 +157,8 @@ impl Sequence {
             && stage::Act::of(seed) == stage::Act::BehindScreen
         {
             let camera = agents[0].states[0];
+            // Whoever comes out from behind the screen is not to walk behind a wall.
+            scenery.clear(camera.s + stage::CLEAR_M[0], camera.s + stage::CLEAR_M[1]);
             let (mesh, mut prop) = scenery::screen(
                 &road,
                 camera.s,
@@ -233,6 +235,11 @@ impl Sequence {
             .iter()
             .position(|a| a.role == Role::Scripted)
             .map(|i| i as u32)
+    }
+
+    /// What a road user is; `None` for numbers that nobody has.
+    pub fn class_of(&self, instance: u32) -> Option<Class> {
+        self.agents.get(instance as usize).map(Agent::class)
     }
 
     /// A JPEG quality that suits this camera, 1 to 100.

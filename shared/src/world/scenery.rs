@@ -136,6 +136,12 @@ impl Scenery {
         out
     }
 
+    /// Takes everything beside the road away between two places along it.
+    pub(super) fn clear(&mut self, from_m: f32, to_m: f32) {
+        self.props.retain(|p| p.s < from_m || p.s > to_m);
+        self.casters.retain(|(s, _)| *s < from_m || *s > to_m);
+    }
+
     /// The things between two places along the road.
     pub(super) fn between(&self, from_m: f32, to_m: f32) -> &[Prop] {
         let low = self.props.partition_point(|p| p.s < from_m);

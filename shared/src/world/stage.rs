@@ -17,6 +17,9 @@ pub(super) const SCREEN_AHEAD_M: f32 = 7.5;
 /// Half the width of the kiosk.
 pub(super) const SCREEN_HALF_M: f32 = 0.95;
 
+/// Nothing else stands beside the road from here to there ahead of the camera: the target crosses up to 30 m away.
+pub(super) const CLEAR_M: [f32; 2] = [2.0, 36.0];
+
 /// What hides the target; decided by the sequence's seed, so that scenery and traffic agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act {

@@ -28,7 +28,7 @@ const STANDSTILL_GAP_M: f32 = 2.2;
 const MOST_AGENTS: usize = 420;
 
 /// How somebody moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Role {
     /// Our own vehicle.
     Camera,
@@ -36,6 +36,8 @@ pub(super) enum Role {
     Drives { with_us: bool },
     /// Across at a junction, along `d`.
     Crosses,
+    /// Round a corner: from the side street into the road, or out of it.
+    Turns(Turn),
     /// Stands at the edge, never moves.
     Parked,
     /// A person or an animal that walks along the edge.
@@ -45,6 +47,24 @@ pub(super) enum Role {
     /// Follows a script and ignores the others.
     Scripted,
 }
+
+/// A turn to the near side, which no oncoming traffic is in the way of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Turn {
+    /// Heading at the end.
+    to: f32,
+    /// Joins the road's traffic in this direction, or leaves by the side street.
+    joins: Option<bool>,
+}
+
+/// Radius of a turn at a junction, to the middle of the vehicle, and the speed in it.
+const TURN_RADIUS_M: f32 = 6.5;
+const TURN_SPEED_M_S: f32 = 4.5;
+/// Who turns off the road begins to slow down here before the junction.
+const SLOWS_FOR_TURN_M: f32 = 30.0;
+/// Shares of those who come out of a side street, and of those who pass one in the outermost lane, that turn.
+const TURNS_IN: f32 = 0.4;
+const TURNS_OFF: f32 = 0.25;
 
 /// Where an agent is at a frame.
 #[derive(Clone, Copy, Debug, Default)]
@@ -95,6 +115,8 @@ struct Mover {
     braking: bool,
     blinks: i8,
     last_change_s: f32,
+    /// Where the vehicle leaves its straight way: `d` for those who cross, `s` for those who drive.
+    turns_at: Option<f32>,
     here: bool,
     states: Vec<State>,
 }
@@ -112,6 +134,7 @@ fn size(make: Make) -> (f32, f32) {
         Make::Motorcycle | Make::Scooter => (1.0, 0.38),
         Make::Bicycle => (0.9, 0.33),
         Make::Autorickshaw => (1.35, 0.66),
+        Make::CycleRickshaw => (1.3, 0.55),
         Make::Tractor => (3.4, 1.1),
         Make::Cart => (1.9, 0.8),
         Make::Person => (0.3, 0.3),
@@ -127,10 +150,19 @@ fn own_speed(make: Make, wish: f32) -> f32 {
         }
         Make::Autorickshaw => (wish * 0.85).min(12.0),
         Make::Bicycle => wish.min(4.5),
+        Make::CycleRickshaw => wish.min(3.2),
         Make::Tractor => wish.min(6.0),
         Make::Cart => wish.min(1.3),
         _ => wish,
     }
+}
+
+/// Too slow for any lane but the outermost.
+fn keeps_outside(make: Make) -> bool {
+    matches!(
+        make,
+        Make::Bicycle | Make::CycleRickshaw | Make::Cart | Make::Tractor
+    )
 }
 
 /// Seconds of the journey during which our direction waits at a junction.
@@ -253,6 +285,7 @@ impl<'a> Simulation<'a> {
             braking: false,
             blinks: 0,
             last_change_s: dice.range(-8.0, 0.0),
+            turns_at: None,
             here: true,
             states: Vec::new(),
         }
@@ -263,14 +296,14 @@ impl<'a> Simulation<'a> {
         let make = Make::draw(dice, &self.config.place.mix);
         let lane = dice.below(road.lanes as usize) as u32;
         // Slow ones keep to the outside.
-        let lane = if matches!(make, Make::Bicycle | Make::Cart | Make::Tractor) {
+        let lane = if keeps_outside(make) {
             road.lanes - 1
         } else {
             lane
         };
         let loose = 1.0 - self.config.place.lane_discipline;
         let shift = dice.bell() * loose * 1.5;
-        let edge = if make == Make::Bicycle || make == Make::Cart {
+        let edge = if matches!(make, Make::Bicycle | Make::CycleRickshaw | Make::Cart) {
             road.lane_m * 0.32 * road.side
         } else {
             0.0
@@ -282,6 +315,7 @@ impl<'a> Simulation<'a> {
         let wish = own_speed(make, wish);
         let mut m = self.mover(dice, make, Role::Drives { with_us }, s, d, wish);
         m.lane = lane;
+        self.choose_turn(dice, &mut m);
         m
     }
 
@@ -340,11 +374,14 @@ impl<'a> Simulation<'a> {
                 let mut s = -BEHIND_M + dice.range(0.0, self.density_m);
                 while s < AHEAD_M {
                     let mut m = self.driver(dice, with_us, s);
-                    if !matches!(m.make, Make::Bicycle | Make::Cart | Make::Tractor) {
+                    if !keeps_outside(m.make) {
                         let shift = m.d - road.lane_d(m.lane, with_us);
                         m.lane = lane;
                         m.d = road.lane_d(lane, with_us) + shift;
                         m.target_d = m.d;
+                        if lane + 1 != road.lanes {
+                            m.turns_at = None;
+                        }
                     }
                     let gap = m.half_len * 2.0 + 3.0;
                     if self.free(s, m.d, m.half_len + 2.0, m.half_width) {
@@ -434,6 +471,13 @@ impl<'a> Simulation<'a> {
                 let speed = own_speed(make, dice.range(4.0, 10.0));
                 let mut m = self.mover(dice, make, Role::Crosses, s + lane, d, speed);
                 m.heading = sign * core::f32::consts::FRAC_PI_2;
+                // To the near side: those who come from where our side of the road lies go our way.
+                if dice.chance(TURNS_IN) {
+                    let with_us = sign * road.side < 0.0;
+                    m.lane = road.lanes - 1;
+                    m.target_d = road.lane_d(m.lane, with_us);
+                    m.turns_at = Some(m.target_d - sign * TURN_RADIUS_M);
+                }
                 self.movers.push(m);
             }
         }
@@ -499,7 +543,9 @@ impl<'a> Simulation<'a> {
                 continue;
             }
             let (half_len, half_width, speed) = match other.role {
-                Role::Crosses | Role::Scripted => (other.half_width, other.half_len + 1.0, 0.0),
+                Role::Crosses | Role::Turns(_) | Role::Scripted => {
+                    (other.half_width, other.half_len + 1.0, 0.0)
+                }
                 Role::WalksAcross => (0.5, other.half_width + 1.2, 0.0),
                 Role::Drives { with_us } => {
                     let same = if with_us { 1.0 } else { -1.0 };
@@ -520,7 +566,11 @@ impl<'a> Simulation<'a> {
                 continue;
             }
             // Those who cross are given way to only when near.
-            if matches!(other.role, Role::Crosses | Role::WalksAcross) && along > 35.0 {
+            if matches!(
+                other.role,
+                Role::Crosses | Role::Turns(_) | Role::WalksAcross
+            ) && along > 35.0
+            {
                 continue;
             }
             let gap = along - half_len - me.half_len;
@@ -537,6 +587,39 @@ impl<'a> Simulation<'a> {
             }
         }
         best
+    }
+
+    /// The speed that a driver wants here and now: less before turning off.
+    fn wish_here(&self, m: &Mover) -> f32 {
+        let turning = m
+            .turns_at
+            .is_some_and(|at| (at - m.s).abs() < SLOWS_FOR_TURN_M);
+        if turning {
+            m.wish.min(TURN_SPEED_M_S)
+        } else {
+            m.wish
+        }
+    }
+
+    /// Some of those in the outermost lane leave by the side street that comes next.
+    fn choose_turn(&self, dice: &mut Dice, m: &mut Mover) {
+        let Role::Drives { with_us } = m.role else {
+            return;
+        };
+        if m.lane + 1 != self.road.lanes || !dice.chance(TURNS_OFF) {
+            return;
+        }
+        let forward = if with_us { 1.0 } else { -1.0 };
+        let next = self
+            .road
+            .junctions
+            .iter()
+            .copied()
+            .filter(|j| (j - m.s) * forward > SLOWS_FOR_TURN_M);
+        let nearest = next.min_by(|a, b| (a - m.s).abs().total_cmp(&(b - m.s).abs()));
+        // The near lane of the street is on the side that is met first.
+        let lane = STREET_HALF_M * 0.45 + TURN_RADIUS_M;
+        m.turns_at = nearest.map(|j| j - forward * lane);
     }
 
     fn step(&mut self, t: f32, dt: f32) {
@@ -557,7 +640,7 @@ impl<'a> Simulation<'a> {
                         + (me.speed * me.headway
                             + me.speed * closing / (2.0 * sqrt(ACCELERATION_M_S2 * BRAKING_M_S2)))
                         .max(0.0);
-                    let ratio = me.speed / me.wish.max(0.5);
+                    let ratio = me.speed / self.wish_here(me).max(0.5);
                     let push = wanted_gap / gap.max(0.3);
                     let acceleration = (ACCELERATION_M_S2
                         * (1.0 - ratio * ratio * ratio * ratio - push * push))
@@ -568,7 +651,11 @@ impl<'a> Simulation<'a> {
                     let held_up = gap < 28.0 && leader_speed < me.wish * 0.85;
                     let whim = unit_at(me.seed, (t * 2.0) as i64, 3) < 0.02;
                     let patience = if place.keeps_left { 1.6 } else { 4.0 };
-                    if (held_up || whim) && t - me.last_change_s > patience && me.speed > 1.5 {
+                    if (held_up || whim)
+                        && me.turns_at.is_none()
+                        && t - me.last_change_s > patience
+                        && me.speed > 1.5
+                    {
                         let step = if me.make.two_wheeled()
                             || place.keeps_left && unit_at(me.seed, t as i64, 4) < 0.5
                         {
@@ -629,6 +716,9 @@ impl<'a> Simulation<'a> {
                         0,
                     );
                 }
+                Role::Turns(_) => {
+                    *plan = (if me.speed > TURN_SPEED_M_S { -2.0 } else { 1.0 }, 0.0, 0)
+                }
                 Role::Crosses => {
                     let ahead = if me.heading > 0.0 { 1.0 } else { -1.0 };
                     let blocked = self.movers.iter().enumerate().any(|(k, o)| {
@@ -664,6 +754,29 @@ impl<'a> Simulation<'a> {
                     };
                     me.braking = acceleration < -0.7 || me.speed < 0.2;
                     me.s += me.speed * forward * dt;
+                    if let Some(at) = me.turns_at {
+                        let left_m = (at - me.s) * forward;
+                        // The near side is the right where traffic keeps right.
+                        let near = road.side;
+                        if left_m < SLOWS_FOR_TURN_M {
+                            me.blinks = near as i8;
+                            me.last_change_s = t;
+                        }
+                        if left_m <= 0.0 {
+                            let base = if forward > 0.0 {
+                                0.0
+                            } else {
+                                core::f32::consts::PI
+                            };
+                            me.turns_at = None;
+                            me.role = Role::Turns(Turn {
+                                to: base + near * core::f32::consts::FRAC_PI_2,
+                                joins: None,
+                            });
+                            me.gone += me.speed * dt;
+                            continue;
+                        }
+                    }
                     me.gone += me.speed * dt;
                     if blinks != 0 {
                         me.target_d = target;
@@ -697,6 +810,46 @@ impl<'a> Simulation<'a> {
                     me.braking = acceleration < 0.0;
                     me.d += ahead * me.speed * dt;
                     me.gone += me.speed * dt;
+                    if let Some(at) = me.turns_at {
+                        me.blinks = road.side as i8;
+                        if (at - me.d) * ahead <= 0.0 {
+                            let with_us = ahead * road.side < 0.0;
+                            me.turns_at = None;
+                            me.role = Role::Turns(Turn {
+                                to: me.heading + road.side * core::f32::consts::FRAC_PI_2,
+                                joins: Some(with_us),
+                            });
+                        }
+                    }
+                }
+                Role::Turns(turn) => {
+                    me.speed = (me.speed + acceleration * dt).max(1.0);
+                    me.braking = acceleration < 0.0;
+                    let turned = me.speed / TURN_RADIUS_M * dt;
+                    let left = turn.to - me.heading;
+                    me.heading += left.clamp(-turned, turned);
+                    me.s += me.speed * libm::cosf(me.heading) * dt;
+                    me.d += me.speed * sin(me.heading) * dt;
+                    me.gone += me.speed * dt;
+                    if left.abs() <= turned {
+                        me.blinks = 0;
+                        match turn.joins {
+                            Some(with_us) => {
+                                me.role = Role::Drives { with_us };
+                                me.heading = if with_us { 0.0 } else { core::f32::consts::PI };
+                                me.wish = own_speed(me.make, road.speed_m_s);
+                                me.target_d = me.d;
+                            }
+                            None => {
+                                me.role = Role::Crosses;
+                                me.heading = if sin(turn.to) > 0.0 {
+                                    core::f32::consts::FRAC_PI_2
+                                } else {
+                                    -core::f32::consts::FRAC_PI_2
+                                };
+                            }
+                        }
+                    }
                 }
                 Role::Walks => {
                     me.s += me.speed * libm::cosf(me.heading) * dt;
@@ -756,8 +909,9 @@ impl StageHand<'_, '_> {
                 && m.role == (Role::Drives { with_us: true });
             let crosses = matches!(
                 m.role,
-                Role::Crosses | Role::WalksAcross | Role::Drives { with_us: true }
+                Role::Crosses | Role::Turns(_) | Role::WalksAcross | Role::Drives { with_us: true }
             );
+            m.turns_at = None;
             if near || behind || crosses {
                 m.here = false;
                 m.s = -9e3;

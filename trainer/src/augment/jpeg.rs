@@ -5,15 +5,17 @@
 
 use super::Crop;
 
+/// Steps of luma at quality 50, row by row.
 #[rustfmt::skip]
-const LUMA: [u16; 64] = [
+pub(crate) const LUMA_STEPS: [u16; 64] = [
     16, 11, 10, 16,  24,  40,  51,  61,   12, 12, 14, 19,  26,  58,  60,  55,
     14, 13, 16, 24,  40,  57,  69,  56,   14, 17, 22, 29,  51,  87,  80,  62,
     18, 22, 37, 56,  68, 109, 103,  77,   24, 35, 55, 64,  81, 104, 113,  92,
     49, 64, 78, 87, 103, 121, 120, 101,   72, 92, 95, 98, 112, 100, 103,  99,
 ];
+/// The same of chroma.
 #[rustfmt::skip]
-const CHROMA: [u16; 64] = [
+pub(crate) const CHROMA_STEPS: [u16; 64] = [
     17, 18, 24, 47, 99, 99, 99, 99,   18, 21, 26, 66, 99, 99, 99, 99,
     24, 26, 56, 99, 99, 99, 99, 99,   47, 66, 99, 99, 99, 99, 99, 99,
     99, 99, 99, 99, 99, 99, 99, 99,   99, 99, 99, 99, 99, 99, 99, 99,
@@ -28,8 +30,8 @@ pub fn jpeg_round_trip(crop: &mut Crop, quality: u32) {
     let side = crop.side_px() as usize;
     let basis = cosine_basis();
     let (luma, chroma) = (
-        Quantiser::new(&LUMA, quality),
-        Quantiser::new(&CHROMA, quality),
+        Quantiser::new(&LUMA_STEPS, quality),
+        Quantiser::new(&CHROMA_STEPS, quality),
     );
     for top in (0..side).step_by(16) {
         for left in (0..side).step_by(16) {
@@ -68,6 +70,17 @@ pub fn jpeg_round_trip(crop: &mut Crop, quality: u32) {
     }
 }
 
+/// A step of the tables at a quality from 1 to 100, scaled as libjpeg does.
+pub(crate) fn step_at_quality(step_at_50: u16, quality: u32) -> u32 {
+    let quality = quality.clamp(1, 100);
+    let scale = if quality < 50 {
+        5000 / quality
+    } else {
+        200 - 2 * quality
+    };
+    ((u32::from(step_at_50) * scale + 50) / 100).clamp(1, 255)
+}
+
 struct Quantiser {
     step: Block,
     per_step: Block,
@@ -75,15 +88,9 @@ struct Quantiser {
 
 impl Quantiser {
     fn new(table: &[u16; 64], quality: u32) -> Self {
-        let quality = quality.clamp(1, 100);
-        let scale = if quality < 50 {
-            5000 / quality
-        } else {
-            200 - 2 * quality
-        };
         let mut step = [[0.0; 8]; 8];
         for (i, &entry) in table.iter().enumerate() {
-            step[i / 8][i % 8] = ((u32::from(entry) * scale + 50) / 100).clamp(1, 255) as f32;
+            step[i / 8][i % 8] = step_at_quality(entry, quality) as f32;
         }
         Self {
             step,

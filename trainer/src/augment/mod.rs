@@ -27,6 +27,7 @@ mod weather;
 
 pub use self::composite::{Fill, blend_cut_out, blend_superellipse, cover};
 pub use self::jpeg::jpeg_round_trip;
+pub(crate) use self::jpeg::{CHROMA_STEPS, LUMA_STEPS, step_at_quality};
 pub use self::light::{
     Shadow, ShadowShape, Tone, gaussian_blur, grey, low_resolution, motion_blur, noise, shadow,
 };

@@ -26,10 +26,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 
 use image::RgbImage;
-use image::codecs::jpeg::JpegEncoder;
 use roadhound_shared::world::{ObjectTruth, Scratch, Sequence, WorldConfig, WorldConfigError};
 
 mod clips;
+mod jpeg;
 mod pack;
 mod sheet;
 
@@ -320,17 +320,12 @@ fn encode(
     path: &Path,
 ) -> Result<(), RenderError> {
     jpeg.clear();
-    JpegEncoder::new_with_quality(&mut *jpeg, quality)
-        .encode(
-            rgb,
-            world.width_px,
-            world.height_px,
-            image::ExtendedColorType::Rgb8,
-        )
-        .map_err(|error| RenderError::Encode {
+    jpeg::write(rgb, world.width_px, world.height_px, quality, jpeg).map_err(|error| {
+        RenderError::Encode {
             path: path.to_owned(),
             reason: error.to_string(),
-        })
+        }
+    })
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RenderError + '_ {
