@@ -23,8 +23,8 @@ use crate::scene::{Drive, DriveConfig};
 pub struct BenchOptions {
     /// The model.
     pub model: ModelSource,
-    /// How it computes.
-    pub precision: Precision,
+    /// How it computes; without it, in int8 where the model can.
+    pub precision: Option<Precision>,
     /// Threads of the network.
     pub threads: usize,
     /// Frames to follow.

@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! use roadhound_edge::bundle::{Model, ModelSource, Precision};
-//! let model = Model::open(&ModelSource::Folder("edge/models/roadhound-s".into()), Precision::F32, 1)?;
+//! let model = Model::open(&ModelSource::Folder("edge/models/roadhound-s".into()), Some(Precision::F32), 1)?;
 //! println!("{} {}", model.manifest.name, model.manifest.version);
 //! # Ok::<(), roadhound_edge::bundle::BundleError>(())
 //! ```
@@ -17,15 +17,16 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use roadhound_shared::contract::{BundleManifest, ContractError, Probe, ProbeError};
+use roadhound_shared::contract::{
+    BundleManifest, ContractError, FollowContract, Probe, ProbeError,
+};
 
 use crate::embedded;
-use crate::infer::{InferError, TractNetwork};
+use crate::infer::{InferError, Int8, TractNetwork};
+use crate::int8;
 
 /// File of the manifest.
 const MANIFEST: &str = "bundle.toml";
-/// File of the probe.
-const PROBE: &str = "probe.json";
 /// No manifest is longer than this.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 /// No file of a bundle is longer than this.
@@ -91,6 +92,9 @@ pub enum BundleReason {
     /// Integer arithmetic was asked for.
     #[error("--precision int8: this model has no int8 graphs, only f32")]
     NoInt8,
+    /// The environment asks for kernels that there are not.
+    #[error(transparent)]
+    Path(#[from] int8::UnknownPath),
 }
 
 /// A verified model, ready to run.
@@ -99,6 +103,8 @@ pub struct Model {
     pub manifest: BundleManifest,
     /// Its two graphs.
     pub network: TractNetwork,
+    /// How they compute.
+    pub precision: Precision,
     /// How long loading, optimising and the probe took.
     pub start_up: StartUp,
 }
@@ -115,13 +121,14 @@ pub struct StartUp {
 }
 
 impl Model {
-    /// Opens, verifies and probes a bundle.
+    /// Opens, verifies and probes a bundle. Without a precision it computes in int8 where the bundle can, else in f32;
+    /// [`int8::PATH_VARIABLE`] may name other kernels than the fastest.
     ///
     /// # Errors
     /// The first thing that does not match, with the file it was found in.
     pub fn open(
         source: &ModelSource,
-        precision: Precision,
+        precision: Option<Precision>,
         threads: usize,
     ) -> Result<Self, BundleError> {
         let files = Files::of(source);
@@ -131,9 +138,12 @@ impl Model {
             .map_err(|_| BundleReason::NotText)
             .and_then(|text| Ok(BundleManifest::parse(text)?))
             .map_err(|reason| files.at(MANIFEST, reason))?;
-        if precision == Precision::Int8 {
-            return Err(files.at("", BundleReason::NoInt8));
-        }
+        let (precision, graphs) = match (precision, manifest.int8_files()) {
+            (Some(Precision::F32), _) | (None, None) => (Precision::F32, manifest.f32_files()),
+            (Some(Precision::Int8) | None, Some(graphs)) => (Precision::Int8, graphs),
+            (Some(Precision::Int8), None) => return Err(files.at("", BundleReason::NoInt8)),
+        };
+        let kernels = int8::Path::from_environment().map_err(|e| files.at("", e.into()))?;
         // All are verified, also those that only people read: a bundle is whole or it is refused.
         let mut template = None;
         let mut search = None;
@@ -143,11 +153,11 @@ impl Model {
             manifest
                 .verify_file(name, &bytes)
                 .map_err(|e| files.at("", e.into()))?;
-            if *name == manifest.follow.template_file {
+            if name == graphs.template {
                 template = Some(bytes);
-            } else if *name == manifest.follow.search_file {
+            } else if name == graphs.search {
                 search = Some(bytes);
-            } else if name == PROBE {
+            } else if name == graphs.probe {
                 probe = Some(bytes);
             }
         }
@@ -160,15 +170,22 @@ impl Model {
                 .into(),
             )
         };
-        let template = template.ok_or_else(|| unlisted(&manifest.follow.template_file))?;
-        let search = search.ok_or_else(|| unlisted(&manifest.follow.search_file))?;
-        let probe = probe.ok_or_else(|| unlisted(PROBE))?;
+        let template = template.ok_or_else(|| unlisted(graphs.template))?;
+        let search = search.ok_or_else(|| unlisted(graphs.search))?;
+        let probe = probe.ok_or_else(|| unlisted(graphs.probe))?;
         let probe: Probe = serde_json::from_slice(&probe)
-            .map_err(|e| files.at(PROBE, BundleReason::ProbeFormat(e)))?;
+            .map_err(|e| files.at(graphs.probe, BundleReason::ProbeFormat(e)))?;
         let verify = started.elapsed();
 
         let started = Instant::now();
-        let mut network = TractNetwork::load(&manifest.follow, &template, &search, threads)
+        // The same tensors in other files: errors are to name those.
+        let contract = FollowContract {
+            template_file: graphs.template.to_owned(),
+            search_file: graphs.search.to_owned(),
+            ..manifest.follow.clone()
+        };
+        let int8 = Int8::Kernels(kernels);
+        let mut network = TractNetwork::load_with(&contract, &template, &search, threads, int8)
             .map_err(|e| files.at("", e.into()))?;
         drop((template, search));
         let load = started.elapsed();
@@ -185,6 +202,7 @@ impl Model {
         Ok(Self {
             manifest,
             network,
+            precision,
             start_up,
         })
     }
@@ -255,7 +273,7 @@ mod tests {
 
     #[test]
     fn built_in_model_is_whole_and_computes_what_its_probe_says() {
-        let model = Model::open(&ModelSource::BuiltIn, Precision::F32, 1).unwrap();
+        let model = Model::open(&ModelSource::BuiltIn, Some(Precision::F32), 1).unwrap();
         assert_eq!(model.manifest.name, "roadhound-s");
     }
 }

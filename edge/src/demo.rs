@@ -30,8 +30,8 @@ const ABSENT_BELOW: f32 = 0.15;
 pub struct DemoOptions {
     /// The model.
     pub model: ModelSource,
-    /// How it computes.
-    pub precision: Precision,
+    /// How it computes; without it, in int8 where the model can.
+    pub precision: Option<Precision>,
     /// Threads of the network.
     pub threads: usize,
     /// Folder for the results.

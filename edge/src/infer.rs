@@ -1,4 +1,5 @@
-//! The two graphs of a bundle on tract. The only file that names it.
+//! The two graphs of a bundle on tract. This file and its two modules are the only ones that name it: `fuse` takes
+//! out of a file what [`crate::int8`] computes, `fused` puts it back as one operator.
 //!
 //! Enters: the bytes of two ONNX files and the contract they were made for. Leaves: a [`FollowNetwork`]. Names and
 //! shapes are compared with the contract before anything runs, so that a wrong file is refused with the tensor at
@@ -7,14 +8,20 @@
 //! The same bits on every processor with fused multiply-add, and in the trainer's `evaluate`: tract computes nearly
 //! everything in one order wherever it runs, and `make_portable` rewrites what it does not.
 
+mod fuse;
+mod fused;
+
+use std::collections::HashSet;
 use std::io::Cursor;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use roadhound_shared::contract::{FollowContract, TensorSpec};
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use tract_onnx::prelude::*;
 
 use roadhound_host::guard::quietly;
+
+use crate::int8::Path;
 use tract_onnx::tract_core::knobs::KnobScope;
 use tract_onnx::tract_core::ops::change_axes::wire_with_rank_broadcast;
 use tract_onnx::tract_core::ops::cnn::conv::{Conv, KernelFormat};
@@ -166,6 +173,79 @@ fn is_dot_product(model: &TypedModel, node: &TypedNode) -> TractResult<bool> {
         && model.outlet_fact(node.inputs[0])?.shape.volume() == pool.input_channels.to_dim())
 }
 
+/// What computes the quantised parts of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Int8 {
+    /// The kernels of [`crate::int8`], by this path.
+    Kernels(Path),
+    /// tract's own operators: for comparisons.
+    Stock,
+}
+
+/// Nodes that may turn out not to be computable when shapes are known, before all are left to tract.
+const MOST_REJECTIONS: usize = 16;
+
+/// Reads a file, with its quantised parts taken out and put back as operators of ours. What cannot be fused stays with
+/// tract, and the log says so.
+fn read(file: &str, bytes: &[u8], int8: Int8, threads: usize) -> TractResult<TypedModel> {
+    let mut onnx = onnx();
+    fused::register_add(&mut onnx);
+    let proto = onnx.proto_model_for_read(&mut Cursor::new(bytes))?;
+    let stock = || onnx.model_for_proto_model(&proto)?.into_typed();
+    let Int8::Kernels(path) = int8 else {
+        return stock();
+    };
+    let mut denied = HashSet::new();
+    let log = |left: &fuse::Rejection| {
+        log::warn!(
+            "{file}: {} '{}' runs on stock tract: {}",
+            left.kind,
+            left.output,
+            left.reason
+        );
+    };
+    let mut logged = false;
+    while denied.len() < MOST_REJECTIONS {
+        let fusion = fuse::fuse(&onnx, &proto, &denied).map_err(TractError::msg)?;
+        let Some(fusion) = fusion else {
+            return stock();
+        };
+        if !logged {
+            fusion.left.iter().for_each(log);
+            logged = true;
+        }
+        let mut model = onnx.model_for_proto_model(&fusion.model)?;
+        let rejection = Arc::new(Mutex::new(None));
+        for region in fusion.regions {
+            let node = model
+                .nodes_mut()
+                .iter_mut()
+                .find(|node| node.name == region.name);
+            if let Some(node) = node {
+                let unplanned = fused::Unplanned {
+                    region: Arc::new(region),
+                    path,
+                    threads,
+                    rejection: rejection.clone(),
+                };
+                node.op = unplanned.into_op();
+            }
+        }
+        let result = model.into_typed();
+        let rejected = rejection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match (result, rejected) {
+            (Ok(typed), _) => return Ok(typed),
+            (Err(_), Some(rejected)) if denied.insert(rejected.output.clone()) => log(&rejected),
+            (Err(error), _) => return Err(error),
+        }
+    }
+    log::warn!("{file}: all of it runs on stock tract: {MOST_REJECTIONS} nodes could not be fused");
+    stock()
+}
+
 /// A graph that is ready to run, with its inputs and outputs in the order of the contract.
 struct Graph {
     file: String,
@@ -183,13 +263,15 @@ impl Graph {
         bytes: &[u8],
         inputs: &[&TensorSpec],
         outputs: &[&TensorSpec],
+        int8: Int8,
+        threads: usize,
     ) -> Result<Self, InferError> {
         let load = |message: String| InferError::Load {
             file: file.to_owned(),
             message,
         };
         // tract indexes and unwraps while it reads attributes; on a damaged file that is a panic, not an error.
-        let typed = quietly(|| onnx().model_for_read(&mut Cursor::new(bytes))?.into_typed())
+        let typed = quietly(|| read(file, bytes, int8, threads))
             .map_err(load)?
             .map_err(|e| load(one_line(&e)))?;
         let shape = |role: &'static str, spec: &TensorSpec, fact: &TypedFact| {
@@ -344,7 +426,8 @@ pub struct TractNetwork {
 }
 
 impl TractNetwork {
-    /// Loads and optimises both graphs. The bytes may be dropped afterwards.
+    /// Loads and optimises both graphs, quantised parts on the fastest kernels that the processor has. The bytes may be
+    /// dropped afterwards.
     ///
     /// # Errors
     /// A file that is no ONNX graph, or one whose inputs and outputs are not those of the contract.
@@ -353,6 +436,21 @@ impl TractNetwork {
         template: &[u8],
         search: &[u8],
         threads: usize,
+    ) -> Result<Self, InferError> {
+        let int8 = Int8::Kernels(Path::detect());
+        Self::load_with(contract, template, search, threads, int8)
+    }
+
+    /// As [`Self::load`], with a choice of what computes the quantised parts.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with(
+        contract: &FollowContract,
+        template: &[u8],
+        search: &[u8],
+        threads: usize,
+        int8: Int8,
     ) -> Result<Self, InferError> {
         let t = &contract.tensors;
         // tract panics where the system has no threads left.
@@ -366,12 +464,16 @@ impl TractNetwork {
                 template,
                 &[&t.template],
                 &[&t.features, &t.template_embedding],
+                int8,
+                threads,
             )?,
             search: Graph::load(
                 &contract.search_file,
                 search,
                 &[&t.search, &t.template_first, &t.template_latest],
                 &[&t.score, &t.box_ltrb_px, &t.presence, &t.embedding],
+                int8,
+                threads,
             )?,
             executor,
         })

@@ -17,6 +17,7 @@ pub mod demo;
 mod embedded;
 pub mod failure;
 pub mod infer;
+pub mod int8;
 pub mod memory;
 pub mod scene;
 pub mod sink;

@@ -38,9 +38,9 @@ struct ModelArgs {
     /// Folder of a model bundle; without it, the model built into this program
     #[arg(long, value_name = "BUNDLE")]
     model: Option<PathBuf>,
-    /// Arithmetic of the network
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: Precision,
+    /// Arithmetic of the network [default: int8 where the model has it, else f32]
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
     /// Threads of the network
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     threads: u8,

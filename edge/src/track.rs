@@ -40,8 +40,8 @@ pub struct TrackOptions {
     pub video: Option<PathBuf>,
     /// The model.
     pub model: ModelSource,
-    /// How it computes.
-    pub precision: Precision,
+    /// How it computes; without it, in int8 where the model can.
+    pub precision: Option<Precision>,
     /// Threads of the network.
     pub threads: usize,
     /// No progress bar.

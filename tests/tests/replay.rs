@@ -80,7 +80,7 @@ fn tracked(run: &Run) -> Vec<Said> {
         jsonl: Some(jsonl.clone()),
         video: None,
         model: ModelSource::Folder(bundle_folder()),
-        precision: Precision::F32,
+        precision: Some(Precision::F32),
         threads: 1,
         quiet: true,
     })

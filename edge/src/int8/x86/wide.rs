@@ -1,0 +1,174 @@
+//! AVX512-VNNI: sixteen channels a register, four products a lane.
+//!
+//! `vpdpbusd` multiplies unsigned by signed bytes and adds four products to 32 bits without saturating. A tile is
+//! `CELLS` output cells by `VECTORS` registers of channels; its sums stay in registers over the whole depth. Of
+//! four bytes of a cell every lane gets the same, by a load that broadcasts.
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::super::kernel::{Convolve, Kernels};
+use super::super::maps;
+use super::super::path::Path;
+
+const LANES: usize = 16;
+
+pub(in super::super) const AVX512_VNNI: Kernels = Kernels {
+    path: Path::Avx512Vnni,
+    signed: false,
+    wide: false,
+    group: 4,
+    step: 4,
+    cells: 8,
+    block,
+    convolve,
+    maps: maps::AVX512,
+};
+
+/// Registers of channels in a tile, by what a tile of each width takes and how many of them cover the channels.
+fn block(channels: usize) -> usize {
+    let vectors = channels.div_ceil(LANES);
+    // In quarters of a register's worth; one or two registers leave the multipliers waiting for loads.
+    let cost = |(width, cost): &(usize, usize)| vectors.div_ceil(*width) * cost;
+    let (width, _) = [(3, 12), (2, 9), (1, 6)]
+        .into_iter()
+        .min_by_key(cost)
+        .unwrap_or((1, 6));
+    width * LANES
+}
+
+/// # Safety
+/// The processor has AVX512-VNNI, and the job holds what its fields say.
+#[expect(unsafe_code, reason = "kernel")]
+unsafe fn convolve(job: &Convolve<'_>, cells: Range<usize>) {
+    // SAFETY: as promised to this function. `block` gives these widths only.
+    unsafe {
+        match job.block / LANES {
+            1 => blocks::<8, 1>(job, cells),
+            2 => blocks::<8, 2>(job, cells),
+            _ => blocks::<8, 3>(job, cells),
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "kernel")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn blocks<const CELLS: usize, const VECTORS: usize>(
+    job: &Convolve<'_>,
+    cells: Range<usize>,
+) {
+    let block_bytes = job.runs.len() * job.steps * VECTORS * 64;
+    for (index, first) in (0..job.channels).step_by(VECTORS * LANES).enumerate() {
+        let mut cell = cells.start;
+        while cell < cells.end {
+            let here = CELLS.min(cells.end - cell);
+            // SAFETY: the block is one of the packed ones, the cells are of the range; as the job promises.
+            unsafe {
+                let weights = job.weights.add(index * block_bytes);
+                tile::<CELLS, VECTORS>(job, weights, first, cell, here);
+            }
+            cell += CELLS;
+        }
+    }
+}
+
+/// `here` cells from `cell` on, `VECTORS` registers of channels from `first` on.
+#[expect(unsafe_code, reason = "kernel")]
+#[expect(clippy::needless_range_loop, reason = "cells and registers by number")]
+#[inline]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn tile<const CELLS: usize, const VECTORS: usize>(
+    job: &Convolve<'_>,
+    mut weights: *const u8,
+    first: usize,
+    cell: usize,
+    here: usize,
+) {
+    // SAFETY: offsets, runs, weights, bias and multipliers are as long as the job says. Where a tile has fewer cells
+    // the last one is computed again and not stored. A store writes the channels that there are.
+    unsafe {
+        // The last cells again, where there are fewer: their sums are not stored.
+        let windows: [*const u8; CELLS] = std::array::from_fn(|i| {
+            let at = *job.input_offsets.get_unchecked(cell + i.min(here - 1));
+            job.input.add(at as usize)
+        });
+        let bias: [__m512i; VECTORS] =
+            std::array::from_fn(|v| _mm512_loadu_si512(job.bias.add(first + v * LANES).cast()));
+        let mut sums = [bias; CELLS];
+        if !job.cell_bias.is_null() {
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let more = _mm512_set1_epi32(*job.cell_bias.add(cell + i.min(here - 1)));
+                for sum in sums {
+                    *sum = _mm512_add_epi32(*sum, more);
+                }
+            }
+        }
+        for &run in job.runs {
+            let mut at = run as usize;
+            for _ in 0..job.steps {
+                let mut w = [_mm512_setzero_si512(); VECTORS];
+                for (v, w) in w.iter_mut().enumerate() {
+                    *w = _mm512_load_si512(weights.add(v * 64).cast());
+                }
+                for i in 0..CELLS {
+                    let x = _mm512_set1_epi32(windows[i].add(at).cast::<i32>().read_unaligned());
+                    for v in 0..VECTORS {
+                        sums[i][v] = _mm512_dpbusd_epi32(sums[i][v], x, w[v]);
+                    }
+                }
+                weights = weights.add(VECTORS * 64);
+                at += 4;
+            }
+        }
+        let zero = i32::from(job.zero_point);
+        let least = _mm512_set1_ps(-zero as f32);
+        let most = _mm512_set1_ps((255 - zero) as f32);
+        let zero = _mm512_set1_epi32(zero);
+        for v in 0..VECTORS {
+            let channel = first + v * LANES;
+            if channel >= job.channels {
+                break;
+            }
+            let left = job.channels - channel;
+            let mask = if left >= LANES {
+                !0
+            } else {
+                (1_u16 << left) - 1
+            };
+            let multiplier = _mm512_loadu_ps(job.multipliers.add(channel));
+            for i in 0..CELLS {
+                if i == here {
+                    break;
+                }
+                let steps = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[i][v]), multiplier);
+                let steps = _mm512_min_ps(_mm512_max_ps(steps, least), most);
+                let mut bytes = _mm512_add_epi32(_mm512_cvtps_epi32(steps), zero);
+                if let Some(residual) = &job.residual {
+                    let offset = *residual.offsets.get_unchecked(cell + i) as usize + channel;
+                    let other = _mm_maskz_loadu_epi8(mask, residual.input.add(offset).cast());
+                    let other = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(other));
+                    let sum = _mm512_cvtepi32_ps(bytes);
+                    let (sum_ratio, other_ratio) = residual.ratios();
+                    let (sum_ratio, other_ratio) =
+                        (_mm512_set1_ps(sum_ratio), _mm512_set1_ps(other_ratio));
+                    let fixed = _mm512_set1_ps(residual.add.fixed());
+                    let total = if residual.sum_is_first {
+                        _mm512_fmadd_ps(sum, sum_ratio, _mm512_fmadd_ps(other, other_ratio, fixed))
+                    } else {
+                        _mm512_fmadd_ps(other, other_ratio, _mm512_fmadd_ps(sum, sum_ratio, fixed))
+                    };
+                    let total = _mm512_max_ps(total, _mm512_setzero_ps());
+                    bytes = _mm512_cvtps_epi32(_mm512_min_ps(total, _mm512_set1_ps(255.0)));
+                }
+                let offset = *job.output_offsets.get_unchecked(cell + i) as usize + channel;
+                let to = job.output.add(offset);
+                let bytes = _mm512_cvtepi32_epi8(bytes);
+                if mask == !0 {
+                    _mm_storeu_si128(to.cast(), bytes);
+                } else {
+                    _mm_mask_storeu_epi8(to.cast(), mask, bytes);
+                }
+            }
+        }
+    }
+}

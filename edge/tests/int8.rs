@@ -1,0 +1,377 @@
+//! Every path of the int8 kernels computes the definition, byte by byte: random graphs against plain loops over
+//! `[C, H, W]`, written from the ONNX text and sharing nothing with the kernels but the arithmetic of one number.
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use roadhound_edge::int8::{Convolution, Graph, Layout, Number, Path, Shape, Sink, Source};
+use roadhound_shared::quantised::{QuantParams, QuantisedAdd, Requantise};
+
+/// A map as plain bytes, `[C, H, W]`.
+#[derive(Clone, Debug)]
+struct Plain {
+    shape: Shape,
+    bytes: Vec<u8>,
+}
+
+impl Plain {
+    fn at(&self, c: usize, y: isize, x: isize) -> Option<u8> {
+        let (h, w) = (self.shape.height as isize, self.shape.width as isize);
+        ((0..h).contains(&y) && (0..w).contains(&x)).then(|| {
+            self.bytes[(c * self.shape.height + y as usize) * self.shape.width + x as usize]
+        })
+    }
+}
+
+/// A convolution that owns its numbers.
+#[derive(Clone, Debug)]
+struct Conv {
+    weights: Vec<i8>,
+    bias: Vec<i32>,
+    channels: usize,
+    kernel: [usize; 2],
+    strides: [usize; 2],
+    dilations: [usize; 2],
+    pads: [usize; 4],
+    input: QuantParams,
+    weight_scales: Vec<f32>,
+    output: QuantParams,
+}
+
+impl Conv {
+    fn spec(&self) -> Convolution<'_> {
+        Convolution {
+            weights: &self.weights,
+            bias: Some(&self.bias),
+            channels: self.channels,
+            kernel: self.kernel,
+            strides: self.strides,
+            dilations: self.dilations,
+            pads: self.pads,
+            input: self.input,
+            weight_scales: &self.weight_scales,
+            output: self.output,
+        }
+    }
+
+    fn plain(&self, x: &Plain, shape: Shape) -> Plain {
+        let zero = i32::from(self.input.zero_point());
+        let mut bytes = Vec::with_capacity(shape.len());
+        for o in 0..self.channels {
+            let scale = self.weight_scales[o.min(self.weight_scales.len() - 1)];
+            let requantise = Requantise::new(self.input.scale(), scale, self.output).unwrap();
+            for (oy, ox) in (0..shape.height).flat_map(|y| (0..shape.width).map(move |x| (y, x))) {
+                let mut sum = i64::from(self.bias[o]);
+                for i in 0..x.shape.channels {
+                    for ky in 0..self.kernel[0] {
+                        for kx in 0..self.kernel[1] {
+                            let y = (oy * self.strides[0] + ky * self.dilations[0]) as isize
+                                - self.pads[0] as isize;
+                            let z = (ox * self.strides[1] + kx * self.dilations[1]) as isize
+                                - self.pads[1] as isize;
+                            let byte = x.at(i, y, z).map_or(zero, i32::from);
+                            let at = ((o * x.shape.channels + i) * self.kernel[0] + ky)
+                                * self.kernel[1]
+                                + kx;
+                            sum += i64::from(byte - zero) * i64::from(self.weights[at]);
+                        }
+                    }
+                }
+                bytes.push(requantise.apply(i32::try_from(sum).unwrap()));
+            }
+        }
+        Plain { shape, bytes }
+    }
+}
+
+/// Pseudo-random bytes from a seed: large inputs need no strategy of their own.
+fn bytes(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let byte = (state >> 32) as u8;
+            // A third is at the ends of the range, where sums saturate and overflow.
+            match state >> 60 {
+                0..=2 => 0,
+                3..=5 => 255,
+                _ => byte,
+            }
+        })
+        .collect()
+}
+
+fn params() -> impl Strategy<Value = QuantParams> {
+    let zero = prop_oneof![Just(0_u8), Just(255), Just(128), any::<u8>()];
+    (1e-3_f32..1.0, zero).prop_map(|(scale, zero)| QuantParams::new(scale, zero).unwrap())
+}
+
+fn channels() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        1_usize..70,
+        Just(3),
+        Just(16),
+        Just(32),
+        Just(48),
+        Just(64),
+        Just(96)
+    ]
+}
+
+/// A convolution of so many channels. Weights of -128 come in one case of two.
+fn conv(in_channels: usize, input: QuantParams) -> impl Strategy<Value = Conv> {
+    let window = (
+        channels(),
+        [1_usize..4, 1..4],
+        [1_usize..4, 1..4],
+        [1_usize..3, 1..3],
+        [0_usize..3, 0..3, 0..3, 0..3],
+    );
+    (window, any::<u64>(), any::<bool>(), any::<bool>(), params()).prop_map(
+        move |((channels, kernel, strides, dilations, pads), seed, whole, scalar, output)| {
+            let depth = in_channels * kernel[0] * kernel[1];
+            let weights = bytes(seed, channels * depth)
+                .into_iter()
+                .map(|b| (b as i8).max(if whole { i8::MIN } else { -127 }))
+                .collect();
+            // Scales at which sums of this depth reach both ends of the byte.
+            let scale = |o: usize| {
+                output.scale() / input.scale() * (0.02 + 0.01 * (o % 5) as f32)
+                    / (depth as f32).sqrt()
+            };
+            Conv {
+                weights,
+                bias: (0..channels).map(|o| o as i32 * 977 - 9_000).collect(),
+                channels,
+                kernel,
+                strides,
+                dilations,
+                pads,
+                input,
+                weight_scales: (0..if scalar { 1 } else { channels }).map(scale).collect(),
+                output,
+            }
+        },
+    )
+}
+
+/// Runs a graph of one input on every path and on one and three threads.
+fn check(graph: &Graph, source: Source<'_>, expected: &[&[u8]]) -> Result<(), TestCaseError> {
+    for path in Path::available() {
+        for threads in [1, 3] {
+            let mut program = graph.clone().plan(path, threads).unwrap();
+            prop_assert_eq!(program.path(), path);
+            let mut found: Vec<Vec<u8>> = expected.iter().map(|e| vec![77; e.len()]).collect();
+            // Twice: what a run leaves in the arena must not matter to the next.
+            for _ in 0..2 {
+                let mut sinks: Vec<Sink<'_>> =
+                    found.iter_mut().map(|f| Sink::U8(&mut f[..])).collect();
+                program.run(&[source], &mut sinks).unwrap();
+            }
+            for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+                let differ = found.iter().zip(*expected).filter(|(a, b)| a != b).count();
+                prop_assert_eq!(
+                    differ,
+                    0,
+                    "output {} of {}, {} threads: {} bytes, first {:?}",
+                    index,
+                    path,
+                    threads,
+                    differ,
+                    found
+                        .iter()
+                        .zip(*expected)
+                        .enumerate()
+                        .find(|(_, (a, b))| a != b)
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(120))]
+
+    #[test]
+    fn a_convolution_of_any_shape_has_the_bytes_of_the_definition(
+        (x, conv) in (channels(), 1_usize..15, 1_usize..15, params(), any::<u64>()).prop_flat_map(
+            |(c, h, w, input, seed)| {
+                let shape = Shape::new(c, h, w).unwrap();
+                let x = Plain { shape, bytes: bytes(seed, shape.len()) };
+                (Just(x), conv(c, input))
+            }
+        ),
+        layout in prop_oneof![Just(Layout::Planar), Just(Layout::Cells)],
+    ) {
+        let mut graph = Graph::new();
+        let input = graph.input(x.shape, layout, Number::U8).unwrap();
+        // A window that is larger than the padded map is refused, not computed.
+        let Ok(y) = graph.convolve(input, &conv.spec()) else { return Ok(()) };
+        graph.output(y, Layout::Planar, Number::U8).unwrap();
+        let expected = conv.plain(&x, graph.shape(y));
+        let cells: Vec<u8> = match layout {
+            Layout::Planar => x.bytes.clone(),
+            Layout::Cells => (0..x.shape.len())
+                .map(|i| x.bytes[i % x.shape.channels * x.shape.cells() + i / x.shape.channels])
+                .collect(),
+        };
+        check(&graph, Source::U8(&cells), &[&expected.bytes])?;
+    }
+
+    #[test]
+    fn a_stem_quantises_its_input_itself(
+        (conv, input) in params().prop_flat_map(|input| (conv(3, input), Just(input))),
+        h in 1_usize..40, w in 1_usize..40, seed: u64,
+    ) {
+        let shape = Shape::new(3, h, w).unwrap();
+        let numbers: Vec<f32> = bytes(seed, shape.len())
+            .into_iter()
+            .map(|b| (f32::from(b) - 100.5) * input.scale() * 0.7)
+            .collect();
+        let mut graph = Graph::new();
+        let x = graph.input(shape, Layout::Planar, Number::F32(input)).unwrap();
+        let Ok(y) = graph.convolve(x, &conv.spec()) else { return Ok(()) };
+        graph.output(y, Layout::Planar, Number::U8).unwrap();
+        let quantised = numbers.iter().map(|v| input.quantise(*v)).collect();
+        let expected = conv.plain(&Plain { shape, bytes: quantised }, graph.shape(y));
+        check(&graph, Source::F32(&numbers), &[&expected.bytes])?;
+    }
+
+    #[test]
+    fn a_residual_block_has_the_bytes_of_its_parts(
+        c in channels(), h in 1_usize..12, w in 1_usize..12, seed: u64, first: bool, kept: bool,
+        conv in (1_usize..70).prop_flat_map(|_| params()).prop_flat_map(|p| (Just(p), conv(1, p))),
+        other in params(), out in params(),
+    ) {
+        // c channels to c channels, 3x3, padded by one.
+        let (input, shape) = (conv.0, Shape::new(c, h, w).unwrap());
+        let scale = conv.1.weight_scales[0] / (9.0 * c as f32).sqrt();
+        let conv = Conv {
+            weights: bytes(seed ^ 7, 9 * c * c).into_iter().map(|b| (b as i8).max(-127)).collect(),
+            bias: (0..c).map(|o| o as i32 * 311 - 4_000).collect(),
+            channels: c, kernel: [3, 3], strides: [1, 1], dilations: [1, 1], pads: [1; 4],
+            weight_scales: vec![scale], input, ..conv.1
+        };
+        let x = Plain { shape, bytes: bytes(seed, shape.len()) };
+        let (a, b) = if first { (conv.output, other) } else { (other, conv.output) };
+        let add = QuantisedAdd::new(a, b, out);
+        let mut graph = Graph::new();
+        let input = graph.input(shape, Layout::Planar, Number::U8).unwrap();
+        let y = graph.convolve(input, &conv.spec()).unwrap();
+        let z = if first { graph.add(y, input, add) } else { graph.add(input, y, add) }.unwrap();
+        graph.output(z, Layout::Planar, Number::U8).unwrap();
+        let of_conv = conv.plain(&x, shape).bytes;
+        let sums: Vec<u8> = of_conv
+            .iter()
+            .zip(&x.bytes)
+            .map(|(y, x)| if first { add.apply(*y, *x) } else { add.apply(*x, *y) })
+            .collect();
+        // With the convolution wanted as well, it cannot be fused: both ways of adding are tried.
+        if kept {
+            graph.output(y, Layout::Planar, Number::U8).unwrap();
+            check(&graph, Source::U8(&x.bytes), &[&sums, &of_conv])?;
+        } else {
+            check(&graph, Source::U8(&x.bytes), &[&sums])?;
+        }
+    }
+
+    #[test]
+    fn a_correlation_beside_its_map_has_the_bytes_of_the_definition(
+        c in channels(), h in 1_usize..9, w in 1_usize..20, (top, left) in (0_usize..3, 0_usize..3), seed: u64,
+        template in params(), cell in params(), out in params(),
+    ) {
+        let shape = Shape::new(c, h, w).unwrap();
+        let x = Plain { shape, bytes: bytes(seed, shape.len()) };
+        let (top, left) = (top.min(h - 1), left.min(w - 1));
+        let sides = (h - top, w - left);
+        let out = QuantParams::new(template.scale() * cell.scale() * 300.0 * (c as f32).sqrt(), out.zero_point()).unwrap();
+        let mut graph = Graph::new();
+        let input = graph.input(shape, Layout::Planar, Number::U8).unwrap();
+        let part = graph.crop(input, (top, left), sides).unwrap();
+        // The templates come twice, once as a concatenation that cannot be written in place.
+        let y = graph.correlate((part, template), (input, cell), out).unwrap();
+        let z = graph.concat(&[y, input, y]).unwrap();
+        graph.output(z, Layout::Cells, Number::U8).unwrap();
+        let requantise = Requantise::new(template.scale(), cell.scale(), out).unwrap();
+        let (zt, zc) = (i32::from(template.zero_point()), i32::from(cell.zero_point()));
+        let mut expected = Vec::new();
+        for p in 0..h * w {
+            let column: Vec<u8> = (0..sides.0 * sides.1).map(|t| {
+                let at = (top + t / sides.1) * w + left + t % sides.1;
+                let sum = (0..c).map(|k| {
+                    (i32::from(x.bytes[k * h * w + at]) - zt) * (i32::from(x.bytes[k * h * w + p]) - zc)
+                }).sum();
+                requantise.apply(sum)
+            }).collect();
+            expected.extend(&column);
+            expected.extend((0..c).map(|k| x.bytes[k * h * w + p]));
+            expected.extend(&column);
+        }
+        check(&graph, Source::U8(&x.bytes), &[&expected])?;
+    }
+}
+
+#[test]
+fn numbers_leave_in_either_layout() {
+    let params = QuantParams::new(0.25, 7).unwrap();
+    for (c, h, w) in [(1, 1, 1), (8, 2, 8), (19, 3, 21), (96, 16, 16)] {
+        let shape = Shape::new(c, h, w).unwrap();
+        let from = bytes(5, shape.len());
+        let mut graph = Graph::new();
+        let x = graph.input(shape, Layout::Planar, Number::U8).unwrap();
+        graph
+            .output(x, Layout::Planar, Number::F32(params))
+            .unwrap();
+        graph.output(x, Layout::Cells, Number::F32(params)).unwrap();
+        for path in Path::available() {
+            let mut program = graph.clone().plan(path, 2).unwrap();
+            let (mut planar, mut cells) = (vec![0.0; from.len()], vec![0.0; from.len()]);
+            program
+                .run(
+                    &[Source::U8(&from)],
+                    &mut [Sink::F32(&mut planar), Sink::F32(&mut cells)],
+                )
+                .unwrap();
+            for (i, byte) in from.iter().enumerate() {
+                assert_eq!(planar[i], params.dequantise(*byte));
+                assert_eq!(cells[i % (h * w) * c + i / (h * w)], planar[i]);
+            }
+        }
+    }
+}
+
+#[test]
+fn ends_of_another_length_or_type_are_refused() {
+    let params = QuantParams::new(0.25, 7).unwrap();
+    let mut graph = Graph::new();
+    let x = graph
+        .input(
+            Shape::new(2, 2, 2).unwrap(),
+            Layout::Planar,
+            Number::F32(params),
+        )
+        .unwrap();
+    graph.output(x, Layout::Planar, Number::U8).unwrap();
+    let mut program = graph.plan(Path::detect(), 1).unwrap();
+    let (good, mut to) = ([0.0; 8], [0; 8]);
+    let mut fails = |source: Source<'_>, to: &mut [u8]| {
+        program
+            .run(&[source], &mut [Sink::U8(to)])
+            .map_err(|e| e.to_string())
+    };
+    assert_eq!(
+        fails(Source::F32(&good[1..]), &mut to),
+        Err("input 0: 7 f32, expected 8 f32".into())
+    );
+    assert_eq!(
+        fails(Source::U8(&[0; 8]), &mut to),
+        Err("input 0: 8 bytes, expected 8 f32".into())
+    );
+    assert_eq!(
+        fails(Source::F32(&good), &mut to[1..]),
+        Err("output 0: 7 bytes, expected 8 bytes".into())
+    );
+    assert_eq!(fails(Source::F32(&good), &mut to), Ok(()));
+}
