@@ -155,6 +155,10 @@ macro_rules! steps {
 }
 
 #[expect(unsafe_code, reason = "kernel")]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "unrolled: sums stay in registers"
+)]
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn tile(job: &Convolve<'_>, mut w: *const u8, first: usize, cell: usize, here: usize) {
     // SAFETY: offsets, runs and weights are as long as the job says; the assembler reads `steps * 4` bytes of every run
@@ -180,8 +184,11 @@ unsafe fn tile(job: &Convolve<'_>, mut w: *const u8, first: usize, cell: usize, 
             }
             let _ = at;
         }
-        for (i, sums) in sums.into_iter().enumerate().take(here) {
-            finish(job, cell + i, first, sums);
+        for i in 0..CELLS {
+            if i == here {
+                break;
+            }
+            finish(job, cell + i, first, sums[i]);
         }
     }
 }

@@ -26,76 +26,92 @@ unsafe fn finish<const VECTORS: usize>(
     first: usize,
     sums: [int32x4_t; VECTORS],
 ) {
-    // SAFETY: as promised to this function; no more than the cell's channels are read or written.
+    // SAFETY: as promised to this function; no more than the cell's channels are written.
     unsafe {
-        let zero = vdupq_n_s16(i16::from(job.zero_point) - 128);
+        let zero = vdup_n_s16(i16::from(job.zero_point) - 128);
         let mut words = [vdup_n_s16(0); VECTORS];
         for v in 0..VECTORS {
             let multiplier = vld1q_f32(job.multipliers.add(first + 4 * v));
             let steps = vmulq_f32(vcvtq_f32_s32(sums[v]), multiplier);
             // Rounds half to even; every narrowing saturates, and saturating twice is saturating once.
-            words[v] = vqadd_s16(vqmovn_s32(vcvtnq_s32_f32(steps)), vget_low_s16(zero));
+            words[v] = vqadd_s16(vqmovn_s32(vcvtnq_s32_f32(steps)), zero);
         }
-        let mut left = (job.channels - first).min(4 * VECTORS);
-        let mut to = job
+        if job.residual.is_some() || job.channels - first < 4 * VECTORS {
+            return finish_slowly(job, cell, first, words);
+        }
+        let to = job
             .output
             .add(*job.output_offsets.get_unchecked(cell) as usize + first);
-        let mut other = job.residual.as_ref().map(|residual| {
-            let at = *residual.offsets.get_unchecked(cell) as usize + first;
-            residual.input.add(at)
-        });
-        let mut v = 0;
-        while v < VECTORS {
-            let both = vcombine_s16(words[v], words[(v + 1).min(VECTORS - 1)]);
-            let mut bytes = vqmovn_s16(both);
-            let here = left.min(if v + 1 < VECTORS { 8 } else { 4 });
-            if let (Some(from), Some(residual)) = (&mut other, &job.residual) {
-                let mut part = [0_u8; 8];
-                let from_part = if here == 8 {
-                    vld1_u8(*from)
-                } else {
-                    std::ptr::copy_nonoverlapping(*from, part.as_mut_ptr(), here);
-                    vld1_u8(part.as_ptr())
-                };
-                *from = from.add(here);
-                let flip = vdup_n_u8(0x80);
-                let sum = vmovl_u8(veor_u8(vreinterpret_u8_s8(bytes), flip));
-                let from_part = vmovl_u8(veor_u8(from_part, flip));
-                let (sum_ratio, other_ratio) = residual.ratios();
-                let add = |sum: uint16x4_t, other: uint16x4_t| {
-                    let sum = vcvtq_f32_u32(vmovl_u16(sum));
-                    let other = vcvtq_f32_u32(vmovl_u16(other));
-                    let fixed = vdupq_n_f32(residual.add.fixed());
-                    let total = if residual.sum_is_first {
-                        let inner = vfmaq_n_f32(fixed, other, other_ratio);
-                        vfmaq_n_f32(inner, sum, sum_ratio)
-                    } else {
-                        let inner = vfmaq_n_f32(fixed, sum, sum_ratio);
-                        vfmaq_n_f32(inner, other, other_ratio)
-                    };
-                    vqmovn_s32(vcvtnq_s32_f32(total))
-                };
-                let low = add(vget_low_u16(sum), vget_low_u16(from_part));
-                let high = add(vget_high_u16(sum), vget_high_u16(from_part));
-                let total = vqmovun_s16(vcombine_s16(low, high));
-                bytes = vreinterpret_s8_u8(veor_u8(total, flip));
-            }
-            if here == 8 {
-                vst1_s8(to.cast(), bytes);
-            } else if here == 4 {
-                to.cast::<u32>()
-                    .write_unaligned(vget_lane_u32::<0>(vreinterpret_u32_s8(bytes)));
-            } else {
-                let mut part = [0_u8; 8];
-                vst1_s8(part.as_mut_ptr().cast(), bytes);
-                std::ptr::copy_nonoverlapping(part.as_ptr(), to, here);
-            }
-            to = to.add(here);
-            left -= here;
-            if left == 0 {
+        if VECTORS == 1 {
+            let bytes = vqmovn_s16(vcombine_s16(words[0], words[0]));
+            vst1_lane_u32::<0>(to.cast(), vreinterpret_u32_s8(bytes));
+        }
+        for v in (0..VECTORS / 2 * 2).step_by(2) {
+            let bytes = vqmovn_s16(vcombine_s16(words[v], words[v + 1]));
+            vst1_s8(to.add(4 * v).cast(), bytes);
+        }
+    }
+}
+
+/// The rest of [`finish`] where there is an addition, or where channels end: four at a time.
+///
+/// # Safety
+/// As [`finish`].
+#[expect(unsafe_code, reason = "kernel")]
+#[inline(never)]
+#[target_feature(enable = "neon")]
+unsafe fn finish_slowly<const VECTORS: usize>(
+    job: &Convolve<'_>,
+    cell: usize,
+    first: usize,
+    words: [int16x4_t; VECTORS],
+) {
+    // SAFETY: as promised to this function; no more than the cell's channels are read or written.
+    unsafe {
+        for (v, words) in words.into_iter().enumerate() {
+            let channel = first + 4 * v;
+            if channel >= job.channels {
                 break;
             }
-            v += 2;
+            let here = (job.channels - channel).min(4);
+            let flip = vdup_n_u8(0x80);
+            let mut bytes = vqmovn_s16(vcombine_s16(words, words));
+            if let Some(residual) = &job.residual {
+                let at = *residual.offsets.get_unchecked(cell) as usize + channel;
+                let from = residual.input.add(at);
+                let other = if here == 4 {
+                    from.cast::<u32>().read_unaligned()
+                } else {
+                    let mut part = [0_u8; 4];
+                    std::ptr::copy_nonoverlapping(from, part.as_mut_ptr(), here);
+                    u32::from_ne_bytes(part)
+                };
+                let number = |bytes: uint8x8_t| {
+                    let bytes = vmovl_u8(veor_u8(bytes, flip));
+                    vcvtq_f32_u32(vmovl_u16(vget_low_u16(bytes)))
+                };
+                let other = number(vreinterpret_u8_u32(vdup_n_u32(other)));
+                let sum = number(vreinterpret_u8_s8(bytes));
+                let (sum_ratio, other_ratio) = residual.ratios();
+                let fixed = vdupq_n_f32(residual.add.fixed());
+                let total = if residual.sum_is_first {
+                    vfmaq_n_f32(vfmaq_n_f32(fixed, other, other_ratio), sum, sum_ratio)
+                } else {
+                    vfmaq_n_f32(vfmaq_n_f32(fixed, sum, sum_ratio), other, other_ratio)
+                };
+                let total = vqmovn_s32(vcvtnq_s32_f32(total));
+                let total = vqmovun_s16(vcombine_s16(total, total));
+                bytes = vreinterpret_s8_u8(veor_u8(total, flip));
+            }
+            let to = job
+                .output
+                .add(*job.output_offsets.get_unchecked(cell) as usize + channel);
+            let four = vget_lane_u32::<0>(vreinterpret_u32_s8(bytes));
+            if here == 4 {
+                to.cast::<u32>().write_unaligned(four);
+            } else {
+                std::ptr::copy_nonoverlapping(four.to_ne_bytes().as_ptr(), to, here);
+            }
         }
     }
 }

@@ -51,6 +51,10 @@ unsafe fn convolve(job: &Convolve<'_>, cells: Range<usize>) {
 }
 
 #[expect(unsafe_code, reason = "kernel")]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "unrolled: sums stay in registers"
+)]
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn tile<const PAIRS: bool>(
@@ -89,7 +93,11 @@ unsafe fn tile<const PAIRS: bool>(
                 weights = weights.add(CHANNELS * 16);
             }
         }
-        for (i, [a, b, c, d]) in sums.into_iter().enumerate().take(here) {
+        for i in 0..CELLS {
+            if i == here {
+                break;
+            }
+            let [a, b, c, d] = sums[i];
             let sum = vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d));
             let sum = vaddq_s32(sum, biased(job, cell + i, first));
             finish(job, cell + i, first, [sum]);

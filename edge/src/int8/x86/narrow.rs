@@ -83,12 +83,48 @@ macro_rules! kernel {
                 }
             }
 
+            /// As [`super::super::wide`] does it, and why.
+            #[expect(unsafe_code, reason = "kernel")]
+            #[expect(clippy::needless_range_loop, reason = "cells and registers by number")]
+            #[inline(never)]
+            #[target_feature(enable = $feature)]
+            unsafe fn accumulate<const VECTORS: usize>(
+                job: &Convolve<'_>,
+                windows: &[*const u8; CELLS],
+                mut weights: *const u8,
+                sums: &mut [[__m256i; VECTORS]; CELLS],
+            ) {
+                let mut own = *sums;
+                // SAFETY: runs and weights are as long as the job says.
+                unsafe {
+                    for &run in job.runs {
+                        let mut at = run as usize * $input_bytes;
+                        for _ in 0..job.steps {
+                            let mut w = [_mm256_setzero_si256(); VECTORS];
+                            for v in 0..VECTORS {
+                                w[v] = _mm256_load_si256(weights.add(v * 32).cast());
+                            }
+                            for i in 0..CELLS {
+                                let x = windows[i].add(at).cast::<i32>().read_unaligned();
+                                let x = _mm256_set1_epi32(x);
+                                for v in 0..VECTORS {
+                                    own[i][v] = ($dot)(own[i][v], x, w[v]);
+                                }
+                            }
+                            weights = weights.add(VECTORS * 32);
+                            at += 4;
+                        }
+                    }
+                }
+                *sums = own;
+            }
+
             #[expect(unsafe_code, reason = "kernel")]
             #[inline]
             #[target_feature(enable = $feature)]
             unsafe fn tile<const VECTORS: usize>(
                 job: &Convolve<'_>,
-                mut weights: *const u8,
+                weights: *const u8,
                 first: usize,
                 cell: usize,
                 here: usize,
@@ -113,23 +149,7 @@ macro_rules! kernel {
                             }
                         }
                     }
-                    for &run in job.runs {
-                        let mut at = run as usize * $input_bytes;
-                        for _ in 0..job.steps {
-                            let w: [__m256i; VECTORS] = std::array::from_fn(|v| {
-                                _mm256_load_si256(weights.add(v * 32).cast())
-                            });
-                            for i in 0..CELLS {
-                                let x = windows[i].add(at).cast::<i32>().read_unaligned();
-                                let x = _mm256_set1_epi32(x);
-                                for v in 0..VECTORS {
-                                    sums[i][v] = ($dot)(sums[i][v], x, w[v]);
-                                }
-                            }
-                            weights = weights.add(VECTORS * 32);
-                            at += 4;
-                        }
-                    }
+                    accumulate(job, &windows, weights, &mut sums);
                     for v in 0..VECTORS {
                         let channel = first + v * LANES;
                         if channel >= job.channels {

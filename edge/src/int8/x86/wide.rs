@@ -72,6 +72,43 @@ unsafe fn blocks<const CELLS: usize, const VECTORS: usize>(
     }
 }
 
+/// Adds the products of the whole depth to `sums`. A function of its own with a copy of the sums: those that the rounding
+/// afterwards picks by number would live in memory and be stored after every product.
+#[expect(unsafe_code, reason = "kernel")]
+#[expect(clippy::needless_range_loop, reason = "cells and registers by number")]
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn accumulate<const CELLS: usize, const VECTORS: usize>(
+    job: &Convolve<'_>,
+    windows: &[*const u8; CELLS],
+    mut weights: *const u8,
+    sums: &mut [[__m512i; VECTORS]; CELLS],
+) {
+    let mut own = *sums;
+    // SAFETY: runs and weights are as long as the job says.
+    unsafe {
+        for &run in job.runs {
+            let mut at = run as usize;
+            for _ in 0..job.steps {
+                let mut w = [_mm512_setzero_si512(); VECTORS];
+                for v in 0..VECTORS {
+                    w[v] = _mm512_load_si512(weights.add(v * 64).cast());
+                }
+                for i in 0..CELLS {
+                    let x = windows[i].add(at).cast::<i32>().read_unaligned();
+                    let x = _mm512_set1_epi32(x);
+                    for v in 0..VECTORS {
+                        own[i][v] = _mm512_dpbusd_epi32(own[i][v], x, w[v]);
+                    }
+                }
+                weights = weights.add(VECTORS * 64);
+                at += 4;
+            }
+        }
+    }
+    *sums = own;
+}
+
 /// `here` cells from `cell` on, `VECTORS` registers of channels from `first` on.
 #[expect(unsafe_code, reason = "kernel")]
 #[expect(clippy::needless_range_loop, reason = "cells and registers by number")]
@@ -79,7 +116,7 @@ unsafe fn blocks<const CELLS: usize, const VECTORS: usize>(
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn tile<const CELLS: usize, const VECTORS: usize>(
     job: &Convolve<'_>,
-    mut weights: *const u8,
+    weights: *const u8,
     first: usize,
     cell: usize,
     here: usize,
@@ -103,23 +140,7 @@ unsafe fn tile<const CELLS: usize, const VECTORS: usize>(
                 }
             }
         }
-        for &run in job.runs {
-            let mut at = run as usize;
-            for _ in 0..job.steps {
-                let mut w = [_mm512_setzero_si512(); VECTORS];
-                for (v, w) in w.iter_mut().enumerate() {
-                    *w = _mm512_load_si512(weights.add(v * 64).cast());
-                }
-                for i in 0..CELLS {
-                    let x = _mm512_set1_epi32(windows[i].add(at).cast::<i32>().read_unaligned());
-                    for v in 0..VECTORS {
-                        sums[i][v] = _mm512_dpbusd_epi32(sums[i][v], x, w[v]);
-                    }
-                }
-                weights = weights.add(VECTORS * 64);
-                at += 4;
-            }
-        }
+        accumulate(job, &windows, weights, &mut sums);
         let zero = i32::from(job.zero_point);
         let least = _mm512_set1_ps(-zero as f32);
         let most = _mm512_set1_ps((255 - zero) as f32);
