@@ -85,7 +85,6 @@ macro_rules! kernel {
 
             /// As [`super::super::wide`] does it, and why.
             #[expect(unsafe_code, reason = "kernel")]
-            #[expect(clippy::needless_range_loop, reason = "cells and registers by number")]
             #[inline(never)]
             #[target_feature(enable = $feature)]
             unsafe fn accumulate<const VECTORS: usize>(
