@@ -14,9 +14,9 @@ use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use serde::Serialize;
 
 use crate::bundle::{Model, ModelSource, Precision, StartUp};
+use crate::drive::{Drive, DriveConfig};
 use crate::failure::Failure;
 use crate::infer::{InferError, TractNetwork};
-use crate::scene::{Drive, DriveConfig};
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -185,13 +185,13 @@ pub fn bench(options: &BenchOptions) -> Result<Figures, Failure> {
         height_px: 720,
         ..DriveConfig::default()
     };
-    let mut drive = Drive::new(config);
+    let mut drive = Drive::new(config).map_err(|e| Failure::Usage(format!("bench: {e}")))?;
     let mut rgb = Vec::new();
     let mut initial = None;
     let frames: Vec<Vec<u8>> = (0..DISTINCT_FRAMES)
         .map(|i| {
             let truth = drive.render(i, &mut rgb);
-            initial.get_or_insert(truth.box_in_image);
+            initial = initial.or(truth.box_in_image);
             yuyv_from_rgb(&rgb)
         })
         .collect();

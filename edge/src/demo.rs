@@ -1,4 +1,4 @@
-//! `roadhound demo`: renders a drive, follows a car through it, scores the result, writes a video to look at.
+//! `roadhound demo`: renders a drive, follows somebody through it, scores the result, writes a video to look at.
 //!
 //! Needs nothing but the program. Leaves in its folder: `drive.mp4` (annotated), `boxes.txt` (the result file),
 //! `truth.txt` (what it is scored against) and `frames.jsonl`.
@@ -13,8 +13,8 @@ use roadhound_shared::metrics::presence::{Return, TimedFrame, returns, roc_auc};
 use roadhound_shared::metrics::{Convention, RunScore, ScoreBox};
 
 use crate::bundle::{Model, ModelSource, Precision};
+use crate::drive::{Drive, DriveConfig};
 use crate::failure::Failure;
-use crate::scene::{Drive, DriveConfig};
 use crate::sink::SinkError;
 use crate::sink::boxes::BoxesSink;
 use crate::sink::jsonl::JsonlSink;
@@ -22,8 +22,8 @@ use crate::sink::video::VideoSink;
 use crate::source::{Pixels, Reason, SourceError};
 use crate::track::progress;
 
-/// Below this share of visible pixels the target counts as absent: nobody could point at it.
-const ABSENT_BELOW: f32 = 0.15;
+/// Length of the drive: time to see the target well, lose it for two seconds and follow it again.
+const DRIVE_S: f32 = 10.0;
 
 /// What to run and where to write it.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub struct DemoOptions {
     pub folder: PathBuf,
     /// Seed of the drive.
     pub seed: u64,
-    /// Length of the drive; the story is stretched or squeezed to it.
+    /// Frames of the drive, which takes ten seconds however many there are.
     pub frames: u32,
     /// No progress bar.
     pub quiet: bool,
@@ -50,6 +50,7 @@ pub struct DemoSummary {
     model: String,
     folder: PathBuf,
     config: DriveConfig,
+    target: &'static str,
     score: RunScore,
     presence_auc: Option<f64>,
     returns: Vec<Return>,
@@ -78,8 +79,10 @@ pub fn demo(options: &DemoOptions) -> Result<DemoSummary, Failure> {
     let mut drive = Drive::new(DriveConfig {
         seed: options.seed,
         frames: options.frames,
+        fps: options.frames as f32 / DRIVE_S,
         ..DriveConfig::default()
-    });
+    })
+    .map_err(|e| Failure::Usage(format!("demo: {e}")))?;
     let config = *drive.config();
     let mut boxes = BoxesSink::create(&folder.join("boxes.txt"))?;
     let mut truths = BoxesSink::create(&folder.join("truth.txt"))?;
@@ -104,7 +107,13 @@ pub fn demo(options: &DemoOptions) -> Result<DemoSummary, Failure> {
         })?;
         let started = Instant::now();
         let report = if index == 0 {
-            follower.start(&view, truth.box_in_image, truth.captured_at)
+            let initial = truth.box_in_image.ok_or_else(|| {
+                Failure::Usage(format!(
+                    "demo: seed {} hides its target at once",
+                    options.seed
+                ))
+            })?;
+            follower.start(&view, initial, truth.captured_at)
         } else {
             follower.step(&view, truth.captured_at)
         }
@@ -113,7 +122,7 @@ pub fn demo(options: &DemoOptions) -> Result<DemoSummary, Failure> {
             error: Box::new(error),
         })?;
         let took = started.elapsed();
-        let visible = (truth.visibility >= ABSENT_BELOW).then_some(truth.box_in_image);
+        let visible = truth.box_in_image;
         boxes.write(report.box_in_image)?;
         truths.write(visible)?;
         jsonl.write(u64::from(index), &report)?;
@@ -158,6 +167,7 @@ pub fn demo(options: &DemoOptions) -> Result<DemoSummary, Failure> {
         model: name,
         folder: folder.clone(),
         config,
+        target: drive.class().name(),
     })
 }
 
@@ -169,11 +179,14 @@ impl fmt::Display for DemoSummary {
             frames,
             fps,
             seed,
+            region,
         } = self.config;
+        let target = self.target;
         let score = &self.score;
         writeln!(
             f,
-            "Followed a car through a rendered drive: {frames} frames of {width_px}x{height_px}, {:.0} s, seed {seed}.",
+            "Followed a {target} through a rendered drive ({}): {frames} frames of {width_px}x{height_px}, {:.0} s, seed {seed}.",
+            region.name(),
             frames as f32 / fps
         )?;
         writeln!(
@@ -183,13 +196,13 @@ impl fmt::Display for DemoSummary {
         )?;
         writeln!(
             f,
-            "  accuracy  success AUC {:.3}, overlap above one half on {:.0} % of the frames with the car in view",
+            "  accuracy  success AUC {:.3}, overlap above one half on {:.0} % of the frames with the {target} in view",
             score.success_auc,
             score.success_50 * 100.0
         )?;
         write!(
             f,
-            "  presence  a box on {} of the {} frames without the car",
+            "  presence  a box on {} of the {} frames without the {target}",
             score.false_alarms, score.absent
         )?;
         if let Some(auc) = self.presence_auc {

@@ -8,18 +8,18 @@
 //! - [`track`]: the loop from source to sinks;
 //! - [`source`] and [`sink`]: both ends of it;
 //! - [`bundle`]: a model is verified, then trusted; [`infer`]: the network on tract;
-//! - [`scene`]: a rendered drive with exact truth; [`demo`] and [`mod@bench`] use it;
+//! - [`drive`]: a rendered drive with exact truth; [`demo`] and [`mod@bench`] use it;
 //! - [`failure`]: what a command may end with.
 
 pub mod bench;
 pub mod bundle;
 pub mod demo;
+pub mod drive;
 mod embedded;
 pub mod failure;
 pub mod infer;
 pub mod int8;
 pub mod memory;
-pub mod scene;
 pub mod sink;
 pub mod source;
 pub mod track;

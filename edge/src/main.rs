@@ -96,8 +96,8 @@ struct DemoArgs {
     /// Seed of the drive
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// Length of the drive; the same story is told faster or slower
-    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(30..=30_000))]
+    /// Frames of the drive, which takes ten seconds however many there are
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(30..=2_400))]
     frames: u32,
     /// No progress bar
     #[arg(long)]

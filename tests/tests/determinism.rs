@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Device;
-use roadhound_edge::scene::{Drive, DriveConfig};
+use roadhound_edge::drive::{Drive, DriveConfig};
 use roadhound_trainer::augment::AugmentConfig;
 use roadhound_trainer::batch::{Batch, PrefetchConfig, Prefetcher};
 use roadhound_trainer::checkpoint::Checkpoint;
@@ -32,10 +32,11 @@ fn write_pack(root: &Path) {
         let mut drive = Drive::new(DriveConfig {
             width_px: 256,
             height_px: 144,
-            frames: 80,
+            frames: 300,
             seed,
             ..DriveConfig::default()
-        });
+        })
+        .unwrap();
         let mut rgb = Vec::new();
         for frame in (0..12).map(|k| k * 2) {
             let truth = drive.render(frame, &mut rgb);
@@ -47,7 +48,7 @@ fn write_pack(root: &Path) {
                 image::ExtendedColorType::Rgb8,
             )
             .unwrap();
-            let b = truth.box_in_image;
+            let b = truth.box_in_image.unwrap();
             lines += &format!(
                 "{name},{frame},1,car,{},{},{},{},0\n",
                 b.x_px, b.y_px, b.w_px, b.h_px

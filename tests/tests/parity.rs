@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use candle_core::Device;
+use roadhound_edge::drive::{Drive, DriveConfig};
 use roadhound_edge::infer::TractNetwork;
-use roadhound_edge::scene::{Drive, DriveConfig};
 use roadhound_shared::contract::FollowContract;
 use roadhound_shared::frame::FrameView;
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
@@ -73,7 +73,7 @@ fn real_crops(contract: &FollowContract) -> Option<Vec<CropPair>> {
 
 /// Crops of a rendered drive, for checkouts without real images.
 fn rendered_crops(contract: &FollowContract, count: u32) -> Vec<CropPair> {
-    let mut drive = Drive::new(DriveConfig::default());
+    let mut drive = Drive::new(DriveConfig::default()).unwrap();
     let mut scratch = CropScratch::default();
     let mut rgb = Vec::new();
     let mut pairs = Vec::new();
@@ -83,7 +83,7 @@ fn rendered_crops(contract: &FollowContract, count: u32) -> Vec<CropPair> {
             FrameView::rgb8(drive.config().width_px, drive.config().height_px, &rgb).unwrap();
         let mut crop = |context: f32, px: u32| {
             let mut out = vec![0.0; 3 * (px * px) as usize];
-            let window = CropWindow::around(truth.box_in_image, context);
+            let window = CropWindow::around(truth.box_in_image.unwrap(), context);
             crop_tensor(
                 &frame,
                 &window,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ExtendedColorType};
 use roadhound_edge::bundle::{ModelSource, Precision};
-use roadhound_edge::scene::{Drive, DriveConfig};
+use roadhound_edge::drive::{Drive, DriveConfig};
 use roadhound_edge::source::{self, Pixels};
 use roadhound_edge::track::{TrackOptions, track};
 use roadhound_shared::geometry::BoxXywh;
@@ -119,7 +119,8 @@ fn rendered_run(folder: &Path) -> Run {
         height_px: 180,
         frames: 60,
         ..DriveConfig::default()
-    });
+    })
+    .unwrap();
     let mut rgb = Vec::new();
     let mut run = Run {
         name: "rendered".into(),
@@ -133,8 +134,7 @@ fn rendered_run(folder: &Path) -> Run {
         let path = folder.join(format!("{index:06}.png"));
         image::save_buffer(&path, &rgb, 320, 180, ExtendedColorType::Rgb8).unwrap();
         run.frames.push(path);
-        run.truth
-            .push((truth.visibility > 0.0).then_some(truth.box_in_image));
+        run.truth.push(truth.box_in_image);
     }
     run
 }
