@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains and exports the shipped model: four stages, then the bundle. Stopped anywhere, the same command goes on.
+# Trains, exports and quantises the shipped model: four stages, then the bundle. Stopped anywhere, the same command goes on.
 #   scripts/train-roadhound-s.sh [RUNS [BUNDLE [PAIRS]]]
 # With PAIRS, every stage is that short: to see that it all runs.
 # Data: the packs that configs/roadhound-s.toml names, below ../shared/data/train, and drives that it renders.
@@ -32,3 +32,5 @@ render india 40
 
 "$train" tracker --config configs/roadhound-s-4.toml --data "$packs" --init "$runs/roadhound-s-3/last.safetensors" --out "$runs/roadhound-s-4" $pairs
 "$train" export --checkpoint "$runs/roadhound-s-4/last.safetensors" --data "$packs" --tracker configs/roadhound-s-tracker.toml --out "$bundle" --pairs-before "$before" --commit "$commit"
+# int8 graphs beside the f32 ones; for another bundle, packs or configuration this one line is all there is to it.
+"$train" quantise --bundle "$bundle" --config configs/roadhound-s-4.toml --data "$packs" --quiet

@@ -5,6 +5,7 @@
 //!
 //! The loop is [`Follower`], the same code that `roadhound track` runs on the board.
 
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -16,6 +17,7 @@ use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::metrics::presence::{TimedFrame, returns, roc_auc};
 use roadhound_shared::metrics::{Convention, RunScore, ScoreBox};
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
+use roadhound_shared::preprocess::Normalisation;
 use roadhound_shared::tracker::{Phase, Report, TrackerConfig};
 use serde::Serialize;
 
@@ -199,58 +201,90 @@ pub struct PairFigures {
     pub reliability: Reliability,
 }
 
-/// Scores pairs one by one, with the network's own normalisation.
+/// What a network says about one pair.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PairAnswer {
+    /// Cell with the highest score.
+    pub peak_cell: usize,
+    /// The box there, in pixels of the search crop.
+    pub box_in_search: BoxXywh,
+    /// Probability that the target is in the crop.
+    pub presence: f32,
+}
+
+/// Runs both graphs on pairs, one by one, with the network's own normalisation; `take` gets each pair with its answer.
 ///
 /// # Errors
 /// A pair that cannot be drawn, or whatever the network says.
+pub fn answer_pairs<N: FollowNetwork, P: Borrow<Pair>>(
+    network: &mut N,
+    contract: &FollowContract,
+    pairs: impl Iterator<Item = Result<P, DataError>>,
+    mut take: impl FnMut(&Pair, PairAnswer),
+) -> Result<()> {
+    let said = |e: N::Error| anyhow::anyhow!("{e}");
+    let crop = |rgb: &[u8]| planar(rgb, &contract.normalisation);
+    let mut first = TemplateOutputs::for_contract(contract);
+    let mut latest = first.clone();
+    let mut out = SearchOutputs::for_contract(contract);
+    for pair in pairs {
+        let pair = pair?;
+        let pair = pair.borrow();
+        network
+            .template(&crop(&pair.template_rgb), &mut first)
+            .map_err(said)?;
+        latest.clone_from(&first);
+        if pair.has_distinct_latest {
+            let template = crop(&pair.template_latest_rgb);
+            network.template(&template, &mut latest).map_err(said)?;
+        }
+        let search = crop(&pair.search_rgb);
+        network
+            .search(&search, &first.features, &latest.features, &mut out)
+            .map_err(said)?;
+        let (cells, stride) = (contract.score_cells(), contract.stride_px as f32);
+        let best = (0..out.score.len())
+            .max_by(|a, b| out.score[*a].total_cmp(&out.score[*b]))
+            .unwrap_or(0);
+        let centre = |cell: usize| (cell as f32 + 0.5) * stride;
+        let (x, y) = (centre(best % cells), centre(best / cells));
+        let [l, t, r, b] = [0, 1, 2, 3].map(|side| out.box_ltrb_px[side * cells * cells + best]);
+        let answer = PairAnswer {
+            peak_cell: best,
+            box_in_search: BoxXywh::new(x - l, y - t, l + r, t + b),
+            presence: out.presence,
+        };
+        take(pair, answer);
+    }
+    Ok(())
+}
+
+/// Planar and normalised, from interleaved bytes.
+pub fn planar(rgb: &[u8], normalisation: &Normalisation) -> Vec<f32> {
+    (0..3)
+        .flat_map(|c| rgb.iter().skip(c).step_by(3).map(move |v| (c, *v)))
+        .map(|(c, v)| (f32::from(v) - normalisation.mean[c]) * normalisation.scale[c])
+        .collect()
+}
+
+/// Scores pairs one by one.
+///
+/// # Errors
+/// As [`answer_pairs`].
 pub fn pairs<N: FollowNetwork>(
     network: &mut N,
     contract: &FollowContract,
     pairs: impl Iterator<Item = Result<Pair, DataError>>,
 ) -> Result<PairFigures> {
-    let said = |e: N::Error| anyhow::anyhow!("{e}");
-    let planar = |rgb: &[u8]| -> Vec<f32> {
-        let normalisation = &contract.normalisation;
-        (0..3)
-            .flat_map(|c| rgb.iter().skip(c).step_by(3).map(move |v| (c, *v)))
-            .map(|(c, v)| (f32::from(v) - normalisation.mean[c]) * normalisation.scale[c])
-            .collect()
-    };
-    let mut first = TemplateOutputs::for_contract(contract);
-    let mut latest = first.clone();
-    let mut out = SearchOutputs::for_contract(contract);
     let (mut overlaps, mut probabilities, mut present) = (Vec::new(), Vec::new(), Vec::new());
-    for pair in pairs {
-        let pair = pair?;
-        let template = planar(&pair.template_rgb);
-        network.template(&template, &mut first).map_err(said)?;
-        latest.clone_from(&first);
-        if pair.has_distinct_latest {
-            let template = planar(&pair.template_latest_rgb);
-            network.template(&template, &mut latest).map_err(said)?;
-        }
-        let search = planar(&pair.search_rgb);
-        network
-            .search(&search, &first.features, &latest.features, &mut out)
-            .map_err(said)?;
-        probabilities.push(f64::from(out.presence));
+    answer_pairs(network, contract, pairs, |pair, answer| {
+        probabilities.push(f64::from(answer.presence));
         present.push(pair.present);
         if pair.present {
-            let (cells, stride) = (contract.score_cells(), contract.stride_px as f32);
-            let best = (0..out.score.len())
-                .max_by(|a, b| out.score[*a].total_cmp(&out.score[*b]))
-                .unwrap_or(0);
-            let centre = |cell: usize| (cell as f32 + 0.5) * stride;
-            let (x, y) = (centre(best % cells), centre(best / cells));
-            let [l, t, r, b] =
-                [0, 1, 2, 3].map(|side| out.box_ltrb_px[side * cells * cells + best]);
-            let found = BoxXywh::new(x - l, y - t, l + r, t + b);
-            overlaps.push(f64::from(BoxXywh::from(pair.box_in_search).iou(&found)));
+            let found = &answer.box_in_search;
+            overlaps.push(f64::from(BoxXywh::from(pair.box_in_search).iou(found)));
         }
-    }
-    let share = |over: f64| {
-        overlaps.iter().filter(|v| **v > over).count() as f64 / overlaps.len().max(1) as f64
-    };
+    })?;
     let of = |kind: bool| -> Vec<f64> {
         let cases = probabilities.iter().zip(&present);
         cases
@@ -260,10 +294,18 @@ pub fn pairs<N: FollowNetwork>(
     };
     Ok(PairFigures {
         pairs: present.len(),
-        auc: (0..=20).map(|k| share(f64::from(k) / 20.0)).sum::<f64>() / 21.0,
+        auc: success_auc(&overlaps),
         presence_roc_auc: roc_auc(&of(true), &of(false))?,
         reliability: Reliability::of(&probabilities, &present),
     })
+}
+
+/// Area under the success curve of overlaps: 21 thresholds from 0 to 1, as OTB has them.
+pub fn success_auc(overlaps: &[f64]) -> f64 {
+    let share = |over: f64| {
+        overlaps.iter().filter(|v| **v > over).count() as f64 / overlaps.len().max(1) as f64
+    };
+    (0..=20).map(|k| share(f64::from(k) / 20.0)).sum::<f64>() / 21.0
 }
 
 /// One row a run, then the means of the genuine and of the assisted ones.

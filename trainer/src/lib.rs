@@ -1,7 +1,7 @@
 //! Roadhound's desktop half: from annotated images to the bundle that the board runs.
 //!
 //! ```text
-//! data -> sampler -> augment -> batch -> task (model + loss) -> train_loop -> evaluate -> export
+//! data -> sampler -> augment -> batch -> task (model + loss) -> train_loop -> evaluate -> export -> quantise
 //! ```
 //!
 //! Read [`config`] for what a run is made of, [`train_loop`] for how it goes, [`task::track`] for what is learned.
@@ -25,6 +25,7 @@ pub mod ops;
 pub mod optim;
 pub mod outputs;
 pub mod params;
+pub mod quantise;
 pub mod render;
 pub mod report;
 pub mod sampler;

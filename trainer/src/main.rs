@@ -43,6 +43,8 @@ enum Command {
     Report(commands::ReportArguments),
     /// Search the tracker's constants on validation runs.
     Tune(commands::TuneArguments),
+    /// Add int8 graphs to a bundle, and a report of what eight bits cost.
+    Quantise(commands::QuantiseArguments),
     /// Measure how far two sets of images lie apart on the features of a trained network.
     Gap(commands::GapArguments),
     /// Render drives with exact boxes: training packs and evaluation clips.
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Samples(a) => commands::samples(&a),
         Command::Report(a) => commands::report(&a),
         Command::Tune(a) => commands::tune(&a),
+        Command::Quantise(a) => commands::quantise(&a),
         Command::Gap(a) => commands::gap(&a),
         Command::Render(a) => commands::render(&a),
     };

@@ -9,7 +9,7 @@ use roadhound_trainer::calibrate::Reliability;
 use roadhound_trainer::data::Dataset;
 use roadhound_trainer::data::layout::Layout;
 use roadhound_trainer::evaluate;
-use roadhound_trainer::export::bundle;
+use roadhound_trainer::export::bundle::{self, GraphPrecision};
 use roadhound_trainer::outputs;
 use roadhound_trainer::sampler::{SamplerScratch, Split};
 
@@ -21,6 +21,9 @@ pub(crate) struct EvaluateArguments {
     /// Bundle (a folder) or checkpoint (a file).
     #[arg(long)]
     model: PathBuf,
+    /// Which graphs of the bundle.
+    #[arg(long, value_enum, default_value_t)]
+    precision: GraphPrecision,
     /// Folder of annotated sequences.
     #[arg(
         long,
@@ -77,9 +80,15 @@ pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
         bail!("{}: no runs to follow", source.display());
     }
     let (mut network, contract, tracker) = if arguments.model.is_dir() {
-        let (network, manifest) = bundle::load(&arguments.model)?;
+        let (network, manifest) = bundle::load(&arguments.model, arguments.precision)?;
         (network, manifest.follow, manifest.tracker)
     } else {
+        if arguments.precision == GraphPrecision::Int8 {
+            bail!(
+                "{}: --precision int8: a checkpoint has no int8 graphs; export and quantise it first",
+                arguments.model.display()
+            );
+        }
         let (net, ..) = network_of(&arguments.model)?;
         let (network, contract) = bundle::graphs_of(&net)?;
         (network, contract, TrackerConfig::default())

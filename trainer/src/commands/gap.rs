@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use roadhound_trainer::data::TargetFilter;
-use roadhound_trainer::export::bundle;
+use roadhound_trainer::export::bundle::{self, GraphPrecision};
 use roadhound_trainer::gap::features::{Drawn, draw};
 use roadhound_trainer::gap::pictures::PictureSet;
 use roadhound_trainer::gap::{GapConfig, Samples, Table};
@@ -40,7 +40,7 @@ pub(crate) struct GapArguments {
 pub(crate) fn gap(arguments: &GapArguments) -> Result<()> {
     let config = config_of(arguments)?;
     let (mut network, contract) = if arguments.model.is_dir() {
-        let (network, manifest) = bundle::load(&arguments.model)?;
+        let (network, manifest) = bundle::load(&arguments.model, GraphPrecision::F32)?;
         (network, manifest.follow)
     } else {
         bundle::graphs_of(&network_of(&arguments.model)?.0)?

@@ -12,7 +12,7 @@ use roadhound_shared::tracker::TrackerConfig;
 use roadhound_trainer::data::otb;
 use roadhound_trainer::data::sequence::Run;
 use roadhound_trainer::evaluate;
-use roadhound_trainer::export::bundle;
+use roadhound_trainer::export::bundle::{self, GraphPrecision};
 use roadhound_trainer::network::CandleNetwork;
 use roadhound_trainer::outputs;
 use roadhound_trainer::tune::gain::Gain;
@@ -88,7 +88,7 @@ impl Model {
     fn describe(&self) -> Result<(FollowContract, TrackerConfig, String)> {
         let (contract, tracker, file) = match self {
             Self::Bundle(folder) => {
-                let (_, manifest) = bundle::load(folder)?;
+                let (_, manifest) = bundle::load(folder, GraphPrecision::F32)?;
                 (
                     manifest.follow,
                     manifest.tracker,
@@ -288,7 +288,9 @@ impl Team<'_> {
         // The network's own threads would wait for each other in the global pool.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
         pool.install(|| match self.model {
-            Model::Bundle(folder) => self.take_jobs(bundle::load(folder)?.0, jobs, next),
+            Model::Bundle(folder) => {
+                self.take_jobs(bundle::load(folder, GraphPrecision::F32)?.0, jobs, next)
+            }
             Model::Checkpoint(path) => {
                 let (net, ..) = network_of(path)?;
                 self.take_jobs(CandleNetwork::new(net, &Device::Cpu), jobs, next)

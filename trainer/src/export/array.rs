@@ -21,21 +21,65 @@ impl Room {
     }
 
     /// The array, if there is room for another one like it.
-    pub(super) fn for_another<'a>(&self, array: &'a Array) -> Result<&'a Array, String> {
+    pub(super) fn for_another<'a, T>(&self, array: &'a Array<T>) -> Result<&'a Array<T>, String> {
         self.for_shape(&array.shape).map(|_| array)
     }
 }
 
-/// A tensor while a graph runs: `values` fill `shape` in row-major order. No axis is empty.
+/// A tensor while a graph runs: `values` fill `shape` in row-major order. No axis is empty. Numbers are f32, quantised
+/// ones bytes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Array {
+pub struct Array<T = f32> {
     pub(super) shape: Vec<usize>,
-    pub(super) values: Vec<f32>,
+    pub(super) values: Vec<T>,
 }
 
-impl Array {
+/// What a node can produce.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Numbers.
+    Floats(Array),
+    /// Quantised numbers: what a byte means is known to the nodes that read it.
+    Bytes(Array<u8>),
+}
+
+impl Value {
+    /// Sizes of the axes.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::Floats(array) => array.shape(),
+            Self::Bytes(array) => array.shape(),
+        }
+    }
+
+    /// The numbers, where they are f32.
+    pub fn floats(&self) -> Option<&Array> {
+        match self {
+            Self::Floats(array) => Some(array),
+            Self::Bytes(_) => None,
+        }
+    }
+
+    /// The bytes of a quantised tensor.
+    pub fn bytes(&self) -> Option<&Array<u8>> {
+        match self {
+            Self::Floats(_) => None,
+            Self::Bytes(array) => Some(array),
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Floats(array) => array.values.len(),
+            Self::Bytes(array) => array.values.len(),
+        }
+    }
+}
+
+impl<T: Copy> Array<T> {
     /// `None` if the number of values is not that of the shape, or an axis is empty.
-    pub fn new(shape: Vec<usize>, values: Vec<f32>) -> Option<Self> {
+    pub fn new(shape: Vec<usize>, values: Vec<T>) -> Option<Self> {
         let fits = volume(&shape)? == values.len() && !values.is_empty();
         fits.then_some(Self { shape, values })
     }
@@ -46,10 +90,69 @@ impl Array {
     }
 
     /// The values in row-major order.
-    pub fn values(&self) -> &[f32] {
+    pub fn values(&self) -> &[T] {
         &self.values
     }
 
+    /// Splits the shape at `axis`: values before it, along it, after it.
+    fn around(&self, axis: usize) -> Option<(usize, usize, usize)> {
+        let along = *self.shape.get(axis)?;
+        let before = self.shape[..axis].iter().product();
+        Some((before, along, self.shape[axis + 1..].iter().product()))
+    }
+
+    pub(super) fn narrow(&self, axis: usize, from: usize, to: usize) -> Result<Self, String> {
+        let bad = || format!("{from}..{to} of axis {axis} is not in {:?}", self.shape);
+        let (before, along, after) = self.around(axis).ok_or_else(bad)?;
+        if from >= to || to > along {
+            return Err(bad());
+        }
+        let mut shape = self.shape.clone();
+        shape[axis] = to - from;
+        let block = |i: usize| &self.values[(i * along + from) * after..(i * along + to) * after];
+        Ok(Self {
+            shape,
+            values: (0..before).flat_map(block).copied().collect(),
+        })
+    }
+
+    pub(super) fn concat(parts: &[&Self], axis: usize, room: Room) -> Result<Self, String> {
+        let shapes = || parts.iter().map(|p| p.shape.as_slice()).collect::<Vec<_>>();
+        let bad = || format!("shapes {:?} do not join along axis {axis}", shapes());
+        let mut shape = parts.first().ok_or_else(bad)?.shape.clone();
+        let (before, ..) = parts[0].around(axis).ok_or_else(bad)?;
+        shape[axis] = 0;
+        for part in parts {
+            let same = part.shape.len() == shape.len()
+                && (0..shape.len()).all(|i| i == axis || part.shape[i] == shape[i]);
+            if !same {
+                return Err(bad());
+            }
+            shape[axis] = shape[axis].saturating_add(part.shape[axis]);
+        }
+        let mut values = Vec::with_capacity(room.for_shape(&shape)?);
+        for i in 0..before {
+            for part in parts {
+                let block = part.values.len() / before;
+                values.extend_from_slice(&part.values[i * block..(i + 1) * block]);
+            }
+        }
+        Ok(Self { shape, values })
+    }
+
+    pub(super) fn transpose(&self) -> Result<Self, String> {
+        let [rows, columns] = self.shape[..] else {
+            return Err(format!("{:?} is not a matrix", self.shape));
+        };
+        let values = (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c)));
+        Ok(Self {
+            shape: vec![columns, rows],
+            values: values.map(|(r, c)| self.values[r * columns + c]).collect(),
+        })
+    }
+}
+
+impl Array {
     pub(super) fn map(&self, f: impl Fn(f32) -> f32) -> Self {
         Self {
             shape: self.shape.clone(),
@@ -112,63 +215,6 @@ impl Array {
             }
         }
         Ok(Self { shape, values })
-    }
-
-    /// Splits the shape at `axis`: values before it, along it, after it.
-    fn around(&self, axis: usize) -> Option<(usize, usize, usize)> {
-        let along = *self.shape.get(axis)?;
-        let before = self.shape[..axis].iter().product();
-        Some((before, along, self.shape[axis + 1..].iter().product()))
-    }
-
-    pub(super) fn narrow(&self, axis: usize, from: usize, to: usize) -> Result<Self, String> {
-        let bad = || format!("{from}..{to} of axis {axis} is not in {:?}", self.shape);
-        let (before, along, after) = self.around(axis).ok_or_else(bad)?;
-        if from >= to || to > along {
-            return Err(bad());
-        }
-        let mut shape = self.shape.clone();
-        shape[axis] = to - from;
-        let block = |i: usize| &self.values[(i * along + from) * after..(i * along + to) * after];
-        Ok(Self {
-            shape,
-            values: (0..before).flat_map(block).copied().collect(),
-        })
-    }
-
-    pub(super) fn concat(parts: &[&Self], axis: usize, room: Room) -> Result<Self, String> {
-        let shapes = || parts.iter().map(|p| p.shape.as_slice()).collect::<Vec<_>>();
-        let bad = || format!("shapes {:?} do not join along axis {axis}", shapes());
-        let mut shape = parts.first().ok_or_else(bad)?.shape.clone();
-        let (before, ..) = parts[0].around(axis).ok_or_else(bad)?;
-        shape[axis] = 0;
-        for part in parts {
-            let same = part.shape.len() == shape.len()
-                && (0..shape.len()).all(|i| i == axis || part.shape[i] == shape[i]);
-            if !same {
-                return Err(bad());
-            }
-            shape[axis] = shape[axis].saturating_add(part.shape[axis]);
-        }
-        let mut values = Vec::with_capacity(room.for_shape(&shape)?);
-        for i in 0..before {
-            for part in parts {
-                let block = part.values.len() / before;
-                values.extend_from_slice(&part.values[i * block..(i + 1) * block]);
-            }
-        }
-        Ok(Self { shape, values })
-    }
-
-    pub(super) fn transpose(&self) -> Result<Self, String> {
-        let [rows, columns] = self.shape[..] else {
-            return Err(format!("{:?} is not a matrix", self.shape));
-        };
-        let values = (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c)));
-        Ok(Self {
-            shape: vec![columns, rows],
-            values: values.map(|(r, c)| self.values[r * columns + c]).collect(),
-        })
     }
 
     /// Reduces rows and columns of `[N, C, H, W]`.

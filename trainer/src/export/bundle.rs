@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use roadhound_shared::contract::{
-    BUNDLE_FORMAT, BundleManifest, Calibration, FileEntry, FollowContract, FollowSizes, Probe,
-    ProbeTolerance, Quantisation, Training,
+    BUNDLE_FORMAT, BundleManifest, Calibration, FileEntry, FollowContract, FollowSizes, GraphFiles,
+    PROBE_FILE, Probe, ProbeTolerance, Quantisation, Training,
 };
 use roadhound_shared::tracker::TrackerConfig;
 
@@ -37,9 +37,6 @@ pub struct Card {
     /// How presence was calibrated, where it was: the network has it folded in already.
     pub calibration: Option<Calibration>,
 }
-
-/// File of the probe.
-const PROBE: &str = "probe.json";
 
 /// Seed of the probe's input.
 const PROBE_SEED: u64 = 20_261_123;
@@ -93,7 +90,7 @@ pub fn write(net: TrackerNet, card: Card, folder: &Path) -> Result<BundleManifes
     let contents = [
         (contract.template_file.clone(), template),
         (contract.search_file.clone(), search),
-        (PROBE.to_owned(), probe),
+        (PROBE_FILE.to_owned(), probe),
     ];
     let manifest = BundleManifest {
         format: BUNDLE_FORMAT,
@@ -122,16 +119,36 @@ pub fn write(net: TrackerNet, card: Card, folder: &Path) -> Result<BundleManifes
     Ok(manifest)
 }
 
+/// Which of a bundle's graphs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum GraphPrecision {
+    /// 32-bit floating point.
+    #[default]
+    F32,
+    /// Eight-bit integers, to the byte as on the board.
+    Int8,
+}
+
+/// Both graphs of one precision.
+pub struct Graphs {
+    /// Bytes of the template graph.
+    pub template: Vec<u8>,
+    /// Bytes of the search graph.
+    pub search: Vec<u8>,
+    /// What they must give.
+    pub probe: Probe,
+    /// The same as the file has it.
+    pub probe_json: Vec<u8>,
+}
+
 /// A bundle's manifest and files, hashes checked; the graphs have not been looked at.
 pub struct BundleFiles {
     /// `bundle.toml`.
     pub manifest: BundleManifest,
-    /// Bytes of `template.onnx`.
-    pub template: Vec<u8>,
-    /// Bytes of `search.onnx`.
-    pub search: Vec<u8>,
-    /// What the graphs must give.
-    pub probe: Probe,
+    /// In f32.
+    pub f32: Graphs,
+    /// In eight bits, where the bundle holds them.
+    pub int8: Option<Graphs>,
 }
 
 /// Reads a bundle's files and checks the manifest and every hash.
@@ -145,37 +162,108 @@ pub fn read(folder: &Path) -> Result<BundleFiles> {
     for name in manifest.files.keys() {
         let bytes = read(name)?;
         manifest.verify_file(name, &bytes).with_context(shown)?;
-        contents.insert(name.clone(), bytes);
+        contents.insert(name.as_str(), bytes);
     }
-    let mut file = |name: &str| {
-        contents
-            .remove(name)
-            .with_context(|| format!("{}: not listed in bundle.toml", named(name)))
+    let file = |name: &str| {
+        let bytes = contents.get(name).cloned();
+        bytes.with_context(|| format!("{}: not listed in bundle.toml", named(name)))
     };
-    let template = file(&manifest.follow.template_file)?;
-    let search = file(&manifest.follow.search_file)?;
-    let probe = serde_json::from_slice(&file(PROBE)?).with_context(|| named(PROBE))?;
+    let graphs = |files: GraphFiles<'_>| -> Result<Graphs> {
+        let probe_json = file(files.probe)?;
+        Ok(Graphs {
+            template: file(files.template)?,
+            search: file(files.search)?,
+            probe: serde_json::from_slice(&probe_json).with_context(|| named(files.probe))?,
+            probe_json,
+        })
+    };
     Ok(BundleFiles {
+        f32: graphs(manifest.f32_files())?,
+        int8: manifest.int8_files().map(graphs).transpose()?,
         manifest,
-        template,
-        search,
-        probe,
     })
 }
 
 /// Reads a bundle: checks the manifest, every hash and the probe, and gives a network that runs its graphs.
-pub fn load(folder: &Path) -> Result<(OnnxNetwork, BundleManifest)> {
+pub fn load(folder: &Path, precision: GraphPrecision) -> Result<(OnnxNetwork, BundleManifest)> {
     let shown = || format!("{}", folder.display());
     let BundleFiles {
         manifest,
-        template,
-        search,
-        probe,
+        f32,
+        int8,
     } = read(folder)?;
+    let graphs = match precision {
+        GraphPrecision::F32 => f32,
+        GraphPrecision::Int8 => int8.with_context(|| {
+            format!(
+                "{}: the bundle has no int8 graphs; `roadhound-train quantise` makes them",
+                folder.display()
+            )
+        })?,
+    };
     let contract = &manifest.follow;
-    let mut network = OnnxNetwork::new(&template, &search, contract).with_context(shown)?;
-    probe.replay(&mut network, contract).with_context(shown)?;
+    let mut network =
+        OnnxNetwork::new(&graphs.template, &graphs.search, contract).with_context(shown)?;
+    graphs
+        .probe
+        .replay(&mut network, contract)
+        .with_context(shown)?;
     Ok((network, manifest))
+}
+
+/// Writes the bundle of `from` to `folder` with int8 graphs beside the f32 ones, and a report that only people read.
+///
+/// # Errors
+/// Graphs that do not run, or a folder that cannot be written.
+pub fn write_int8(
+    from: BundleFiles,
+    [template, search]: [Vec<u8>; 2],
+    scores: BTreeMap<String, f64>,
+    (report_name, report): (&str, &str),
+    folder: &Path,
+) -> Result<BundleManifest> {
+    let BundleFiles {
+        mut manifest, f32, ..
+    } = from;
+    let mut network = OnnxNetwork::new(&template, &search, &manifest.follow)?;
+    let (contract, tolerance) = (&manifest.follow, ProbeTolerance::default());
+    let probe = Probe::capture(&mut network, contract, PROBE_SEED, tolerance)?;
+    let stale: Vec<String> = manifest.int8_files().map_or_else(Vec::new, |files| {
+        [files.template, files.search, files.probe]
+            .map(str::to_owned)
+            .to_vec()
+    });
+    for name in stale {
+        manifest.files.remove(&name);
+    }
+    manifest.quantisation = Quantisation::int8();
+    manifest.scores.extend(scores);
+    let own =
+        |files: GraphFiles<'_>| [files.template, files.search, files.probe].map(str::to_owned);
+    let names = own(manifest.f32_files());
+    let int8_names = manifest
+        .int8_files()
+        .map(own)
+        .context("no names for the int8 graphs")?;
+    let probe = serde_json::to_vec_pretty(&probe)?;
+    let mut contents: Vec<(String, Vec<u8>)> = Vec::new();
+    contents.extend(
+        names
+            .into_iter()
+            .zip([f32.template, f32.search, f32.probe_json]),
+    );
+    contents.extend(int8_names.into_iter().zip([template, search, probe]));
+    for (name, bytes) in &contents {
+        manifest.files.insert(name.clone(), FileEntry::of(bytes));
+    }
+    let text = manifest.to_toml()?;
+    let listed = contents.iter().map(|(n, b)| (n.as_str(), b.as_slice()));
+    let others = [
+        (report_name, report.as_bytes()),
+        ("bundle.toml", text.as_bytes()),
+    ];
+    replace_folder(folder, listed.chain(others))?;
+    Ok(manifest)
 }
 
 /// Writes `files` into a folder beside `folder`, keeps whatever else the old folder held, and swaps the two.

@@ -3,6 +3,7 @@
 //! - [`onnx`]: the subset of the ONNX format that is written, and a small graph builder.
 //! - [`follow`]: `template.onnx` and `search.onnx` of a [`FoldedNet`](crate::model::net::FoldedNet).
 //! - [`interpret`]: runs what was written, to the bit as the board does.
+//! - [`integers`]: the operators of quantised graphs.
 //! - [`mod@array`]: the tensors that it computes with.
 //! - [`bundle`]: the folder with manifest, hashes and probe.
 //! - [`unfold`]: the way back, from a bundle to a network that can be trained further.
@@ -10,6 +11,7 @@
 pub mod array;
 pub mod bundle;
 pub mod follow;
+pub mod integers;
 pub mod interpret;
 pub mod onnx;
 pub mod unfold;

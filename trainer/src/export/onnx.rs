@@ -78,6 +78,9 @@ pub struct NodeProto {
     pub op_type: String,
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
+    /// Who defines the operator; empty for ONNX itself.
+    #[prost(string, tag = "7")]
+    pub domain: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -99,7 +102,7 @@ pub struct AttributeProto {
 pub struct TensorProto {
     #[prost(int64, repeated, tag = "1")]
     pub dims: Vec<i64>,
-    /// 1 is f32, 7 is i64.
+    /// 1 is f32, 2 u8, 3 i8, 6 i32, 7 i64.
     #[prost(int32, tag = "2")]
     pub data_type: i32,
     #[prost(string, tag = "8")]
@@ -148,8 +151,23 @@ pub enum DimensionValue {
     Size(i64),
 }
 
-const FLOAT: i32 = 1;
-const INT64: i32 = 7;
+/// ONNX numbers of the types that occur.
+pub mod types {
+    /// f32.
+    pub const FLOAT: i32 = 1;
+    /// u8.
+    pub const UINT8: i32 = 2;
+    /// i8.
+    pub const INT8: i32 = 3;
+    /// i32.
+    pub const INT32: i32 = 6;
+    /// i64.
+    pub const INT64: i32 = 7;
+}
+use types::{FLOAT, INT8, INT32, INT64, UINT8};
+
+/// Domain of ONNX Runtime's own operators.
+pub const MICROSOFT: &str = "com.microsoft";
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
 
@@ -189,7 +207,7 @@ impl GraphBuilder {
             output: vec![name.to_owned()],
             name: format!("{name}.out"),
             op_type: "Identity".to_owned(),
-            attribute: vec![],
+            ..NodeProto::default()
         });
         self.graph.output.push(value_info(name, shape));
     }
@@ -211,6 +229,26 @@ impl GraphBuilder {
             INT64,
             values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         )
+    }
+
+    /// A constant u8 tensor.
+    pub fn bytes(&mut self, shape: &[usize], values: &[u8]) -> String {
+        self.constant(shape, UINT8, values.to_vec())
+    }
+
+    /// A constant i8 tensor.
+    pub fn signed_bytes(&mut self, shape: &[usize], values: &[i8]) -> String {
+        self.constant(
+            shape,
+            INT8,
+            values.iter().map(|v| v.cast_unsigned()).collect(),
+        )
+    }
+
+    /// A constant i32 tensor.
+    pub fn int32s(&mut self, shape: &[usize], values: &[i32]) -> String {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes());
+        self.constant(shape, INT32, bytes.collect())
     }
 
     fn constant(&mut self, shape: &[usize], data_type: i32, raw_data: Vec<u8>) -> String {
@@ -239,34 +277,72 @@ impl GraphBuilder {
             name: name.clone(),
             op_type: op_type.to_owned(),
             attribute: attributes.into_iter().map(attribute).collect(),
+            domain: String::new(),
         });
         name
     }
 
+    /// Adds a node as it is; its outputs keep their names.
+    pub fn push(&mut self, node: NodeProto) {
+        self.graph.node.push(node);
+    }
+
+    /// Takes a constant of another graph over; returns its name here.
+    pub fn keep(&mut self, tensor: &TensorProto) -> String {
+        let name = format!("c{}", self.graph.initializer.len());
+        self.graph.initializer.push(TensorProto {
+            name: name.clone(),
+            ..tensor.clone()
+        });
+        name
+    }
+
+    /// Declares the inputs and outputs of another graph.
+    pub fn declare(&mut self, inputs: &[ValueInfoProto], outputs: &[ValueInfoProto]) {
+        self.graph.input.extend_from_slice(inputs);
+        self.graph.output.extend_from_slice(outputs);
+    }
+
+    /// The graph as it is so far.
+    pub fn into_graph(self) -> GraphProto {
+        self.graph
+    }
+
     /// The bytes of the model, with `metadata` attached.
     pub fn finish(self, metadata: &[(&str, &str)]) -> Vec<u8> {
-        ModelProto {
-            ir_version: IR_VERSION,
-            opset_import: vec![OperatorSetIdProto {
-                domain: String::new(),
-                version: OPSET,
-            }],
-            producer_name: "roadhound-train".to_owned(),
-            producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-            graph: Some(self.graph),
-            metadata_props: metadata
-                .iter()
-                .map(|(k, v)| StringStringEntryProto {
-                    key: (*k).to_owned(),
-                    value: (*v).to_owned(),
-                })
-                .collect(),
-        }
-        .encode_to_vec()
+        model(self.graph, metadata)
     }
 }
 
-fn attribute(attribute: Attribute<'_>) -> AttributeProto {
+/// The bytes of a model of one graph, with `metadata` attached.
+pub fn model(graph: GraphProto, metadata: &[(&str, &str)]) -> Vec<u8> {
+    let mut opset_import = vec![OperatorSetIdProto {
+        domain: String::new(),
+        version: OPSET,
+    }];
+    if graph.node.iter().any(|n| n.domain == MICROSOFT) {
+        opset_import.push(OperatorSetIdProto {
+            domain: MICROSOFT.to_owned(),
+            version: 1,
+        });
+    }
+    let entry = |(key, value): &(&str, &str)| StringStringEntryProto {
+        key: (*key).to_owned(),
+        value: (*value).to_owned(),
+    };
+    ModelProto {
+        ir_version: IR_VERSION,
+        opset_import,
+        producer_name: "roadhound-train".to_owned(),
+        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        graph: Some(graph),
+        metadata_props: metadata.iter().map(entry).collect(),
+    }
+    .encode_to_vec()
+}
+
+/// As the file holds it.
+pub fn attribute(attribute: Attribute<'_>) -> AttributeProto {
     match attribute {
         Attribute::Int(name, i) => AttributeProto {
             name: name.to_owned(),

@@ -34,7 +34,7 @@ use crate::network::CandleNetwork;
 /// The trainable network of a bundle; `seed` fills nothing that the bundle does not overwrite.
 ///
 /// # Errors
-/// One line that names the folder: a damaged bundle, a quantised one, one of another geometry than `config`, or one
+/// One line that names the folder: a damaged bundle, one of another geometry than `config`, or one
 /// whose probe the restored network does not answer.
 pub fn network_from_bundle(
     folder: &Path,
@@ -43,12 +43,7 @@ pub fn network_from_bundle(
     device: &Device,
 ) -> Result<TrackerNet> {
     let shown = || format!("{}", folder.display());
-    let BundleFiles {
-        manifest,
-        search,
-        probe,
-        ..
-    } = bundle::read(folder)?;
+    let BundleFiles { manifest, f32, .. } = bundle::read(folder)?;
     let net = TrackerNet::new(config, seed, device)?;
     let expected = contract_of(&net)?.sizes();
     let found = manifest.follow.sizes();
@@ -57,10 +52,10 @@ pub fn network_from_bundle(
         "{}: a bundle of another architecture: {found:?}, the configuration's model has {expected:?}",
         folder.display()
     );
-    let folded = folded_from_graph(&search, net.folded()?).with_context(shown)?;
+    let folded = folded_from_graph(&f32.search, net.folded()?).with_context(shown)?;
     net.adopt(&folded).with_context(shown)?;
     let mut network = CandleNetwork::new(net, device);
-    probe
+    f32.probe
         .replay(&mut network, &manifest.follow)
         .with_context(shown)
         .context("the restored network differs from the bundle")?;
@@ -174,6 +169,7 @@ mod tests {
     use crate::config::TrackerRun;
     use crate::data::{DataConfig, Dataset};
     use crate::evaluate;
+    use crate::export::bundle::GraphPrecision;
     use crate::export::follow::{search_graph, template_graph};
     use crate::export::interpret::OnnxNetwork;
     use crate::model::Pass;
@@ -354,7 +350,7 @@ mod tests {
     fn the_shipped_bundle_is_restored_settled_and_still_gives_its_maps() {
         let config = ModelConfig::default();
         let files = bundle::read(&shipped()).unwrap();
-        let (template, search) = (&files.template, &files.search);
+        let (template, search) = (&files.f32.template, &files.f32.search);
         let contract = &files.manifest.follow;
         let mut original = OnnxNetwork::new(template, search, contract).unwrap();
         let net = network_from_bundle(&shipped(), &config, 1, &Device::Cpu).unwrap();
@@ -428,7 +424,7 @@ mod tests {
         let held_out = batches(Split::Validation, 3, 5);
         let train = batches(Split::Train, 3, 8);
 
-        let (mut original, manifest) = bundle::load(&shipped()).unwrap();
+        let (mut original, manifest) = bundle::load(&shipped(), GraphPrecision::F32).unwrap();
         let pairs = held_out
             .iter()
             .flat_map(|b| (0..b.len).map(|i| Ok(b.pair(i))));
