@@ -10,5 +10,12 @@ macro_rules! files {
 }
 
 /// The bundle that is used where none is named.
-pub(crate) const DEFAULT: EmbeddedBundle =
-    files!("roadhound-s": "bundle.toml", "probe.json", "search.onnx", "template.onnx");
+pub(crate) const DEFAULT: EmbeddedBundle = files!(
+    "roadhound-s": "bundle.toml",
+    "probe.json",
+    "search.onnx",
+    "template.onnx",
+    "probe.int8.json",
+    "search.int8.onnx",
+    "template.int8.onnx",
+);

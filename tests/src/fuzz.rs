@@ -46,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     target("probe", probe, probe_seeds, 300),
     target("onnx_edge", onnx_edge, onnx_seeds, 40),
     target("onnx_trainer", onnx_trainer, onnx_seeds, 60),
+    target("onnx_int8", onnx_int8, int8_seeds, 60),
     target("configuration", configuration, configuration_seeds, 300),
     target("checkpoint", checkpoint, checkpoint_seeds, 200),
     target("raw_dump", raw_dump, raw_seeds, 200),
@@ -208,6 +209,76 @@ fn onnx_seeds() -> Vec<Vec<u8>> {
         let result = graph.node(operator, inputs, vec![]);
         graph.output("features", &result, &[1, 3, 32, 32]);
         seeds.push(graph.finish(&[]));
+    }
+    seeds
+}
+
+/// Quantised graphs, on both sides: scales, zero points and shapes that make no sense are an error of one line.
+fn onnx_int8(data: &[u8]) {
+    let Some(contract) = contract() else { return };
+    match OnnxNetwork::new(data, data, &contract) {
+        Ok(mut network) => run_once(&mut network, &contract),
+        Err(line) => assert!(!line.to_string().contains('\n'), "{line}"),
+    }
+    match TractNetwork::load(&contract, data, data, 1) {
+        Ok(mut network) => run_once(&mut network, &contract),
+        Err(line) => assert!(!line.to_string().contains('\n'), "{line}"),
+    }
+}
+
+/// A convolution with a residual sum, and a product: all the quantised operators in a few hundred bytes.
+fn int8_seeds() -> Vec<Vec<u8>> {
+    use roadhound_trainer::export::onnx::{Attribute, GraphBuilder, MICROSOFT, NodeProto};
+    let mut seeds = Vec::new();
+    for product in [false, true] {
+        let g = &mut GraphBuilder::new("seed");
+        g.input("template", &[1, 3, 32, 32]);
+        let (scale, zero) = (g.floats(&[], &[0.02]), g.bytes(&[], &[114]));
+        let x = g.node("QuantizeLinear", &["template", &scale, &zero], vec![]);
+        let (out_scale, out_zero) = (g.floats(&[], &[0.05]), g.bytes(&[], &[0]));
+        let (y, shape) = if product {
+            let rows = g.ints(&[3, 1024]);
+            let a = g.node("Reshape", &[&x, &rows], vec![]);
+            let b = g.node("Transpose", &[&a], vec![Attribute::Ints("perm", &[1, 0])]);
+            let inputs = [&a, &scale, &zero, &b, &scale, &zero, &out_scale, &out_zero];
+            let inputs = inputs.map(String::as_str);
+            (g.node("QLinearMatMul", &inputs, vec![]), vec![3, 3])
+        } else {
+            let weight = g.signed_bytes(&[2, 3, 1, 1], &[1, -2, 3, -127, 5, 6]);
+            let (weight_scale, bias) = (g.floats(&[2], &[0.01, 0.03]), g.int32s(&[2], &[7, -9]));
+            let weight_zero = g.signed_bytes(&[], &[0]);
+            let inputs = [
+                &x,
+                &scale,
+                &zero,
+                &weight,
+                &weight_scale,
+                &weight_zero,
+                &out_scale,
+                &out_zero,
+                &bias,
+            ];
+            let steps = vec![
+                Attribute::Ints("pads", &[0; 4]),
+                Attribute::Ints("strides", &[16, 16]),
+            ];
+            let y = g.node("QLinearConv", &inputs.map(String::as_str), steps);
+            let sum = [
+                &y, &out_scale, &out_zero, &y, &out_scale, &out_zero, &scale, &out_zero,
+            ];
+            g.push(NodeProto {
+                input: sum.map(String::clone).to_vec(),
+                output: vec!["sum".into()],
+                name: "sum".into(),
+                op_type: "QLinearAdd".into(),
+                domain: MICROSOFT.into(),
+                ..NodeProto::default()
+            });
+            ("sum".to_owned(), vec![1, 2, 2, 2])
+        };
+        let y = g.node("DequantizeLinear", &[&y, &scale, &out_zero], vec![]);
+        g.output("features", &y, &shape);
+        seeds.push(std::mem::replace(g, GraphBuilder::new("")).finish(&[]));
     }
     seeds
 }
