@@ -55,7 +55,7 @@ impl Proto {
     }
 }
 
-fn value_info(name: &str, shape: &[usize]) -> Proto {
+pub fn value_info(name: &str, shape: &[usize]) -> Proto {
     let dims = shape.iter().fold(Proto::default(), |p, &d| {
         p.message(1, Proto::default().int(1, d as i64))
     });
@@ -68,28 +68,33 @@ fn value_info(name: &str, shape: &[usize]) -> Proto {
 fn constant(name: &str, shape: &[usize], values: &[f32]) -> Proto {
     assert_eq!(shape.iter().product::<usize>(), values.len());
     let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    constant_of(name, shape, 1, &data)
+}
+
+/// A constant of any type: 1 is f32, 2 u8, 3 i8, 6 i32.
+pub fn constant_of(name: &str, shape: &[usize], data_type: i64, data: &[u8]) -> Proto {
     shape
         .iter()
         .fold(Proto::default(), |p, &d| p.int(1, d as i64))
-        .int(2, 1)
+        .int(2, data_type)
         .text(8, name)
-        .bytes(9, &data)
+        .bytes(9, data)
 }
 
-fn ints(name: &str, values: &[i64]) -> Proto {
+pub fn ints(name: &str, values: &[i64]) -> Proto {
     values
         .iter()
         .fold(Proto::default().text(1, name), |p, &v| p.int(8, v))
         .int(20, 7)
 }
 
-fn node(op: &str, inputs: &[&str], output: &str, attributes: Vec<Proto>) -> Proto {
+pub fn node(op: &str, inputs: &[&str], output: &str, attributes: Vec<Proto>) -> Proto {
     let p = inputs.iter().fold(Proto::default(), |p, i| p.text(1, i));
     let p = p.text(2, output).text(3, output).text(4, op);
     attributes.into_iter().fold(p, |p, a| p.message(5, a))
 }
 
-fn model(
+pub fn model(
     nodes: Vec<Proto>,
     constants: Vec<Proto>,
     inputs: Vec<Proto>,
