@@ -13,10 +13,11 @@ use roadhound_shared::frame::{FrameView, PixelFormat, Timestamp};
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use serde::Serialize;
 
-use crate::bundle::{Model, ModelSource, Precision, StartUp};
+use crate::bundle::{Model, ModelSource, Precision, StartUp, contenders};
 use crate::drive::{Drive, DriveConfig};
 use crate::failure::Failure;
 use crate::infer::{InferError, TractNetwork};
+use crate::int8::Path;
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -62,6 +63,8 @@ impl Stage {
 pub struct Figures {
     /// Name and version of the model.
     pub model: String,
+    /// How it computes: f32, or int8 and the path of its kernels.
+    pub arithmetic: String,
     /// Threads of the network.
     pub threads: usize,
     /// Size of the frames.
@@ -100,8 +103,8 @@ impl fmt::Display for Figures {
         let [w, h] = self.frame_px;
         writeln!(
             f,
-            "{}, f32, {} thread(s), {} YUYV frames of {w}x{h}",
-            self.model, self.threads, self.frames
+            "{}, {}, {} thread(s), {} YUYV frames of {w}x{h}",
+            self.model, self.arithmetic, self.threads, self.frames
         )?;
         writeln!(f, "stage               median ms     p99 ms")?;
         for (name, stage) in [
@@ -180,6 +183,13 @@ pub fn bench(options: &BenchOptions) -> Result<Figures, Failure> {
         probe,
     } = model.start_up;
     let name = format!("{} {}", model.manifest.name, model.manifest.version);
+    let arithmetic = match model.precision {
+        Precision::F32 => "f32".to_owned(),
+        Precision::Int8 => match Path::from_environment() {
+            Ok(path) => format!("int8 ({path})"),
+            Err(e) => return Err(Failure::Usage(e.to_string())),
+        },
+    };
     let config = DriveConfig {
         width_px: 1280,
         height_px: 720,
@@ -260,6 +270,7 @@ pub fn bench(options: &BenchOptions) -> Result<Figures, Failure> {
     let [preprocess, search, decode, total] = stages;
     Ok(Figures {
         model: name,
+        arithmetic,
         threads: options.threads,
         frame_px: [config.width_px, config.height_px],
         frames: options.frames,
@@ -301,4 +312,83 @@ pub(crate) fn peak_memory_mib() -> Option<f64> {
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib / 1024.0)
+}
+
+/// Times of one contender on the search graph.
+#[derive(Clone, Debug, Serialize)]
+pub struct Contender {
+    /// Which one.
+    pub name: &'static str,
+    /// The search graph.
+    pub search: Stage,
+    /// Its median by that of f32.
+    pub of_f32: f64,
+}
+
+/// The contenders, the product's own way first.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison(pub Vec<Contender>);
+
+impl Comparison {
+    /// One JSON array.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "search graph        median ms     p99 ms     of f32")?;
+        for contender in &self.0 {
+            write!(
+                f,
+                "\n{:<18} {:>10.3} {:>10.3} {:>10.3}",
+                contender.name,
+                contender.search.median_millis,
+                contender.search.p99_millis,
+                contender.of_f32
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Times the search graph in int8, in f32 and in tract's own int8: one after the other, frame by frame, so that whatever
+/// else the machine does hits all of them. What is in the crop does not matter to any.
+///
+/// # Errors
+/// A model that is refused, or that fails.
+pub fn compare(options: &BenchOptions) -> Result<Comparison, Failure> {
+    let manifest = Model::open(&options.model, options.precision, options.threads)?.manifest;
+    let contract = &manifest.follow;
+    let mut networks = contenders(&options.model, options.threads)?;
+    let noise = |len: usize| -> Vec<f32> {
+        (0..len)
+            .map(|i| ((i * 37 + i / 256 * 11) % 255) as f32 / 64.0 - 1.9)
+            .collect()
+    };
+    let (crop, features) = (noise(contract.search_len()), noise(contract.features_len()));
+    let mut out = SearchOutputs::for_contract(contract);
+    let mut times = vec![Vec::new(); networks.len()];
+    for frame in 0..options.frames + WARM_UP {
+        for ((_, network), times) in networks.iter_mut().zip(&mut times) {
+            let started = Instant::now();
+            network
+                .search(&crop, &features, &features, &mut out)
+                .map_err(|e| Failure::Usage(format!("bench: {e}")))?;
+            if frame >= WARM_UP {
+                times.push(millis(started.elapsed()));
+            }
+        }
+    }
+    let stages: Vec<Stage> = times.into_iter().map(Stage::of).collect();
+    let f32 = networks.iter().position(|(name, _)| *name == "f32");
+    let f32 = f32.map_or(f64::NAN, |at| stages[at].median_millis);
+    let contenders = networks.iter().zip(stages);
+    let contenders = contenders.map(|((name, _), search)| Contender {
+        name,
+        search,
+        of_f32: search.median_millis / f32,
+    });
+    Ok(Comparison(contenders.collect()))
 }

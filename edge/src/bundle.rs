@@ -208,6 +208,32 @@ impl Model {
     }
 }
 
+/// What `bench --compare` sets against each other: a name and a network. Of a bundle without int8 graphs, the f32 ones.
+///
+/// # Errors
+/// As [`Model::open`]; no probe is replayed for tract's own int8, which rounds otherwise.
+pub fn contenders(
+    source: &ModelSource,
+    threads: usize,
+) -> Result<Vec<(&'static str, TractNetwork)>, BundleError> {
+    let fastest = Model::open(source, None, threads)?;
+    if fastest.precision == Precision::F32 {
+        return Ok(vec![("f32", fastest.network)]);
+    }
+    let f32 = Model::open(source, Some(Precision::F32), threads)?;
+    let mut all = vec![("int8", fastest.network), ("f32", f32.network)];
+    if let Some(graphs) = f32.manifest.int8_files() {
+        // Verified a moment ago.
+        let files = Files::of(source);
+        let template = files.read(graphs.template, MAX_FILE_BYTES)?;
+        let search = files.read(graphs.search, MAX_FILE_BYTES)?;
+        let contract = &f32.manifest.follow;
+        let stock = TractNetwork::load_with(contract, &template, &search, threads, Int8::Stock);
+        all.push(("stock int8", stock.map_err(|e| files.at("", e.into()))?));
+    }
+    Ok(all)
+}
+
 /// The files of a bundle, wherever they are.
 enum Files<'a> {
     BuiltIn(embedded::EmbeddedBundle),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
-use roadhound_edge::bench::{BenchOptions, bench};
+use roadhound_edge::bench::{BenchOptions, bench, compare};
 use roadhound_edge::bundle::{ModelSource, Precision};
 use roadhound_edge::demo::{DemoOptions, demo};
 use roadhound_edge::failure::Failure;
@@ -114,6 +114,9 @@ struct BenchArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Time the search graph in int8, in f32 and in tract's own int8, in turn
+    #[arg(long)]
+    compare: bool,
 }
 
 fn parse_box(text: &str) -> Result<BoxXywh, String> {
@@ -190,12 +193,22 @@ fn run(command: Command) -> Result<(), Failure> {
             Ok(())
         }
         Command::Bench(args) => {
-            let figures = bench(&BenchOptions {
+            let options = BenchOptions {
                 model: args.model.source(),
                 precision: args.model.precision,
                 threads: args.model.threads.into(),
                 frames: args.frames,
-            })?;
+            };
+            if args.compare {
+                let comparison = compare(&options)?;
+                say(&if args.json {
+                    comparison.to_json()
+                } else {
+                    comparison.to_string()
+                });
+                return Ok(());
+            }
+            let figures = bench(&options)?;
             say(&if args.json {
                 figures.to_json()
             } else {
