@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains, exports and quantises the shipped model: four stages, then the bundle. Stopped anywhere, the same command goes on.
+# Trains, exports and quantises the shipped model: five stages, then the bundle. Stopped anywhere, the same command goes on.
 #   scripts/train-roadhound-s.sh [RUNS [BUNDLE [PAIRS]]]
 # With PAIRS, every stage is that short: to see that it all runs.
 # Data: the packs that configs/roadhound-s.toml names, below ../shared/data/train, and drives that it renders.
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 runs=${1:-runs}
 bundle=${2:-edge/models/roadhound-s}
 pairs=${3:+--pairs $3}
-before=$((${3:-0} > 0 ? 3 * ${3:-0} : 320016)) # pairs of the first three stages
+before=$((${3:-0} > 0 ? 4 * ${3:-0} : 425016)) # pairs of the first four stages
 commit=$(git rev-parse --short HEAD)
 export ROADHOUND_COMMIT=$commit
 cargo build --release --quiet -p roadhound-trainer
@@ -18,19 +18,33 @@ train="${CARGO_TARGET_DIR:-target}/release/roadhound-train"
 "$train" tracker --config configs/roadhound-s-2.toml --init "$runs/roadhound-s-1/last.safetensors" --out "$runs/roadhound-s-2" $pairs
 "$train" tracker --config configs/roadhound-s-3.toml --init "$runs/roadhound-s-2/last.safetensors" --out "$runs/roadhound-s-3" $pairs
 
-# One folder with links to the real packs and the rendered ones: 70 drives on US roads, 40 on Indian ones, 5 s each.
-packs=$runs/packs
-mkdir -p "$packs"
-for pack in ../shared/data/train/*/; do ln -sfn "$(realpath "$pack")" "$packs/$(basename "$pack")"; done
-render() { # REGION SEQUENCES
-    if [ -f "$packs/world_$1/truth.csv" ]; then return; fi
-    rm -rf "$packs/world_$1"
-    "$train" render --region "$1" --seed 101 --sequences "$2" --frames 50 --fps 10 --threads "$(nproc)" --out "$packs/world_$1"
+# A folder a stage, with links to the real packs and the drives rendered for it.
+link() { # FOLDER
+    mkdir -p "$1"
+    for pack in ../shared/data/train/*/; do ln -sfn "$(realpath "$pack")" "$1/$(basename "$pack")"; done
 }
-render us 70
-render india 40
+render() { # FOLDER NAME REGION SEED SEQUENCES FRAMES [SCENARIO]
+    if [ -f "$1/$2/truth.csv" ]; then return; fi
+    rm -rf "${1:?}/$2"
+    "$train" render --region "$3" --seed "$4" --sequences "$5" --frames "$6" --scenario "${7:-drive}" --fps 10 --threads "$(nproc)" --out "$1/$2"
+}
 
+# 70 drives on US roads, 40 on Indian ones, 5 s each.
+packs=$runs/packs
+link "$packs"
+render "$packs" world_us us 101 70 50
+render "$packs" world_india india 101 40 50
 "$train" tracker --config configs/roadhound-s-4.toml --data "$packs" --init "$runs/roadhound-s-3/last.safetensors" --out "$runs/roadhound-s-4" $pairs
-"$train" export --checkpoint "$runs/roadhound-s-4/last.safetensors" --data "$packs" --tracker configs/roadhound-s-tracker.toml --out "$bundle" --pairs-before "$before" --commit "$commit"
+
+# 110 and 50 other drives, and 25 scenes of each region in which somebody is hidden for two seconds and comes back.
+packs=$runs/packs-5
+link "$packs"
+render "$packs" world_us us 301 110 50
+render "$packs" world_india india 302 50 50
+render "$packs" occlusion_us us 303 25 57 occlusion
+render "$packs" occlusion_india india 304 25 57 occlusion
+"$train" tracker --config configs/roadhound-s-5.toml --data "$packs" --init "$runs/roadhound-s-4/last.safetensors" --out "$runs/roadhound-s-5" $pairs
+
+"$train" export --checkpoint "$runs/roadhound-s-5/last.safetensors" --data "$packs" --tracker configs/roadhound-s-tracker.toml --out "$bundle" --pairs-before "$before" --commit "$commit"
 # int8 graphs beside the f32 ones; for another bundle, packs or configuration this one line is all there is to it.
-"$train" quantise --bundle "$bundle" --config configs/roadhound-s-4.toml --data "$packs" --quiet
+"$train" quantise --bundle "$bundle" --config configs/roadhound-s-5.toml --data "$packs" --quiet
