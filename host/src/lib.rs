@@ -2,7 +2,7 @@
 //!
 //! - [`guard`]: other people's decoders may panic on damaged files; that ends in one line, not in a crash;
 //! - [`whole`]: a file is there as a whole or not at all;
-//! - [`line`]: an error with its causes as the one line that a program says.
+//! - [`mod@line`]: an error with its causes as the one line that a program says.
 //!
 //! Nothing here knows what the programs are about. It depends on the standard library alone.
 

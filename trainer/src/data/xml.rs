@@ -1,7 +1,7 @@
 //! Small XML documents as a tree of names and texts: what [`super::voc`] needs of them, fast.
 //!
 //! In goes the text of a file, out comes a [`Tree`]. Label files are a kilobyte of elements without attributes, and there
-//! are a hundred thousand of them: such a document is walked by [`plain`] in a few microseconds. Whatever is not as plain
+//! are a hundred thousand of them: such a document is walked by `plain` in a few microseconds. Whatever is not as plain
 //! (attributes, comments, entities, other scripts, anything malformed) is left to `roxmltree`, which has the last word on
 //! what XML is and where it is broken. Both give the same tree where both give one; a test holds them to it.
 //!

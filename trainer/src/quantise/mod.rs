@@ -6,7 +6,7 @@
 //! - [`source`]: the f32 graphs, and which of their values are the same function;
 //! - [`observe`]: which range of each value the bytes cover;
 //! - [`equalise`]: channels of unequal size made alike, where two layers can agree on it;
-//! - [`weights`], [`rewrite`]: the new graph;
+//! - [`weights`], [`mod@rewrite`]: the new graph;
 //! - [`correct`]: what rounding moved on average, taken back in the biases;
 //! - [`compare`]: bytes against numbers, layer by layer; [`report`]: as a page;
 //! - [`follow`]: how the two graphs of the tracker are fed.
