@@ -23,10 +23,10 @@ use system_tests::say;
 const STEPS: u64 = 6;
 
 /// Three short rendered drives as a video pack: two to learn from, so that each can lend the other its object, and one
-/// held out.
+/// held out. Of seed 7, because the target must not be too small to be drawn from at this picture size, as that of seed 2 is.
 fn write_pack(root: &Path) {
     let mut lines = String::from("sequence,frame,instance,class,x,y,w,h,occluded\n");
-    for (name, seed) in [("one", 1), ("two", 2), ("three", 3)] {
+    for (name, seed) in [("one", 1), ("two", 7), ("three", 3)] {
         let folder = root.join("drives/images").join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let mut drive = Drive::new(DriveConfig {
