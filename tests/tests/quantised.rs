@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use prost::Message;
-use roadhound_edge::infer::TractNetwork;
+use roadhound_edge::infer::{self as edge_infer, TractNetwork};
+use roadhound_edge::int8::Path as Kernels;
 use roadhound_shared::contract::FollowContract;
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use roadhound_shared::quantised::QuantParams;
@@ -248,6 +249,93 @@ fn trainer_and_onnx_runtime_give_the_same_bytes_for_a_network_of_odd_sizes() {
     if let Some(python) = oracle_python() {
         check_bytes(&model, &noise_crops(&model.contract, 12), &python);
     }
+}
+
+/// Compares the board's kernels, on every path that this processor has, with the trainer's interpreter, whose bytes are
+/// ONNX Runtime's: the features to the bit, what follows from bytes in f32 within `tolerance`.
+fn check_kernels(model: &Int8, crops: &[Crops], tolerance: f32) {
+    let contract = &model.contract;
+    fn answers<N: FollowNetwork>(
+        network: &mut N,
+        contract: &FollowContract,
+        crops: &[Crops],
+    ) -> Vec<Vec<f32>> {
+        let mut latest = None;
+        let pairs = crops.iter();
+        pairs
+            .map(|pair| answer(network, contract, pair, &mut latest))
+            .collect()
+    }
+    fn answer<N: FollowNetwork>(
+        network: &mut N,
+        contract: &FollowContract,
+        (template, search): &Crops,
+        latest: &mut Option<Vec<f32>>,
+    ) -> Vec<f32> {
+        let mut t = TemplateOutputs::for_contract(contract);
+        let mut s = SearchOutputs::for_contract(contract);
+        network.template(template, &mut t).unwrap();
+        let before = latest.take().unwrap_or_else(|| t.features.clone());
+        network
+            .search(search, &t.features, &before, &mut s)
+            .unwrap();
+        let mut all = t.features.clone();
+        *latest = Some(t.features);
+        all.extend(t.embedding);
+        all.extend(s.score);
+        all.extend(s.box_ltrb_px);
+        all.push(s.presence);
+        all.extend(s.embedding);
+        all
+    }
+    let mut trainer = OnnxNetwork::new(&model.template, &model.search, contract).unwrap();
+    let expected = answers(&mut trainer, contract, crops);
+    for path in Kernels::available() {
+        // The reference takes a second for a pair of the shipped model.
+        let most = if path == Kernels::Scalar {
+            20
+        } else {
+            crops.len()
+        };
+        for threads in [1, 2] {
+            let int8 = edge_infer::Int8::Kernels(path);
+            let (t, s) = (&model.template, &model.search);
+            let mut board = TractNetwork::load_with(contract, t, s, threads, int8).unwrap();
+            let most = most.min(crops.len());
+            let found = answers(&mut board, contract, &crops[..most]);
+            for (pair, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let (features, tail) = found.split_at(contract.features_len());
+                let (same, other) = expected.split_at(contract.features_len());
+                assert_eq!(
+                    features, same,
+                    "features of pair {pair} on {path}, {threads} thread(s)"
+                );
+                for (a, b) in tail.iter().zip(other) {
+                    assert!(
+                        (a - b).abs() <= tolerance,
+                        "pair {pair} on {path}, {threads} thread(s): {a} and {b}"
+                    );
+                }
+            }
+            say(&format!(
+                "{path}, {threads} thread(s): {most} pairs, all outputs alike"
+            ));
+        }
+    }
+}
+
+#[test]
+fn the_kernels_of_every_path_and_the_trainer_give_the_same_bits_on_two_hundred_real_crops() {
+    let Some(model) = shipped() else { return };
+    let crops = real_crops(&model.contract).unwrap_or_else(|| noise_crops(&model.contract, 8));
+    check_kernels(&model, &crops, 0.0);
+}
+
+#[test]
+fn the_kernels_of_every_path_and_the_trainer_agree_on_a_network_of_odd_sizes() {
+    let model = small();
+    // The f32 sums of its heads, over 13 channels, have another order in the trainer than in tract.
+    check_kernels(&model, &noise_crops(&model.contract, 12), 1e-6);
 }
 
 /// What a distorted model says, which must be no panic.
