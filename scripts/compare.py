@@ -12,8 +12,7 @@ with a line where one is absent).
   files;
 - whole step, from a decoded 1280x720 frame to a box: `roadhound bench` in int8 and f32 (crop, search, decode, tracker),
   `TrackerNano.update` on frames of the same size;
-- products a second of our int8 search graph: the roofline's upper end is what `count` of tests/aarch64 (`count PATH peak`)
-  measures on the same machine.
+- products a second of our int8 search graph; the machine's own peak is not measured yet.
 """
 import argparse
 import json
