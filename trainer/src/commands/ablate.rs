@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
@@ -64,6 +65,9 @@ pub(crate) struct AblateArguments {
     /// Threads of the arithmetic, instead of the configuration's.
     #[arg(long, value_parser = parse_threads)]
     threads: Option<usize>,
+    /// Runs that are trained at the same time: small ones leave most of a GPU idle. Figures do not depend on it.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
 }
 
 pub(crate) fn ablate(arguments: &AblateArguments) -> Result<()> {
@@ -85,44 +89,106 @@ pub(crate) fn ablate(arguments: &AblateArguments) -> Result<()> {
         None => String::new(),
     };
     let all = variants(&baseline, &tricks, arguments.seeds);
-    let mut scored: Option<Vec<Batch>> = None;
-    let mut table = Table::default();
-    for (number, variant) in all.iter().enumerate() {
-        let folder = arguments.out.join(&variant.folder);
-        let key = format!("{}{started_from}", variant.run.hash()?);
+    let ablation = Ablation {
+        arguments,
+        baseline: &baseline,
+        dataset: &dataset,
+        started_from,
+        scored: OnceLock::new(),
+    };
+    let rows = Mutex::new(vec![None; all.len()]);
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let work = || -> Result<()> {
+        while !failed.load(Ordering::Relaxed) {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(variant) = all.get(number) else {
+                break;
+            };
+            log::info!("{} of {}: {}", number + 1, all.len(), variant.folder);
+            let done = ablation.row_of(variant).inspect_err(|_| {
+                failed.store(true, Ordering::Relaxed);
+            })?;
+            let Some(row) = done else { break };
+            // A row is there whole or not at all.
+            let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+            rows[number] = Some(row);
+            write_table(&arguments.out, &table_of(&rows), arguments.pairs)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let jobs: Vec<_> = (0..arguments.jobs).map(|_| scope.spawn(work)).collect();
+        jobs.into_iter()
+            .map(|job| {
+                job.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect::<Result<Vec<()>>>()
+    })?;
+    let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if rows.iter().all(Option::is_some) {
+        print_table(&table_of(&rows).markdown(arguments.pairs, &SHOWN));
+    }
+    Ok(())
+}
+
+/// The rows that are done, in the order of the variants.
+fn table_of(rows: &[Option<Row>]) -> Table {
+    Table {
+        rows: rows.iter().flatten().cloned().collect(),
+    }
+}
+
+/// What all runs of an ablation share.
+struct Ablation<'a> {
+    arguments: &'a AblateArguments,
+    baseline: &'a TrackerRun,
+    dataset: &'a Arc<Dataset>,
+    /// Hash of what every run starts from, or nothing.
+    started_from: String,
+    /// The pairs that finished runs are scored on, once the first one is.
+    scored: OnceLock<Vec<Batch>>,
+}
+
+impl Ablation<'_> {
+    /// Trains and scores a variant, unless that is done; `None` if it was stopped on the way.
+    fn row_of(&self, variant: &Variant) -> Result<Option<Row>> {
+        let folder = self.arguments.out.join(&variant.folder);
+        let key = format!("{}{}", variant.run.hash()?, self.started_from);
         let path = folder.join("score.json");
         let score = match finished(&path, &key)? {
             Some(score) => score,
             None => {
-                log::info!("{} of {}: {}", number + 1, all.len(), variant.folder);
-                let init = arguments.init.as_deref();
-                let outcome = train_tracker(&variant.run, &dataset, init, &folder, true)?;
+                let init = self.arguments.init.as_deref();
+                let outcome = train_tracker(&variant.run, self.dataset, init, &folder, true)?;
                 if outcome == Outcome::Stopped {
-                    return Ok(());
+                    return Ok(None);
                 }
-                if scored.is_none() {
-                    let batches = SCORED_PAIRS.div_ceil(baseline.train.batch);
-                    scored = Some(held_out_batches(&baseline, &dataset, batches)?);
-                }
-                let pairs = scored.clone().unwrap_or_default();
                 let score = Score {
                     key,
-                    figures: figures_of(arguments, variant, &folder, pairs)?,
+                    figures: figures_of(self.arguments, variant, &folder, self.held_out()?)?,
                 };
-                let text = serde_json::to_vec_pretty(&score)?;
-                outputs::file(&path, &text)?;
+                outputs::file(&path, &serde_json::to_vec_pretty(&score)?)?;
                 score
             }
         };
-        table.rows.push(Row {
+        Ok(Some(Row {
             run: variant.folder.clone(),
             trick: variant.trick,
             figures: score.figures,
-        });
-        write_table(&arguments.out, &table, arguments.pairs)?;
+        }))
     }
-    print_table(&table.markdown(arguments.pairs, &SHOWN));
-    Ok(())
+
+    /// The baseline's held-out pairs.
+    fn held_out(&self) -> Result<Vec<Batch>> {
+        if let Some(batches) = self.scored.get() {
+            return Ok(batches.clone());
+        }
+        let count = SCORED_PAIRS.div_ceil(self.baseline.train.batch);
+        // Two jobs that get here at once draw the same pairs.
+        let drawn = held_out_batches(self.baseline, self.dataset, count)?;
+        Ok(self.scored.get_or_init(|| drawn).clone())
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what the command is for")]
