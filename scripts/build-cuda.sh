@@ -98,7 +98,10 @@ export CARGO_TARGET_DIR=$target
 if [ $# -gt 0 ]; then
     command=$1
     shift
-    exec cargo "$command" --release -p roadhound-trainer --features cuda "$@"
+    # Benchmarks are always built like a release, and cargo refuses to be told so.
+    profile=--release
+    if [ "$command" = bench ]; then profile=; fi
+    exec cargo "$command" $profile -p roadhound-trainer --features cuda "$@"
 fi
 cargo build --release -p roadhound-trainer --features cuda
 echo "build-cuda: $target/release/roadhound-train; its libraries are in $libraries" >&2
