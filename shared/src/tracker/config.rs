@@ -296,6 +296,13 @@ pub struct SearchConfig {
     pub sweep_after_millis: u32,
     /// How much neighbouring windows of the sweep overlap, as a share of their side.
     pub sweep_overlap: f32,
+    /// Of the looks of a lost target that do not sweep, every n-th goes to where it would be had it kept its course; 0 is
+    /// off, 1 is always.
+    pub ahead_every: u32,
+    /// The course is the mean velocity of trusted boxes over about this time.
+    pub course_seconds: f32,
+    /// A course is believed for this long.
+    pub ahead_at_most_seconds: f32,
 }
 
 impl Default for SearchConfig {
@@ -309,6 +316,9 @@ impl Default for SearchConfig {
             sweep_every: 2,
             sweep_after_millis: 700,
             sweep_overlap: 0.4,
+            ahead_every: 2,
+            course_seconds: 1.0,
+            ahead_at_most_seconds: 4.0,
         }
     }
 }
@@ -455,6 +465,12 @@ impl TrackerConfig {
             ("search.max_widening", w.max_widening, 1.0..=10.0),
             ("search.max_side_of_image", w.max_side_of_image, 0.1..=4.0),
             ("search.sweep_overlap", w.sweep_overlap, 0.0..=0.9),
+            ("search.course_seconds", w.course_seconds, 0.01..=100.0),
+            (
+                "search.ahead_at_most_seconds",
+                w.ahead_at_most_seconds,
+                0.0..=100.0,
+            ),
             ("reclaim.min_presence", r.min_presence, SHARE),
             ("reclaim.min_score", r.min_score, SHARE),
             ("reclaim.min_similarity", r.min_similarity, COSINE),
@@ -503,6 +519,7 @@ impl TrackerConfig {
                 0..=HOUR_MILLIS,
             ),
             ("search.sweep_every", w.sweep_every, 0..=1000),
+            ("search.ahead_every", w.ahead_every, 0..=1000),
             (
                 "search.sweep_after_millis",
                 w.sweep_after_millis,

@@ -35,6 +35,7 @@
 //! ```
 
 mod config;
+mod course;
 mod kalman;
 mod phase;
 
@@ -47,6 +48,7 @@ pub use config::{
     ConfigError, DecodeConfig, MotionConfig, PresenceConfig, ReclaimConfig, SearchConfig,
     ShapeConfig, TemplateConfig, TrackerConfig,
 };
+pub use course::Course;
 pub use kalman::{AxisFilter, AxisNoise};
 pub use phase::Phase;
 
@@ -195,6 +197,8 @@ struct Target {
     template_due: bool,
     /// Looks since the target was lost.
     lost_looks: u32,
+    /// Where it was heading when it could last be trusted.
+    course: Course,
 }
 
 impl Target {
@@ -221,6 +225,7 @@ impl Target {
             refreshed_at: now,
             template_due: false,
             lost_looks: 0,
+            course: Course::default(),
         };
         target.jump_to(initial, now, c);
         target
@@ -279,6 +284,7 @@ impl Target {
         self.trusted = self.box_in_image();
         self.trusted_since = None;
         self.lost_looks = 0;
+        self.course = Course::default();
     }
 
     fn coordinates(&self) -> [f32; 4] {
@@ -621,6 +627,7 @@ impl Tracker {
             } => {
                 let near = self.look_at(target, target.sane(last_trusted, &self.config.shape), now);
                 self.sweep(target, &near, now.seconds_since(since))
+                    .or_else(|| self.ahead(target, last_trusted, now))
                     .unwrap_or(near)
             }
         };
@@ -774,6 +781,18 @@ impl Tracker {
         }
     }
 
+    /// The window of this look, if it is one that goes where the lost target was heading.
+    fn ahead(&self, target: &Target, last_trusted: BoxXywh, now: Timestamp) -> Option<Pending> {
+        let c = &self.config.search;
+        let turn = target.lost_looks / c.sweep_every.max(1);
+        if c.ahead_every == 0 || !(turn + 1).is_multiple_of(c.ahead_every) {
+            return None;
+        }
+        let (cx, cy) = target.course.after(now, c.ahead_at_most_seconds)?;
+        let there = BoxXywh::from_center(cx, cy, last_trusted.w_px, last_trusted.h_px);
+        Some(self.look_at(target, target.sane(there, &self.config.shape), now))
+    }
+
     /// The window of this look, if it is one that goes elsewhere: a grid over the image, row by
     /// row, one place for each such look.
     fn sweep(&self, target: &Target, near: &Pending, lost_seconds: f32) -> Option<Pending> {
@@ -903,6 +922,10 @@ impl Tracker {
             target.trusted_since = None;
             return;
         };
+        let memory_seconds = self.config.search.course_seconds;
+        target
+            .course
+            .see((target.cx_px, target.cy_px), now, memory_seconds);
         let since = *target.trusted_since.get_or_insert(now);
         let millis_since = |earlier: Timestamp| now.micros_since(earlier) / 1000;
         if millis_since(since) < u64::from(c.trusted_for_millis) {

@@ -290,6 +290,45 @@ fn a_target_that_comes_back_at_the_other_end_of_the_image_is_found() {
 }
 
 #[test]
+fn a_lost_target_is_found_where_it_was_heading() {
+    // Without the sweep, which would come by in the end.
+    let mut script = Script::overridden("search.sweep_every = 0");
+    // A box side in a third of a second, to the left.
+    let car_at = |step: usize| car().translated(-8.0 * step as f32, 0.0);
+    for step in 1..31 {
+        assert_eq!(script.see(car_at(step)).phase, Phase::Tracking);
+    }
+    for step in 31..76 {
+        let phase = script.see_nothing().phase;
+        assert!(step < 40 || phase == Phase::Lost, "step {step}");
+    }
+    let back = (76..90).find(|step| script.see(car_at(*step)).phase == Phase::Tracking);
+    assert!(back.is_some_and(|step| step < 80), "{back:?}");
+    assert!(script.see(car_at(back.unwrap() + 1)).box_in_image.is_some());
+}
+
+#[test]
+fn looks_ahead_are_every_second_one_and_a_parked_target_has_nothing_ahead() {
+    let mut moving = Script::overridden("search.sweep_every = 0");
+    let mut parked = Script::overridden("search.sweep_every = 0");
+    for step in 1..31 {
+        moving.see(car().translated(-8.0 * step as f32, 0.0));
+        parked.see(car());
+    }
+    let mut ahead = 0;
+    for _ in 0..60 {
+        moving.see_nothing();
+        parked.see_nothing();
+        let (last, _) = car().translated(-240.0, 0.0).center();
+        let x = moving.window.cx_px;
+        ahead += u32::from(x < last - 20.0);
+        let x = parked.window.cx_px;
+        assert!((x - car().center().0).abs() < 2.0, "{x}");
+    }
+    assert!((20..=30).contains(&ahead), "{ahead} of 60");
+}
+
+#[test]
 fn the_sweep_sees_every_corner_and_keeps_an_eye_on_the_last_place() {
     let mut script = Script::new();
     script.lose();

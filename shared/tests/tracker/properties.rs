@@ -101,6 +101,7 @@ fn config() -> impl Strategy<Value = TrackerConfig> {
              shape.clip_to_image = false\n shape.centre_rate_uncertain = 1.0\n\
              presence.lost_at_once_below = 0.0\n search.max_widening = 10.0\n\
              search.sweep_every = 1\n search.sweep_after_millis = 0\n search.sweep_overlap = 0.9\n\
+             search.ahead_every = 1\n search.course_seconds = 0.01\n search.ahead_at_most_seconds = 100.0\n\
              reclaim.frames = 1\n reclaim.millis = 0\n reclaim.min_similarity = -1.0\n\
              reclaim.min_presence = 0.0\n reclaim.min_score = 0.0\n template.min_presence = 0.0\n\
              template.min_score = 0.0\n template.min_similarity = -1.0\n\
