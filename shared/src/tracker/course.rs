@@ -65,6 +65,7 @@ impl Course {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn at(seconds: f32) -> Timestamp {
