@@ -13,7 +13,7 @@ use roadhound_shared::frame::{FrameView, PixelFormat, Timestamp};
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use serde::Serialize;
 
-use crate::bundle::{Model, ModelSource, Precision, StartUp, contenders};
+use crate::bundle::{Contenders, Model, ModelSource, Precision, StartUp, contenders};
 use crate::drive::{Drive, DriveConfig};
 use crate::failure::Failure;
 use crate::infer::{InferError, TractNetwork};
@@ -359,16 +359,17 @@ impl fmt::Display for Comparison {
 /// # Errors
 /// A model that is refused, or that fails.
 pub fn compare(options: &BenchOptions) -> Result<Comparison, Failure> {
-    let manifest = Model::open(&options.model, options.precision, options.threads)?.manifest;
-    let contract = &manifest.follow;
-    let mut networks = contenders(&options.model, options.threads)?;
+    let Contenders {
+        contract,
+        mut networks,
+    } = contenders(&options.model, options.threads)?;
     let noise = |len: usize| -> Vec<f32> {
         (0..len)
             .map(|i| ((i * 37 + i / 256 * 11) % 255) as f32 / 64.0 - 1.9)
             .collect()
     };
     let (crop, features) = (noise(contract.search_len()), noise(contract.features_len()));
-    let mut out = SearchOutputs::for_contract(contract);
+    let mut out = SearchOutputs::for_contract(&contract);
     let mut times = vec![Vec::new(); networks.len()];
     for frame in 0..options.frames + WARM_UP {
         for ((_, network), times) in networks.iter_mut().zip(&mut times) {

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use roadhound_shared::contract::{
-    BundleManifest, ContractError, FollowContract, Probe, ProbeError,
+    BundleManifest, ContractError, FollowContract, GraphFiles, Probe, ProbeError,
 };
 
 use crate::embedded;
@@ -178,12 +178,7 @@ impl Model {
         let verify = started.elapsed();
 
         let started = Instant::now();
-        // The same tensors in other files: errors are to name those.
-        let contract = FollowContract {
-            template_file: graphs.template.to_owned(),
-            search_file: graphs.search.to_owned(),
-            ..manifest.follow.clone()
-        };
+        let contract = in_files(&manifest.follow, &graphs);
         let int8 = Int8::Kernels(kernels);
         let mut network = TractNetwork::load_with(&contract, &template, &search, threads, int8)
             .map_err(|e| files.at("", e.into()))?;
@@ -208,30 +203,46 @@ impl Model {
     }
 }
 
-/// What `bench --compare` sets against each other: a name and a network. Of a bundle without int8 graphs, the f32 ones.
+/// The same tensors in these files, so that errors name them.
+fn in_files(contract: &FollowContract, files: &GraphFiles<'_>) -> FollowContract {
+    FollowContract {
+        template_file: files.template.to_owned(),
+        search_file: files.search.to_owned(),
+        ..contract.clone()
+    }
+}
+
+/// What `bench --compare` sets against each other.
+pub struct Contenders {
+    /// What all of them compute.
+    pub contract: FollowContract,
+    /// Each with its name.
+    pub networks: Vec<(&'static str, TractNetwork)>,
+}
+
+/// The networks that a bundle can be run as. Of one without int8 graphs, the f32 one.
 ///
 /// # Errors
 /// As [`Model::open`]; no probe is replayed for tract's own int8, which rounds otherwise.
-pub fn contenders(
-    source: &ModelSource,
-    threads: usize,
-) -> Result<Vec<(&'static str, TractNetwork)>, BundleError> {
+pub fn contenders(source: &ModelSource, threads: usize) -> Result<Contenders, BundleError> {
     let fastest = Model::open(source, None, threads)?;
+    let contract = fastest.manifest.follow;
     if fastest.precision == Precision::F32 {
-        return Ok(vec![("f32", fastest.network)]);
+        let networks = vec![("f32", fastest.network)];
+        return Ok(Contenders { contract, networks });
     }
     let f32 = Model::open(source, Some(Precision::F32), threads)?;
-    let mut all = vec![("int8", fastest.network), ("f32", f32.network)];
+    let mut networks = vec![("int8", fastest.network), ("f32", f32.network)];
     if let Some(graphs) = f32.manifest.int8_files() {
         // Verified a moment ago.
         let files = Files::of(source);
         let template = files.read(graphs.template, MAX_FILE_BYTES)?;
         let search = files.read(graphs.search, MAX_FILE_BYTES)?;
-        let contract = &f32.manifest.follow;
-        let stock = TractNetwork::load_with(contract, &template, &search, threads, Int8::Stock);
-        all.push(("stock int8", stock.map_err(|e| files.at("", e.into()))?));
+        let named = in_files(&contract, &graphs);
+        let stock = TractNetwork::load_with(&named, &template, &search, threads, Int8::Stock);
+        networks.push(("stock int8", stock.map_err(|e| files.at("", e.into()))?));
     }
-    Ok(all)
+    Ok(Contenders { contract, networks })
 }
 
 /// The files of a bundle, wherever they are.

@@ -1,5 +1,6 @@
-//! The two graphs of a bundle on tract. This file and its two modules are the only ones that name it: `fuse` takes
-//! out of a file what [`crate::int8`] computes, `fused` puts it back as one operator.
+//! The two graphs of a bundle on tract. This file and its modules are the only ones that name it: `fuse` takes out of
+//! a file what [`crate::int8`] computes, `region` says it in the terms of the kernels, `fused` puts it back as one
+//! operator.
 //!
 //! Enters: the bytes of two ONNX files and the contract they were made for. Leaves: a [`FollowNetwork`]. Names and
 //! shapes are compared with the contract before anything runs, so that a wrong file is refused with the tensor at
@@ -10,6 +11,7 @@
 
 mod fuse;
 mod fused;
+mod region;
 
 use std::collections::HashSet;
 use std::io::Cursor;
@@ -196,7 +198,7 @@ fn read(file: &str, bytes: &[u8], int8: Int8, threads: usize) -> TractResult<Typ
         return stock();
     };
     let mut denied = HashSet::new();
-    let log = |left: &fuse::Rejection| {
+    let log = |left: &region::Rejection| {
         log::warn!(
             "{file}: {} '{}' runs on stock tract: {}",
             left.kind,

@@ -1,8 +1,8 @@
 //! Finds the parts of an ONNX graph that [`crate::int8`] can compute, and takes them out.
 //!
 //! Enters: a parsed file in QOperator form, and the outputs of nodes that are to be left alone. Leaves: the same file
-//! with one node in place of every such part, and the parts, as [`Region`]s, ready to become programs when the shapes of
-//! their inputs are known. Every other node stays and runs on stock tract.
+//! with one node in place of every such part, and the parts, as [`Region`]s. Every other node stays and runs on stock
+//! tract.
 //!
 //! A region must be convex: no way from one of its nodes to another may lead through a node outside, or the two would
 //! wait for each other. Nodes are therefore grouped by how many times the way to them has entered the eight-bit world.
@@ -15,86 +15,11 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 use tract_onnx::prelude::*;
 use tract_onnx::tensor::load_tensor;
 
-use crate::int8::{Convolution, Graph, Layout, Number, PlanError, Shape, Value};
+use super::region::{Fused, Id, Op, Region, Rejection};
+use crate::int8::Convolution;
 
 /// Operator of the nodes that stand for regions.
 pub(super) const REGION_OP: &str = "RoadhoundInt8";
-
-/// A value of the graph: an index into the names of a [`Fusion`].
-type Id = usize;
-
-/// One node, with its constants read.
-#[derive(Clone, Debug)]
-struct Fused {
-    kind: String,
-    inputs: Vec<Id>,
-    output: Id,
-    op: Op,
-}
-
-#[derive(Clone, Debug)]
-enum Op {
-    Quantise(QuantParams),
-    Dequantise(QuantParams),
-    Convolve(Box<Convolve>),
-    Add(QuantisedAdd),
-    Correlate {
-        a: QuantParams,
-        b: QuantParams,
-        y: QuantParams,
-    },
-    Concat {
-        axis: i64,
-    },
-    Reshape {
-        dims: Vec<i64>,
-    },
-    Transpose {
-        order: Vec<usize>,
-    },
-    Slice {
-        from: Vec<i64>,
-        to: Vec<i64>,
-        axes: Vec<i64>,
-    },
-    Same,
-}
-
-#[derive(Clone, Debug)]
-struct Convolve {
-    weights: Vec<i8>,
-    /// Output channels, input channels, rows, columns.
-    weight_dims: [usize; 4],
-    bias: Option<Vec<i32>>,
-    strides: [usize; 2],
-    dilations: [usize; 2],
-    pads: [usize; 4],
-    input: QuantParams,
-    weight_scales: Vec<f32>,
-    output: QuantParams,
-}
-
-/// A node that cannot be fused, by the name of its output, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rejection {
-    /// Name of its output.
-    pub(super) output: String,
-    /// Its operator.
-    pub(super) kind: String,
-    /// Why not.
-    pub(super) reason: String,
-}
-
-/// A part of the graph that runs in eight bits.
-#[derive(Clone, Debug)]
-pub(super) struct Region {
-    /// Name of the node that stands for it.
-    pub(super) name: String,
-    nodes: Vec<Fused>,
-    inputs: Vec<Id>,
-    outputs: Vec<Id>,
-    names: Vec<String>,
-}
 
 /// What [`fuse`] gives.
 pub(super) struct Fusion {
@@ -104,14 +29,6 @@ pub(super) struct Fusion {
     pub(super) regions: Vec<Region>,
     /// Quantised nodes that stay, and why.
     pub(super) left: Vec<Rejection>,
-}
-
-/// A region as a graph of [`crate::int8`], with the shapes of its results.
-pub(super) struct Built {
-    /// The operators.
-    pub(super) graph: Graph,
-    /// Dimensions of every result, and whether it is bytes.
-    pub(super) outputs: Vec<(Vec<usize>, bool)>,
 }
 
 /// See the module. `None` where there is nothing to take out.
@@ -144,38 +61,35 @@ pub(super) fn fuse(
     let mut depths = vec![0_usize; count];
     for (at, node) in graph.node.iter().enumerate() {
         let output = node.output.first().cloned().unwrap_or_default();
-        let read = if denied.contains(&output) {
-            Err(String::new())
-        } else {
-            read_node(node, &constants, &order, &bytes)
-        };
+        // What has been denied has been logged.
+        let read = (!denied.contains(&output)).then(|| read_node(node, &constants, &order, &bytes));
+        let fused = matches!(read, Some(Ok(_)));
         let mut depth = 0;
         for input in &node.input {
             if let Some(&producer) = order.producers.get(input) {
-                let enters = usize::from(read.is_ok() && parsed[producer].is_none());
+                let enters = usize::from(fused && parsed[producer].is_none());
                 depth = depth.max(depths[producer] + enters);
             } else {
-                depth = depth.max(usize::from(read.is_ok()));
+                depth = depth.max(usize::from(fused));
             }
         }
         depths[at] = depth;
         match read {
-            Ok(fused) => {
+            Some(Ok(fused)) => {
                 if !matches!(fused.op, Op::Dequantise(_)) {
                     bytes.insert(fused.output);
                 }
                 parsed.push(Some(fused));
             }
-            Err(reason) => {
-                if node.op_type.contains("Linear") && !reason.is_empty() {
-                    left.push(Rejection {
-                        output,
-                        kind: node.op_type.clone(),
-                        reason,
-                    });
-                }
+            Some(Err(reason)) if node.op_type.contains("Linear") => {
+                left.push(Rejection {
+                    output,
+                    kind: node.op_type.clone(),
+                    reason,
+                });
                 parsed.push(None);
             }
+            Some(Err(_)) | None => parsed.push(None),
         }
     }
     let regions = regions(graph, &order, &parsed, &depths);
@@ -318,7 +232,10 @@ fn read_node(
         name.map(String::as_str)
             .ok_or_else(|| format!("input {at} is missing"))
     };
-    let id = |name: &str| order.ids.get(name).copied().ok_or_else(String::new);
+    let id = |name: &str| {
+        let known = order.ids.get(name).copied();
+        known.ok_or_else(|| format!("'{name}' is no value of the graph"))
+    };
     let [output] = &node.output[..] else {
         return Err(format!("{} outputs, expected 1", node.output.len()));
     };
@@ -331,14 +248,10 @@ fn read_node(
         }
     };
     let (op, inputs) = match node.op_type.as_str() {
-        "QuantizeLinear" => {
-            // What a fused node has made is not taken in again as a number.
-            let from = input(0)?;
-            (
-                Op::Quantise(constants.params(input(1)?, input(2)?)?),
-                vec![id(from)?],
-            )
-        }
+        "QuantizeLinear" => (
+            Op::Quantise(constants.params(input(1)?, input(2)?)?),
+            vec![id(input(0)?)?],
+        ),
         "DequantizeLinear" => (
             Op::Dequantise(constants.params(input(1)?, input(2)?)?),
             vec![known(0)?],
@@ -418,7 +331,7 @@ fn read_convolution<'a>(
     node: &'a NodeProto,
     constants: &Constants<'_>,
     input: &impl Fn(usize) -> Result<&'a str, String>,
-) -> Result<Convolve, String> {
+) -> Result<Convolution, String> {
     let (dims, weights) = constants.get::<i8>(input(3)?)?;
     let weight_dims: [usize; 4] = dims
         .try_into()
@@ -444,10 +357,11 @@ fn read_convolution<'a>(
     if attribute(node, "kernel_shape").is_some() && ints::<2>(node, "kernel_shape", 0)? != kernel {
         return Err("kernel_shape is not that of the weights".into());
     }
-    Ok(Convolve {
+    Ok(Convolution {
         weights,
-        weight_dims,
         bias,
+        channels: weight_dims[0],
+        kernel,
         strides: ints(node, "strides", 1)?,
         dilations: ints(node, "dilations", 1)?,
         pads,
@@ -563,387 +477,4 @@ fn without(
         opset_import: model.opset_import.clone(),
         ..ModelProto::default()
     }
-}
-
-/// What is known of a value while a region is built.
-#[derive(Clone, Debug)]
-enum Known {
-    /// An input of the region that nobody has looked at yet.
-    Outside { dims: Vec<usize>, bytes: bool },
-    /// A map.
-    Map {
-        value: Value,
-        dims: Vec<usize>,
-        layout: Layout,
-        /// It has been dequantised.
-        numbers: Option<QuantParams>,
-    },
-}
-
-impl Region {
-    /// A rejection of the last node.
-    pub(super) fn last(&self, reason: String) -> Rejection {
-        let (output, kind) = self.nodes.last().map_or_else(Default::default, |node| {
-            (self.names[node.output].clone(), node.kind.clone())
-        });
-        Rejection {
-            output,
-            kind,
-            reason,
-        }
-    }
-
-    /// How many results it has.
-    pub(super) fn outputs(&self) -> usize {
-        self.outputs.len()
-    }
-
-    /// The operators, for inputs of these dimensions; `true` where an input is bytes.
-    ///
-    /// # Errors
-    /// The first node that cannot be computed for them.
-    pub(super) fn build(&self, inputs: &[(Vec<usize>, bool)]) -> Result<Built, Rejection> {
-        let mut graph = Graph::new();
-        let mut known: HashMap<Id, Known> = HashMap::new();
-        // Inputs come in the order in which nodes ask for them; `ends` says which they are.
-        for (id, (dims, bytes)) in self.inputs.iter().zip(inputs) {
-            let (dims, bytes) = (dims.clone(), *bytes);
-            known.insert(*id, Known::Outside { dims, bytes });
-        }
-        let reject = |node: &Fused, reason: String| Rejection {
-            output: self.names[node.output].clone(),
-            kind: node.kind.clone(),
-            reason,
-        };
-        let mut ends = Ends::default();
-        for node in &self.nodes {
-            let made = apply(node, &mut graph, &mut known, &mut ends)
-                .map_err(|reason| reject(node, reason))?;
-            known.insert(node.output, made);
-        }
-        // Every input of the region has to be an input of the program exactly once, in the region's order.
-        if ends.ids != self.inputs {
-            return Err(self.last("inputs are not read in order".into()));
-        }
-        let mut outputs = Vec::new();
-        for id in &self.outputs {
-            let Some(Known::Map {
-                value,
-                dims,
-                layout,
-                numbers,
-            }) = known.get(id)
-            else {
-                continue;
-            };
-            let number = numbers.map_or(Number::U8, Number::F32);
-            if let Err(e) = graph.output(*value, *layout, number) {
-                let node = self.nodes.iter().find(|node| node.output == *id);
-                return Err(reject(node.unwrap_or(&self.nodes[0]), e.to_string()));
-            }
-            outputs.push((dims.clone(), numbers.is_none()));
-        }
-        Ok(Built { graph, outputs })
-    }
-}
-
-/// Inputs in the order in which they were asked for.
-#[derive(Default)]
-struct Ends {
-    ids: Vec<Id>,
-}
-
-fn fails(error: PlanError) -> String {
-    error.to_string()
-}
-
-/// A tensor of these dimensions as a map: `[1, C, H, W]`, or a matrix of cells by channels.
-fn shape_of(dims: &[usize]) -> Result<(Shape, Layout), String> {
-    match *dims {
-        [1, channels, height, width] => {
-            Shape::new(channels, height, width).map(|shape| (shape, Layout::Planar))
-        }
-        [cells, channels] | [1, cells, channels] => {
-            Shape::new(channels, 1, cells).map(|shape| (shape, Layout::Cells))
-        }
-        _ => {
-            return Err(format!(
-                "a tensor of {dims:?}, expected [1, C, H, W] or a matrix"
-            ));
-        }
-    }
-    .map_err(fails)
-}
-
-/// The map of bytes that a node reads.
-fn bytes_of(
-    id: Id,
-    graph: &mut Graph,
-    known: &mut HashMap<Id, Known>,
-    ends: &mut Ends,
-) -> Result<(Value, Vec<usize>, Layout), String> {
-    match known.get(&id) {
-        Some(Known::Map {
-            value,
-            dims,
-            layout,
-            numbers: None,
-        }) => Ok((*value, dims.clone(), *layout)),
-        Some(Known::Outside { dims, bytes: true }) => {
-            let dims = dims.clone();
-            let (shape, layout) = shape_of(&dims)?;
-            let value = graph.input(shape, layout, Number::U8).map_err(fails)?;
-            ends.ids.push(id);
-            let map = Known::Map {
-                value,
-                dims: dims.clone(),
-                layout,
-                numbers: None,
-            };
-            known.insert(id, map);
-            Ok((value, dims, layout))
-        }
-        _ => Err("an input is not bytes".into()),
-    }
-}
-
-/// As [`bytes_of`], but it must be `[1, C, H, W]`.
-fn map_of(
-    id: Id,
-    graph: &mut Graph,
-    known: &mut HashMap<Id, Known>,
-    ends: &mut Ends,
-) -> Result<(Value, Shape), String> {
-    let (value, dims, layout) = bytes_of(id, graph, known, ends)?;
-    let shape = graph.shape(value);
-    if layout == Layout::Planar && dims == [1, shape.channels, shape.height, shape.width] {
-        Ok((value, shape))
-    } else {
-        Err(format!("a tensor of {dims:?}, expected a map"))
-    }
-}
-
-fn apply(
-    node: &Fused,
-    graph: &mut Graph,
-    known: &mut HashMap<Id, Known>,
-    ends: &mut Ends,
-) -> Result<Known, String> {
-    let planar = |graph: &Graph, value: Value| {
-        let shape = graph.shape(value);
-        Known::Map {
-            value,
-            dims: vec![1, shape.channels, shape.height, shape.width],
-            layout: Layout::Planar,
-            numbers: None,
-        }
-    };
-    match &node.op {
-        Op::Quantise(params) => match known.get(&node.inputs[0]) {
-            Some(Known::Outside { dims, bytes: false }) => {
-                if ends.ids.contains(&node.inputs[0]) {
-                    return Err("an input is quantised twice".into());
-                }
-                let (shape, layout) = shape_of(dims)?;
-                let dims = dims.clone();
-                let value = graph.input(shape, layout, Number::F32(*params));
-                ends.ids.push(node.inputs[0]);
-                Ok(Known::Map {
-                    value: value.map_err(fails)?,
-                    dims,
-                    layout,
-                    numbers: None,
-                })
-            }
-            _ => Err("the input is not a tensor of numbers from outside".into()),
-        },
-        Op::Dequantise(params) => {
-            let (value, dims, layout) = bytes_of(node.inputs[0], graph, known, ends)?;
-            Ok(Known::Map {
-                value,
-                dims,
-                layout,
-                numbers: Some(*params),
-            })
-        }
-        Op::Convolve(conv) => {
-            let (x, shape) = map_of(node.inputs[0], graph, known, ends)?;
-            let [channels, in_channels, rows, columns] = conv.weight_dims;
-            if in_channels != shape.channels {
-                return Err(format!(
-                    "weights for {in_channels} channels on a map of {}",
-                    shape.channels
-                ));
-            }
-            let spec = Convolution {
-                weights: &conv.weights,
-                bias: conv.bias.as_deref(),
-                channels,
-                kernel: [rows, columns],
-                strides: conv.strides,
-                dilations: conv.dilations,
-                pads: conv.pads,
-                input: conv.input,
-                weight_scales: &conv.weight_scales,
-                output: conv.output,
-            };
-            let y = graph.convolve(x, &spec).map_err(fails)?;
-            Ok(planar(graph, y))
-        }
-        Op::Add(add) => {
-            let (a, _) = map_of(node.inputs[0], graph, known, ends)?;
-            let (b, _) = map_of(node.inputs[1], graph, known, ends)?;
-            let y = graph.add(a, b, *add).map_err(fails)?;
-            Ok(planar(graph, y))
-        }
-        Op::Correlate { a, b, y } => {
-            let (templates, _, of_templates) = bytes_of(node.inputs[0], graph, known, ends)?;
-            let (cells, dims, of_cells) = bytes_of(node.inputs[1], graph, known, ends)?;
-            if (of_templates, of_cells) != (Layout::Cells, Layout::Planar) {
-                return Err("expected cells by channels times channels by cells".into());
-            }
-            if dims.len() == 4 {
-                return Err(format!("a tensor of {dims:?}, expected a matrix"));
-            }
-            let value = graph
-                .correlate((templates, *a), (cells, *b), *y)
-                .map_err(fails)?;
-            let shape = graph.shape(value);
-            let mut dims = vec![1; dims.len() - 2];
-            dims.extend([shape.channels, shape.cells()]);
-            Ok(Known::Map {
-                value,
-                dims,
-                layout: Layout::Planar,
-                numbers: None,
-            })
-        }
-        Op::Concat { axis } => {
-            if ![1, -3].contains(axis) {
-                return Err(format!("axis {axis}, expected channels"));
-            }
-            let mut parts = Vec::new();
-            for input in &node.inputs {
-                parts.push(map_of(*input, graph, known, ends)?.0);
-            }
-            let y = graph.concat(&parts).map_err(fails)?;
-            Ok(planar(graph, y))
-        }
-        Op::Reshape { dims } => reshape(node.inputs[0], dims, graph, known, ends),
-        Op::Transpose { order } => {
-            let (value, mut dims, layout) = bytes_of(node.inputs[0], graph, known, ends)?;
-            let turned: &[usize] = match dims.len() {
-                2 => &[1, 0],
-                3 => &[0, 2, 1],
-                _ => &[],
-            };
-            if order != turned || order.is_empty() {
-                return Err(format!(
-                    "order {order:?} of {dims:?}, expected a matrix turned"
-                ));
-            }
-            let rank = dims.len();
-            dims.swap(rank - 2, rank - 1);
-            let layout = match layout {
-                Layout::Planar => Layout::Cells,
-                Layout::Cells => Layout::Planar,
-            };
-            Ok(Known::Map {
-                value,
-                dims,
-                layout,
-                numbers: None,
-            })
-        }
-        Op::Slice { from, to, axes } => {
-            let (x, shape) = map_of(node.inputs[0], graph, known, ends)?;
-            if from.len() != axes.len() || to.len() != axes.len() {
-                return Err("starts, ends and axes differ in number".into());
-            }
-            let mut ranges = [
-                (0, shape.channels as i64),
-                (0, shape.height as i64),
-                (0, shape.width as i64),
-            ];
-            for ((from, to), axis) in from.iter().zip(to).zip(axes) {
-                let axis = if *axis < 0 { axis + 4 } else { *axis };
-                let range = usize::try_from(axis - 1)
-                    .ok()
-                    .and_then(|axis| ranges.get_mut(axis))
-                    .ok_or_else(|| format!("a slice along axis {axis}"))?;
-                let length = range.1;
-                let place = |v: i64| {
-                    let v = if v < 0 { v.saturating_add(length) } else { v };
-                    v.clamp(0, length)
-                };
-                *range = (place(*from), place(*to));
-            }
-            if ranges[0] != (0, shape.channels as i64) {
-                return Err("a slice of the channels".into());
-            }
-            let [_, rows, columns] =
-                ranges.map(|(from, to)| (from as usize, (to - from).max(0) as usize));
-            let y = graph.crop(x, (rows.0, columns.0), (rows.1, columns.1));
-            Ok(planar(graph, y.map_err(fails)?))
-        }
-        Op::Same => {
-            let (value, dims, layout) = bytes_of(node.inputs[0], graph, known, ends)?;
-            Ok(Known::Map {
-                value,
-                dims,
-                layout,
-                numbers: None,
-            })
-        }
-    }
-}
-
-/// The same bytes under other dimensions, as long as channels stay channels and cells stay cells.
-fn reshape(
-    id: Id,
-    wanted: &[i64],
-    graph: &mut Graph,
-    known: &mut HashMap<Id, Known>,
-    ends: &mut Ends,
-) -> Result<Known, String> {
-    let (value, dims, layout) = bytes_of(id, graph, known, ends)?;
-    let shape = graph.shape(value);
-    let refuse = || format!("from {dims:?} to {wanted:?}");
-    let mut new = Vec::new();
-    for (at, &side) in wanted.iter().enumerate() {
-        new.push(match side {
-            0 => *dims.get(at).ok_or_else(refuse)?,
-            -1 => usize::MAX,
-            side => usize::try_from(side).map_err(|_| refuse())?,
-        });
-    }
-    let given = new.iter().filter(|side| **side != usize::MAX);
-    let given = given
-        .copied()
-        .try_fold(1, usize::checked_mul)
-        .filter(|n| *n > 0)
-        .ok_or_else(refuse)?;
-    for side in &mut new {
-        if *side == usize::MAX {
-            *side = shape.len() / given;
-        }
-    }
-    let matrix = match layout {
-        Layout::Planar => [shape.channels, shape.cells()],
-        Layout::Cells => [shape.cells(), shape.channels],
-    };
-    let fits = match (&new[..], layout) {
-        (&[1, a, b] | &[a, b], _) => [a, b] == matrix,
-        (&[1, c, h, w], Layout::Planar) => [c, h, w] == [shape.channels, shape.height, shape.width],
-        _ => false,
-    };
-    if !fits {
-        return Err(refuse());
-    }
-    Ok(Known::Map {
-        value,
-        dims: new,
-        layout,
-        numbers: None,
-    })
 }

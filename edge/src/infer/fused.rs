@@ -10,7 +10,7 @@ use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::expandable::{Expansion, expand};
 
-use super::fuse::{Built, Region, Rejection};
+use super::region::{Built, Region, Rejection};
 use crate::int8::{Path, Program, Sink, Source};
 
 /// A region whose inputs' shapes tract is about to find out.
@@ -70,7 +70,7 @@ impl Expansion for Unplanned {
     }
 
     fn nboutputs(&self) -> TractResult<usize> {
-        Ok(self.region.outputs())
+        Ok(self.region.outputs.len())
     }
 
     fn rules<'r, 'p: 'r, 's: 'r>(
@@ -168,9 +168,15 @@ impl EvalOp for Planned {
 
     fn eval(&self, _context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let Running { program, buffers } = &mut *running;
+        running.run(&inputs)
+    }
+}
+
+impl Running {
+    fn run(&mut self, inputs: &[TValue]) -> TractResult<TVec<TValue>> {
+        let Self { program, buffers } = self;
         let mut sources: TVec<Source<'_>> = tvec![];
-        for input in &inputs {
+        for input in inputs {
             let view = input.try_as_plain_ram()?;
             sources.push(if input.datum_type() == u8::datum_type() {
                 Source::U8(view.as_slice()?)

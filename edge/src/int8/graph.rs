@@ -11,7 +11,7 @@
 //! let x = graph.input(Shape::new(2, 1, 3)?, Layout::Planar, Number::F32(input))?;
 //! let output = QuantParams::new(1.0, 0)?;
 //! let y = graph.convolve(x, &Convolution {
-//!     weights: &[1, 1],
+//!     weights: vec![1, 1],
 //!     bias: None,
 //!     channels: 1,
 //!     kernel: [1, 1],
@@ -19,7 +19,7 @@
 //!     dilations: [1, 1],
 //!     pads: [0; 4],
 //!     input,
-//!     weight_scales: &[1.0],
+//!     weight_scales: vec![1.0],
 //!     output,
 //! })?;
 //! graph.output(y, Layout::Planar, Number::F32(output))?;
@@ -78,6 +78,9 @@ pub enum PlanError {
         /// Rows and columns of the map with its padding.
         map: [usize; 2],
     },
+    /// From window to window, or from tap to tap, it goes nowhere.
+    #[error("a stride or dilation of 0")]
+    Step,
     /// Two convolutions pad the same map with different zero points.
     #[error("a map is padded with {first} and with {second}")]
     Padding {
@@ -193,12 +196,12 @@ pub enum Number {
 pub struct Value(pub(super) usize);
 
 /// A convolution without groups (`QLinearConv`).
-#[derive(Clone, Copy, Debug)]
-pub struct Convolution<'a> {
+#[derive(Clone, Debug)]
+pub struct Convolution {
     /// `[channels, input channels, kernel rows, kernel columns]`.
-    pub weights: &'a [i8],
+    pub weights: Vec<i8>,
     /// One for each channel, in steps of input scale times weight scale.
-    pub bias: Option<&'a [i32]>,
+    pub bias: Option<Vec<i32>>,
     /// Output channels.
     pub channels: usize,
     /// Rows and columns of the window.
@@ -212,12 +215,12 @@ pub struct Convolution<'a> {
     /// What the bytes of the input mean.
     pub input: QuantParams,
     /// One for all channels or one for each.
-    pub weight_scales: &'a [f32],
+    pub weight_scales: Vec<f32>,
     /// What the bytes of the output mean.
     pub output: QuantParams,
 }
 
-/// A convolution that owns its numbers.
+/// A convolution, checked.
 #[derive(Clone, Debug)]
 pub(super) struct Conv {
     pub(super) weights: Vec<i8>,
@@ -345,7 +348,7 @@ impl Graph {
     ///
     /// # Errors
     /// Numbers of weights, biases or scales that do not match, windows larger than the map, sums that could overflow.
-    pub fn convolve(&mut self, x: Value, spec: &Convolution<'_>) -> Result<Value, PlanError> {
+    pub fn convolve(&mut self, x: Value, spec: &Convolution) -> Result<Value, PlanError> {
         let input = self.shape(x);
         let [kernel_rows, kernel_columns] = spec.kernel;
         let depth = [kernel_rows, kernel_columns]
@@ -356,20 +359,20 @@ impl Graph {
                 window: spec.kernel,
                 map: [input.height, input.width],
             })?;
-        matches(
+        counted(
             "weights",
             spec.weights.len(),
             depth.saturating_mul(spec.channels),
         )?;
-        let bias = match spec.bias {
+        let bias = match &spec.bias {
             Some(bias) => {
-                matches("biases", bias.len(), spec.channels)?;
-                bias.to_vec()
+                counted("biases", bias.len(), spec.channels)?;
+                bias.clone()
             }
             None => vec![0; spec.channels],
         };
         if spec.weight_scales.len() != 1 {
-            matches("weight scales", spec.weight_scales.len(), spec.channels)?;
+            counted("weight scales", spec.weight_scales.len(), spec.channels)?;
         }
         for &bias in &bias {
             check_sum(depth, 128, bias)?;
@@ -379,6 +382,11 @@ impl Graph {
             .iter()
             .map(|&scale| Requantise::new(spec.input.scale(), scale, spec.output))
             .collect::<Result<_, _>>()?;
+        for step in spec.strides.into_iter().chain(spec.dilations) {
+            if step == 0 {
+                return Err(PlanError::Step);
+            }
+        }
         let side = |axis: usize, length: usize| {
             let padded = length
                 .checked_add(spec.pads[axis])
@@ -388,15 +396,20 @@ impl Graph {
                 .checked_mul(spec.dilations[axis])
                 .map(|n| n.saturating_add(1));
             match (padded, window) {
-                (Some(padded), Some(window))
-                    if window <= padded && spec.strides[axis] > 0 && spec.dilations[axis] > 0 =>
-                {
+                (Some(padded), Some(window)) if window <= padded => {
                     Ok((padded - window) / spec.strides[axis] + 1)
                 }
                 _ => Err(PlanError::Window {
-                    window: [0, 1]
-                        .map(|axis| (spec.kernel[axis] - 1).saturating_mul(spec.dilations[axis])),
-                    map: [input.height, input.width],
+                    window: [0, 1].map(|axis| {
+                        (spec.kernel[axis] - 1)
+                            .saturating_mul(spec.dilations[axis])
+                            .saturating_add(1)
+                    }),
+                    map: [0, 1].map(|axis| {
+                        [input.height, input.width][axis]
+                            .saturating_add(spec.pads[axis])
+                            .saturating_add(spec.pads[axis + 2])
+                    }),
                 }),
             }
         };
@@ -412,7 +425,7 @@ impl Graph {
             Origin::Conv {
                 x,
                 conv: Conv {
-                    weights: spec.weights.to_vec(),
+                    weights: spec.weights.clone(),
                     bias,
                     requantise,
                     kernel: spec.kernel,
@@ -453,7 +466,7 @@ impl Graph {
         output: QuantParams,
     ) -> Result<Value, PlanError> {
         let (t, c) = (self.shape(templates), self.shape(cells));
-        matches("channels", t.channels, c.channels)?;
+        counted("channels", t.channels, c.channels)?;
         check_sum(c.channels, 255, 0)?;
         let shape = Shape::new(t.cells(), c.height, c.width)?;
         let requantise = Requantise::new(template_params.scale(), cell_params.scale(), output)?;
@@ -525,6 +538,7 @@ impl Graph {
     }
 
     /// Lays everything out for a path and so many threads: packs weights, finds a place in the arena for every map.
+    /// Where the processor does not have the path it is the scalar one; [`Program::path`] says so.
     ///
     /// # Errors
     /// Maps padded with two zero points; no threads.
@@ -538,7 +552,8 @@ impl Graph {
     }
 }
 
-fn matches(what: &'static str, found: usize, expected: usize) -> Result<(), PlanError> {
+/// As many as there should be, or [`PlanError::Mismatch`].
+pub(super) fn counted(what: &'static str, found: usize, expected: usize) -> Result<(), PlanError> {
     if found == expected {
         Ok(())
     } else {
@@ -551,13 +566,5 @@ fn matches(what: &'static str, found: usize, expected: usize) -> Result<(), Plan
 }
 
 fn at_most(what: &'static str, found: usize) -> Result<(), PlanError> {
-    if found <= MOST_ENDS {
-        Ok(())
-    } else {
-        Err(PlanError::Mismatch {
-            what,
-            found,
-            expected: MOST_ENDS,
-        })
-    }
+    counted(what, found, found.min(MOST_ENDS))
 }

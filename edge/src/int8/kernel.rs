@@ -176,3 +176,53 @@ impl Residual<'_> {
         if self.sum_is_first { (a, b) } else { (b, a) }
     }
 }
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[expect(unsafe_code, reason = "what all kernels of registers do alike")]
+impl Convolve<'_> {
+    /// Calls `tile` with the packed weights of a block, the block's first channel, the first of at most `cells_together`
+    /// cells, and how many they are: for all cells of one block of `block` channels, then for those of the next.
+    /// `step_bytes` is what a step of one channel takes of the weights.
+    ///
+    /// # Safety
+    /// The weights are packed in blocks of `block` channels and steps of `step_bytes`.
+    #[inline(always)]
+    pub(super) unsafe fn tiles(
+        &self,
+        cells: Range<usize>,
+        cells_together: usize,
+        block: usize,
+        step_bytes: usize,
+        mut tile: impl FnMut(*const u8, usize, usize, usize),
+    ) {
+        let block_bytes = self.runs.len() * self.steps * block * step_bytes;
+        for (index, first) in (0..self.channels).step_by(block).enumerate() {
+            // SAFETY: there are packed weights for every block of the channels.
+            let weights = unsafe { self.weights.add(index * block_bytes) };
+            for cell in cells.clone().step_by(cells_together) {
+                tile(weights, first, cell, cells_together.min(cells.end - cell));
+            }
+        }
+    }
+
+    /// Where the windows of a tile of `here` cells start, whose activations have `input_bytes` each. Where these are
+    /// fewer than `CELLS` the last one comes again: it is computed again, and not stored.
+    ///
+    /// # Safety
+    /// `cell` and the `here - 1` after it, of which there is at least the first, are cells of the job.
+    #[inline(always)]
+    pub(super) unsafe fn windows<const CELLS: usize>(
+        &self,
+        cell: usize,
+        here: usize,
+        input_bytes: usize,
+    ) -> [*const u8; CELLS] {
+        std::array::from_fn(|i| {
+            // SAFETY: as promised to this function; every offset of the job lies in its input.
+            unsafe {
+                let at = *self.input_offsets.get_unchecked(cell + i.min(here - 1));
+                self.input.add(at as usize * input_bytes)
+            }
+        })
+    }
+}

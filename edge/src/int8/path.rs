@@ -94,16 +94,15 @@ impl Path {
     /// # Errors
     /// An unknown name, or a path that this processor does not have.
     pub fn from_environment() -> Result<Self, UnknownPath> {
-        match std::env::var(PATH_VARIABLE) {
-            Ok(name) => {
-                let path: Self = name.parse()?;
-                if path.is_available() {
-                    Ok(path)
-                } else {
-                    Err(UnknownPath { name })
-                }
-            }
-            Err(_) => Ok(Self::detect()),
+        let Some(name) = std::env::var_os(PATH_VARIABLE) else {
+            return Ok(Self::detect());
+        };
+        let name = name.to_string_lossy().into_owned();
+        let path: Self = name.parse()?;
+        if path.is_available() {
+            Ok(path)
+        } else {
+            Err(UnknownPath { name })
         }
     }
 

@@ -157,6 +157,19 @@ pub(super) struct Stem {
     pub(super) conv: ConvStep,
 }
 
+/// Templates that become the weights of a convolution.
+#[derive(Clone, Debug)]
+pub(super) struct Pack {
+    pub(super) templates: Map,
+    /// Zero point of the templates.
+    pub(super) zero: u8,
+    /// Zero point of the cells, as the kernels see it.
+    pub(super) seen_cell_zero: i32,
+    pub(super) block: usize,
+    pub(super) weights: usize,
+    pub(super) bias: usize,
+}
+
 /// One thing to do. All threads do their share of it, then wait for each other.
 #[derive(Clone, Debug)]
 pub(super) enum Work {
@@ -173,15 +186,7 @@ pub(super) enum Work {
         bytes: usize,
     },
     Conv(Box<ConvStep>),
-    /// Templates become weights.
-    Pack {
-        templates: Map,
-        zero: u8,
-        seen_cell_zero: i32,
-        block: usize,
-        weights: usize,
-        bias: usize,
-    },
+    Pack(Pack),
     /// Sums over the channels of every cell, times a factor.
     Sum {
         cells: Map,
@@ -616,8 +621,15 @@ impl Planner<'_> {
         let out = self.nodes[at].shape;
         let output = self.map(to);
         let input_shape = self.nodes[x.0].shape;
-        let (stem, source) = match self.fates[x.0] {
-            Fate::ReadBy(_) => {
+        let (stem, source) = match (self.fates[x.0], &self.nodes[x.0].origin) {
+            (
+                Fate::ReadBy(_),
+                Origin::Input {
+                    index,
+                    number: Number::F32(params),
+                    ..
+                },
+            ) => {
                 let columns = conv.pads[1]
                     + input_shape
                         .width
@@ -629,13 +641,13 @@ impl Planner<'_> {
                     row: columns * 4,
                     first: 0,
                 };
-                (true, map)
+                (Some((*index, *params)), map)
             }
-            _ => (false, self.map(x)),
+            _ => (None, self.map(x)),
         };
         let packed = pack(&self.kernels, conv, input_shape.channels, &source);
         let window = |y: usize, x: usize| {
-            let (dy, dx) = if stem {
+            let (dy, dx) = if stem.is_some() {
                 (0, 0)
             } else {
                 (conv.pads[0], conv.pads[1])
@@ -645,7 +657,7 @@ impl Planner<'_> {
                 - dy * source.row
                 - dx * source.pixel
         };
-        let rows = if stem {
+        let rows = if stem.is_some() {
             BAND_ROWS.min(out.height)
         } else {
             out.height
@@ -672,17 +684,9 @@ impl Planner<'_> {
             output: output.buffer,
             output_offsets: cell_offsets(&output),
         };
-        if !stem {
+        let Some((input, params)) = stem else {
             step.input = self.widened(x, source.buffer);
             self.push(Work::Conv(Box::new(step)));
-            return;
-        }
-        let Origin::Input {
-            index,
-            number: Number::F32(params),
-            ..
-        } = &self.nodes[x.0].origin
-        else {
             return;
         };
         let band_rows = (rows - 1) * conv.strides[0] + conv.kernel[0];
@@ -690,8 +694,8 @@ impl Planner<'_> {
         let band_bytes = narrow + if self.kernels.wide { 2 * narrow } else { 0 };
         step.input = self.scratch(band_bytes * self.threads);
         let stem = Stem {
-            input: *index,
-            params: *params,
+            input,
+            params,
             shape: input_shape,
             pads: [conv.pads[0], conv.pads[1]],
             stride_rows: conv.strides[0],
@@ -721,14 +725,14 @@ impl Planner<'_> {
         let padded = channels.next_multiple_of(block);
         let weights = self.scratch(padded * depth * kernels.input_bytes());
         let bias = self.scratch(padded * 4);
-        self.push(Work::Pack {
+        self.push(Work::Pack(Pack {
             templates: t,
             zero: template_zero,
             seen_cell_zero: kernels.seen(cell_zero),
             block,
             weights,
             bias,
-        });
+        }));
         // Weights are the templates' bytes less 128; what is left of the zero point goes with the sum of the cell.
         let factor = 128 - i32::from(template_zero);
         let cell_bias = (factor != 0).then(|| self.scratch(c.shape.cells() * 4));
@@ -799,12 +803,7 @@ fn used(work: &Work) -> Vec<usize> {
         Work::Stem(stem) => conv(&stem.conv),
         Work::Conv(step) => conv(step),
         Work::Widen { from, to, .. } => vec![*from, *to],
-        Work::Pack {
-            templates,
-            weights,
-            bias,
-            ..
-        } => vec![templates.buffer, *weights, *bias],
+        Work::Pack(pack) => vec![pack.templates.buffer, pack.weights, pack.bias],
         Work::Sum { cells, to, .. } => vec![cells.buffer, *to],
         Work::Add { a, b, to, .. } => vec![a.buffer, b.buffer, to.buffer],
         Work::Copy { from, to } => vec![from.buffer, to.buffer],

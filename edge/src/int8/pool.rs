@@ -4,7 +4,7 @@
 //! them in step inside of it. One thread means no pool and no atomics at all.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -168,6 +168,18 @@ pub(super) struct Barrier {
     threads: usize,
     arrived: AtomicUsize,
     round: AtomicU32,
+    broken: AtomicBool,
+}
+
+/// A thread's promise to come to a [`Barrier`].
+pub(super) struct Attendance<'a>(&'a Barrier);
+
+impl Drop for Attendance<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.broken.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Barrier {
@@ -177,14 +189,29 @@ impl Barrier {
             threads,
             arrived: AtomicUsize::new(0),
             round: AtomicU32::new(0),
+            broken: AtomicBool::new(false),
         }
     }
 
+    /// Held by every thread that takes part: should it panic, the others do so too instead of waiting for ever.
+    pub(super) fn attend(&self) -> Attendance<'_> {
+        Attendance(self)
+    }
+
+    fn check(&self) {
+        let broken = self.broken.load(Ordering::Relaxed);
+        assert!(!broken, "another thread of the network panicked");
+    }
+
     /// Returns when all threads have called it. What they wrote before is seen by all after.
+    ///
+    /// # Panics
+    /// If a thread that had to come has panicked, now or in an earlier run.
     pub(super) fn wait(&self) {
         if self.threads == 1 {
             return;
         }
+        self.check();
         let round = self.round.load(Ordering::Acquire);
         if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.threads {
             self.arrived.store(0, Ordering::Relaxed);
@@ -193,6 +220,7 @@ impl Barrier {
         }
         let mut spins = 0;
         while self.round.load(Ordering::Acquire) == round {
+            self.check();
             if spins < SPINS {
                 spins += 1;
                 std::hint::spin_loop();
@@ -226,6 +254,26 @@ mod tests {
             });
             assert_eq!(late.into_inner(), 0);
             assert_eq!(counts.map(AtomicUsize::into_inner), [10; 3]);
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_for_a_thread_that_panicked() {
+        for guilty in 0..3 {
+            let mut pool = Pool::new(3).unwrap();
+            let barrier = Barrier::new(pool.len());
+            // The second time the barrier has been left half full by the first.
+            for _ in 0..2 {
+                let result = catch_unwind(AssertUnwindSafe(|| {
+                    pool.run(&|me| {
+                        let _here = barrier.attend();
+                        barrier.wait();
+                        assert_ne!(me, guilty);
+                        barrier.wait();
+                    });
+                }));
+                assert!(result.is_err());
+            }
         }
     }
 

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::graph::{Layout, MOST_ENDS, Number, PlanError};
+use super::graph::{Layout, MOST_ENDS, Number, PlanError, counted};
 use super::kernel::{Convolve, Kernels, Residual};
 use super::path::Path;
-use super::plan::{Aligned, Buffer, ConvStep, Halo, Map, Operand, Stem, Step, Work};
+use super::plan::{Aligned, Buffer, ConvStep, Halo, Map, Operand, Pack, Stem, Step, Work};
 use super::pool::{Barrier, Pool};
 
 /// What goes into a program.
@@ -94,7 +94,9 @@ struct Run<'a> {
 }
 
 // SAFETY: the pointers are to the arena and the sinks, which outlive the run; a step's threads write disjoint bytes, and
-// a barrier stands between a write and a read by another thread.
+// a barrier stands between a write and a read by another thread. One read is not so ordered: where parts of a
+// concatenation lie side by side, what a kernel loads behind a run (see `kernel`) can be a byte that another thread is
+// writing. It meets a weight of zero, so that whatever was loaded does not matter.
 #[expect(unsafe_code, reason = "threads share the arena as planned")]
 unsafe impl Sync for Run<'_> {}
 
@@ -122,19 +124,8 @@ impl Program {
         inputs: &[Source<'_>],
         outputs: &mut [Sink<'_>],
     ) -> Result<(), PlanError> {
-        let count = |what, found, expected| {
-            if found == expected {
-                Ok(())
-            } else {
-                Err(PlanError::Mismatch {
-                    what,
-                    found,
-                    expected,
-                })
-            }
-        };
-        count("inputs", inputs.len(), self.inputs.len())?;
-        count("outputs", outputs.len(), self.outputs.len())?;
+        counted("inputs", inputs.len(), self.inputs.len())?;
+        counted("outputs", outputs.len(), self.outputs.len())?;
         for (index, (input, end)) in inputs.iter().zip(&self.inputs).enumerate() {
             let (bytes, len) = match input {
                 Source::F32(numbers) => (false, numbers.len()),
@@ -166,6 +157,7 @@ impl Program {
         };
         let (steps, barrier) = (&self.steps, &self.barrier);
         self.pool.run(&|worker| {
+            let _here = barrier.attend();
             for step in steps {
                 // SAFETY: the plan is for this arena, these inputs and these outputs, as checked above.
                 #[expect(unsafe_code, reason = "the plan's promises hold from here on")]
@@ -241,9 +233,9 @@ impl<'a> Run<'a> {
                     let input = self.buffer(conv.input);
                     (self.kernels.convolve)(&self.job(conv, input, 0..total), cells);
                 }
-                Work::Pack { .. } => {
+                Work::Pack(pack) => {
                     if worker == 0 {
-                        self.pack(&step.work);
+                        self.pack(pack);
                     }
                 }
                 Work::Sum { cells, factor, to } => {
@@ -397,35 +389,24 @@ impl<'a> Run<'a> {
         }
     }
 
-    unsafe fn pack(&self, work: &Work) {
-        let Work::Pack {
-            templates,
-            zero,
-            seen_cell_zero,
-            block,
-            weights,
-            bias,
-        } = work
-        else {
-            return;
-        };
+    unsafe fn pack(&self, pack: &Pack) {
         let kernels = self.kernels;
-        let shape = templates.shape;
+        let shape = pack.templates.shape;
         let depth = shape.channels.next_multiple_of(kernels.step);
-        let padded = shape.cells().next_multiple_of(*block);
-        let left = 128 - i32::from(*zero);
+        let padded = shape.cells().next_multiple_of(pack.block);
+        let left = 128 - i32::from(pack.zero);
         // SAFETY: both buffers are as long as the padded weights and biases.
         unsafe {
-            let to = self.buffer(*weights);
+            let to = self.buffer(pack.weights);
             to.write_bytes(0, padded * depth * kernels.input_bytes());
-            let bias = self.buffer(*bias).cast::<i32>();
+            let bias = self.buffer(pack.bias).cast::<i32>();
             bias.write_bytes(0, padded);
             for cell in 0..shape.cells() {
                 let (y, x) = (cell / shape.width, cell % shape.width);
-                let row = self.row(templates, y, x, shape.channels);
+                let row = self.row(&pack.templates, y, x, shape.channels);
                 let mut total = 0;
                 for (index, group) in row.chunks(kernels.group).enumerate() {
-                    let at = kernels.packed_at(*block, depth, cell, index * kernels.group);
+                    let at = kernels.packed_at(pack.block, depth, cell, index * kernels.group);
                     for (i, byte) in group.iter().enumerate() {
                         let weight = (byte ^ kernels.flip() ^ 0x80).cast_signed();
                         total += i32::from(weight);
@@ -436,7 +417,7 @@ impl<'a> Run<'a> {
                         }
                     }
                 }
-                *bias.add(cell) = -seen_cell_zero * (total + shape.channels as i32 * left);
+                *bias.add(cell) = -pack.seen_cell_zero * (total + shape.channels as i32 * left);
             }
         }
     }

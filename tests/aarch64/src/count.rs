@@ -33,15 +33,15 @@ impl Net {
         let y = self.graph.convolve(
             x,
             &Convolution {
-                weights: &weights,
-                bias: Some(&bias),
+                weights,
+                bias: Some(bias),
                 channels,
                 kernel: [side; 2],
                 strides: [stride; 2],
                 dilations: [1; 2],
                 pads: [side / 2; 4],
                 input: params()?,
-                weight_scales: &scales,
+                weight_scales: scales,
                 output: params()?,
             },
         )?;

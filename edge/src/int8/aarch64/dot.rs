@@ -32,86 +32,50 @@ pub(in super::super) const NEON_DOT: Kernels = Kernels {
 /// The processor has dotprod, and the job holds what its fields say.
 #[expect(unsafe_code, reason = "kernel")]
 unsafe fn convolve(job: &Convolve<'_>, cells: Range<usize>) {
-    let block_bytes = job.runs.len() * job.steps * CHANNELS * 4;
-    for (index, first) in (0..job.channels).step_by(CHANNELS).enumerate() {
-        let mut cell = cells.start;
-        while cell < cells.end {
-            let here = CELLS.min(cells.end - cell);
-            // SAFETY: the block is one of the packed ones, the cells are of the range.
-            unsafe {
-                let weights = job.weights.add(index * block_bytes);
-                tile(job, weights, first, cell, here);
-            }
-            cell += CELLS;
-        }
+    // SAFETY: weights are packed so for this path, and the cells are of the range.
+    unsafe {
+        job.tiles(cells, CELLS, CHANNELS, 4, |weights, first, cell, here| {
+            tile(job, weights, first, cell, here);
+        });
     }
 }
 
-/// Six cells by two registers of weights, one lane of the activations: `$a` to `$f` name the sums of each cell.
+/// Adds four products to each lane of the sums `$sum`: of the weights in `$weights` and a lane of a cell's bytes.
+macro_rules! sdot {
+    ($sum:literal, $number:literal, $weights:literal, $cell:literal, $lane:literal) => {
+        concat!(
+            "sdot {",
+            $sum,
+            $number,
+            ":v}.4s, {",
+            $weights,
+            ":v}.16b, {",
+            $cell,
+            ":v}.4b[",
+            $lane,
+            "]\n",
+        )
+    };
+}
+
+/// Two registers of weights by one lane of six cells, whose sums are `a` to `f`, each followed by the number of the
+/// weights among the four registers of a block.
 macro_rules! twelve {
     ($lane:literal, $first:literal, $second:literal) => {
         concat!(
             "ldp {wa:q}, {wb:q}, [{w}], #32\n",
-            "sdot {a",
-            $first,
-            ":v}.4s, {wa:v}.16b, {x0:v}.4b[",
-            $lane,
-            "]\n",
-            "sdot {b",
-            $first,
-            ":v}.4s, {wa:v}.16b, {x1:v}.4b[",
-            $lane,
-            "]\n",
-            "sdot {c",
-            $first,
-            ":v}.4s, {wa:v}.16b, {x2:v}.4b[",
-            $lane,
-            "]\n",
-            "sdot {d",
-            $first,
-            ":v}.4s, {wa:v}.16b, {x3:v}.4b[",
-            $lane,
-            "]\n",
-            "sdot {e",
-            $first,
-            ":v}.4s, {wa:v}.16b, {x4:v}.4b[",
-            $lane,
-            "]\n",
-            "sdot {f",
-            $first,
-            ":v}.4s, {wa:v}.16b, {x5:v}.4b[",
-            $lane,
-            "]\n",
-            "sdot {a",
-            $second,
-            ":v}.4s, {wb:v}.16b, {x0:v}.4b[",
-            $lane,
-            "]\n",
-            "sdot {b",
-            $second,
-            ":v}.4s, {wb:v}.16b, {x1:v}.4b[",
-            $lane,
-            "]\n",
-            "sdot {c",
-            $second,
-            ":v}.4s, {wb:v}.16b, {x2:v}.4b[",
-            $lane,
-            "]\n",
-            "sdot {d",
-            $second,
-            ":v}.4s, {wb:v}.16b, {x3:v}.4b[",
-            $lane,
-            "]\n",
-            "sdot {e",
-            $second,
-            ":v}.4s, {wb:v}.16b, {x4:v}.4b[",
-            $lane,
-            "]\n",
-            "sdot {f",
-            $second,
-            ":v}.4s, {wb:v}.16b, {x5:v}.4b[",
-            $lane,
-            "]\n",
+            sdot!("a", $first, "wa", "x0", $lane),
+            sdot!("b", $first, "wa", "x1", $lane),
+            sdot!("c", $first, "wa", "x2", $lane),
+            sdot!("d", $first, "wa", "x3", $lane),
+            sdot!("e", $first, "wa", "x4", $lane),
+            sdot!("f", $first, "wa", "x5", $lane),
+            sdot!("a", $second, "wb", "x0", $lane),
+            sdot!("b", $second, "wb", "x1", $lane),
+            sdot!("c", $second, "wb", "x2", $lane),
+            sdot!("d", $second, "wb", "x3", $lane),
+            sdot!("e", $second, "wb", "x4", $lane),
+            sdot!("f", $second, "wb", "x5", $lane),
         )
     };
 }
@@ -162,13 +126,9 @@ macro_rules! steps {
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn tile(job: &Convolve<'_>, mut w: *const u8, first: usize, cell: usize, here: usize) {
     // SAFETY: offsets, runs and weights are as long as the job says; the assembler reads `steps * 4` bytes of every run
-    // and the weights that belong to them, and changes no memory. Where a tile has fewer cells the last one is computed
-    // again and not stored.
+    // and the weights that belong to them, and changes no memory. No more than `here` cells are stored.
     unsafe {
-        let windows: [*const u8; CELLS] = std::array::from_fn(|i| {
-            let at = *job.input_offsets.get_unchecked(cell + i.min(here - 1));
-            job.input.add(at as usize)
-        });
+        let windows = job.windows::<CELLS>(cell, here, 1);
         let mut sums: [[int32x4_t; 4]; CELLS] = std::array::from_fn(|i| {
             let cell = cell + i.min(here - 1);
             std::array::from_fn(|v| biased(job, cell, first + 4 * v))

@@ -31,22 +31,16 @@ pub(in super::super) const NEON: Kernels = Kernels {
 /// The job holds what its fields say.
 #[expect(unsafe_code, reason = "kernel")]
 unsafe fn convolve(job: &Convolve<'_>, cells: Range<usize>) {
-    let block_bytes = job.runs.len() * job.steps * CHANNELS * 16;
-    for (index, first) in (0..job.channels).step_by(CHANNELS).enumerate() {
-        let mut cell = cells.start;
-        while cell < cells.end {
-            let here = CELLS.min(cells.end - cell);
-            // SAFETY: the block is one of the packed ones, the cells are of the range; every ARMv8 has NEON.
-            unsafe {
-                let weights = job.weights.add(index * block_bytes);
-                if job.pairs_fit {
-                    tile::<true>(job, weights.cast(), first, cell, here);
-                } else {
-                    tile::<false>(job, weights.cast(), first, cell, here);
-                }
-            }
-            cell += CELLS;
-        }
+    let tile = if job.pairs_fit {
+        tile::<true>
+    } else {
+        tile::<false>
+    };
+    // SAFETY: weights are packed so for this path, the cells are of the range; every ARMv8 has NEON.
+    unsafe {
+        job.tiles(cells, CELLS, CHANNELS, 16, |weights, first, cell, here| {
+            tile(job, weights.cast(), first, cell, here);
+        });
     }
 }
 
@@ -64,13 +58,11 @@ unsafe fn tile<const PAIRS: bool>(
     cell: usize,
     here: usize,
 ) {
-    // SAFETY: offsets, runs and weights are as long as the job says. Where a tile has fewer cells the last one is
-    // computed again and not stored.
+    // SAFETY: offsets, runs and weights are as long as the job says; no more than `here` cells are stored.
     unsafe {
-        let windows: [*const i8; CELLS] = std::array::from_fn(|i| {
-            let at = *job.input_offsets.get_unchecked(cell + i.min(here - 1));
-            job.input.add(at as usize).cast()
-        });
+        let windows = job
+            .windows::<CELLS>(cell, here, 1)
+            .map(<*const u8>::cast::<i8>);
         let mut sums = [[vdupq_n_s32(0); CHANNELS]; CELLS];
         for &run in job.runs {
             let mut at = windows.map(|window| window.add(run as usize));

@@ -1,7 +1,7 @@
-//! The kernels for x86: [`wide`] with 512-bit registers, [`narrow`] with 256.
+//! The kernels for x86, by their registers: [`zmm`] has 512 bits, [`ymm`] 256.
 
-mod narrow;
-mod wide;
+mod ymm;
+mod zmm;
 
-pub(super) use narrow::{AVX_VNNI, AVX2, AVX512_VNNI_256};
-pub(super) use wide::AVX512_VNNI;
+pub(super) use ymm::{AVX_VNNI, AVX2, AVX512_VNNI_256};
+pub(super) use zmm::AVX512_VNNI;

@@ -68,22 +68,21 @@ macro_rules! kernel {
             #[expect(unsafe_code, reason = "kernel")]
             #[target_feature(enable = $feature)]
             unsafe fn blocks<const VECTORS: usize>(job: &Convolve<'_>, cells: Range<usize>) {
-                let block_bytes = job.runs.len() * job.steps * VECTORS * 32;
-                for (index, first) in (0..job.channels).step_by(VECTORS * LANES).enumerate() {
-                    let mut cell = cells.start;
-                    while cell < cells.end {
-                        let here = CELLS.min(cells.end - cell);
-                        // SAFETY: the block is one of the packed ones, the cells are of the range.
-                        unsafe {
-                            let weights = job.weights.add(index * block_bytes);
+                // SAFETY: weights are packed so for this path, and the cells are of the range.
+                unsafe {
+                    job.tiles(
+                        cells,
+                        CELLS,
+                        VECTORS * LANES,
+                        4,
+                        |weights, first, cell, here| {
                             tile::<VECTORS>(job, weights, first, cell, here);
-                        }
-                        cell += CELLS;
-                    }
+                        },
+                    );
                 }
             }
 
-            /// As [`super::super::wide`] does it, and why.
+            /// As [`super::super::zmm`] does it, and why.
             #[expect(unsafe_code, reason = "kernel")]
             #[inline(never)]
             #[target_feature(enable = $feature)]
@@ -128,13 +127,10 @@ macro_rules! kernel {
                 cell: usize,
                 here: usize,
             ) {
-                // SAFETY: offsets, runs, weights, bias and multipliers are as long as the job says. Where a tile has
-                // fewer cells the last one is computed again and not stored. A store writes the channels there are.
+                // SAFETY: offsets, runs, weights, bias and multipliers are as long as the job says. No more than `here`
+                // cells are stored, and of each the channels that there are.
                 unsafe {
-                    let windows: [*const u8; CELLS] = std::array::from_fn(|i| {
-                        let at = *job.input_offsets.get_unchecked(cell + i.min(here - 1));
-                        job.input.add(at as usize * $input_bytes)
-                    });
+                    let windows = job.windows::<CELLS>(cell, here, $input_bytes);
                     let bias: [__m256i; VECTORS] = std::array::from_fn(|v| {
                         _mm256_loadu_si256(job.bias.add(first + v * LANES).cast())
                     });

@@ -12,6 +12,8 @@ use super::super::maps;
 use super::super::path::Path;
 
 const LANES: usize = 16;
+/// Eight cells by three registers are 24 sums; weights and an activation leave four of the 32 registers.
+const CELLS: usize = 8;
 
 pub(in super::super) const AVX512_VNNI: Kernels = Kernels {
     path: Path::Avx512Vnni,
@@ -19,7 +21,7 @@ pub(in super::super) const AVX512_VNNI: Kernels = Kernels {
     wide: false,
     group: 4,
     step: 4,
-    cells: 8,
+    cells: CELLS,
     block,
     convolve,
     maps: maps::AVX512,
@@ -44,31 +46,27 @@ unsafe fn convolve(job: &Convolve<'_>, cells: Range<usize>) {
     // SAFETY: as promised to this function. `block` gives these widths only.
     unsafe {
         match job.block / LANES {
-            1 => blocks::<8, 1>(job, cells),
-            2 => blocks::<8, 2>(job, cells),
-            _ => blocks::<8, 3>(job, cells),
+            1 => blocks::<1>(job, cells),
+            2 => blocks::<2>(job, cells),
+            _ => blocks::<3>(job, cells),
         }
     }
 }
 
 #[expect(unsafe_code, reason = "kernel")]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn blocks<const CELLS: usize, const VECTORS: usize>(
-    job: &Convolve<'_>,
-    cells: Range<usize>,
-) {
-    let block_bytes = job.runs.len() * job.steps * VECTORS * 64;
-    for (index, first) in (0..job.channels).step_by(VECTORS * LANES).enumerate() {
-        let mut cell = cells.start;
-        while cell < cells.end {
-            let here = CELLS.min(cells.end - cell);
-            // SAFETY: the block is one of the packed ones, the cells are of the range; as the job promises.
-            unsafe {
-                let weights = job.weights.add(index * block_bytes);
-                tile::<CELLS, VECTORS>(job, weights, first, cell, here);
-            }
-            cell += CELLS;
-        }
+unsafe fn blocks<const VECTORS: usize>(job: &Convolve<'_>, cells: Range<usize>) {
+    // SAFETY: weights are packed so for this path, and the cells are of the range.
+    unsafe {
+        job.tiles(
+            cells,
+            CELLS,
+            VECTORS * LANES,
+            4,
+            |weights, first, cell, here| {
+                tile::<VECTORS>(job, weights, first, cell, here);
+            },
+        );
     }
 }
 
@@ -78,7 +76,7 @@ unsafe fn blocks<const CELLS: usize, const VECTORS: usize>(
 #[expect(clippy::needless_range_loop, reason = "cells and registers by number")]
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn accumulate<const CELLS: usize, const VECTORS: usize>(
+unsafe fn accumulate<const VECTORS: usize>(
     job: &Convolve<'_>,
     windows: &[*const u8; CELLS],
     mut weights: *const u8,
@@ -114,21 +112,17 @@ unsafe fn accumulate<const CELLS: usize, const VECTORS: usize>(
 #[expect(clippy::needless_range_loop, reason = "cells and registers by number")]
 #[inline]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn tile<const CELLS: usize, const VECTORS: usize>(
+unsafe fn tile<const VECTORS: usize>(
     job: &Convolve<'_>,
     weights: *const u8,
     first: usize,
     cell: usize,
     here: usize,
 ) {
-    // SAFETY: offsets, runs, weights, bias and multipliers are as long as the job says. Where a tile has fewer cells
-    // the last one is computed again and not stored. A store writes the channels that there are.
+    // SAFETY: offsets, runs, weights, bias and multipliers are as long as the job says. No more than `here` cells are
+    // stored, and of each the channels that there are.
     unsafe {
-        // The last cells again, where there are fewer: their sums are not stored.
-        let windows: [*const u8; CELLS] = std::array::from_fn(|i| {
-            let at = *job.input_offsets.get_unchecked(cell + i.min(here - 1));
-            job.input.add(at as usize)
-        });
+        let windows = job.windows::<CELLS>(cell, here, 1);
         let bias: [__m512i; VECTORS] =
             std::array::from_fn(|v| _mm512_loadu_si512(job.bias.add(first + v * LANES).cast()));
         let mut sums = [bias; CELLS];
