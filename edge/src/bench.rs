@@ -8,6 +8,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use roadhound_shared::contract::FollowContract;
 use roadhound_shared::follow::Follower;
 use roadhound_shared::frame::{FrameView, PixelFormat, Timestamp};
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
@@ -17,7 +18,7 @@ use crate::bundle::{Contenders, Model, ModelSource, Precision, StartUp, contende
 use crate::drive::{Drive, DriveConfig};
 use crate::failure::Failure;
 use crate::infer::{InferError, TractNetwork};
-use crate::int8::Path;
+use crate::int8::{Path, peak};
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -314,7 +315,7 @@ pub(crate) fn peak_memory_mib() -> Option<f64> {
     Some(kib / 1024.0)
 }
 
-/// Times of one contender on the search graph.
+/// Times of one contender, and what it computed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Contender {
     /// Which one.
@@ -322,15 +323,43 @@ pub struct Contender {
     /// The search graph.
     pub search: Stage,
     /// Its median by that of f32.
-    pub of_f32: f64,
+    pub search_of_f32: f64,
+    /// The template graph.
+    pub template: Stage,
+    /// Its median by that of f32.
+    pub template_of_f32: f64,
+    /// A digest of the bits of all outputs, for what this machine, this path and another are to agree on.
+    pub outputs: String,
+}
+
+/// How near a graph comes to what the cores could multiply at most.
+#[derive(Clone, Debug, Serialize)]
+pub struct Roofline {
+    /// Which graph.
+    pub graph: &'static str,
+    /// Products of bytes in a run.
+    pub products: u64,
+    /// Products in a second, over the whole time of the graph: what it does in f32 included.
+    pub per_second: f64,
+    /// What the same instructions do on operands that are at hand, times the threads.
+    pub peak_per_second: f64,
+    /// One by the other.
+    pub share: f64,
 }
 
 /// The contenders, the product's own way first.
 #[derive(Clone, Debug, Serialize)]
-pub struct Comparison(pub Vec<Contender>);
+pub struct Comparison {
+    /// The path of the int8 kernels.
+    pub int8_path: &'static str,
+    /// One network after the other.
+    pub contenders: Vec<Contender>,
+    /// Of both graphs in int8; none on the scalar path.
+    pub rooflines: Vec<Roofline>,
+}
 
 impl Comparison {
-    /// One JSON array.
+    /// One JSON object.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
@@ -338,58 +367,208 @@ impl Comparison {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "search graph        median ms     p99 ms     of f32")?;
-        for contender in &self.0 {
+        write!(
+            f,
+            "median ms             search     of f32   template     of f32  outputs"
+        )?;
+        for contender in &self.contenders {
             write!(
                 f,
-                "\n{:<18} {:>10.3} {:>10.3} {:>10.3}",
+                "\n{:<18} {:>9.3} {:>10.3} {:>10.3} {:>10.3}  {}",
                 contender.name,
                 contender.search.median_millis,
-                contender.search.p99_millis,
-                contender.of_f32
+                contender.search_of_f32,
+                contender.template.median_millis,
+                contender.template_of_f32,
+                contender.outputs
+            )?;
+        }
+        for roofline in &self.rooflines {
+            write!(
+                f,
+                "\nint8 by {}, {} graph: {:.1} M products, {:.1} G/s; {:.0} % of the {:.1} G/s that the instructions can do",
+                self.int8_path,
+                roofline.graph,
+                roofline.products as f64 / 1e6,
+                roofline.per_second / 1e9,
+                100.0 * roofline.share,
+                roofline.peak_per_second / 1e9
             )?;
         }
         Ok(())
     }
 }
 
-/// Times the search graph in int8, in f32 and in tract's own int8: one after the other, frame by frame, so that whatever
-/// else the machine does hits all of them. What is in the crop does not matter to any.
+/// FNV-1a over the bits of numbers, 64 bits.
+struct Digest(u64);
+
+impl Digest {
+    fn add(&mut self, numbers: &[f32]) {
+        for byte in numbers.iter().flat_map(|v| v.to_bits().to_le_bytes()) {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+/// Pictures whose outputs are part of the digest, before anything is timed.
+const DIGEST_CROPS: usize = 4;
+/// Rounds of [`peak::products`] that are timed at once: a tenth of a millisecond or so.
+const PEAK_ROUNDS: u32 = 20_000;
+
+/// Values of no picture: what is in a crop does not matter to any contender's speed. Multiples of 1/64, which every
+/// machine has alike.
+fn noise(len: usize, seed: usize) -> Vec<f32> {
+    (0..len)
+        .map(|i| ((i * 37 + i / 256 * 11 + seed * 101) % 255) as f32 / 64.0 - 1.90625)
+        .collect()
+}
+
+/// Everything that a network gives for a few pictures.
+fn digest_of(network: &mut TractNetwork, contract: &FollowContract) -> Result<String, InferError> {
+    let mut digest = Digest::default();
+    let mut of_template = TemplateOutputs::for_contract(contract);
+    let mut of_search = SearchOutputs::for_contract(contract);
+    let mut first = vec![0.0; contract.features_len()];
+    for seed in 0..DIGEST_CROPS {
+        network.template(&noise(contract.template_len(), seed), &mut of_template)?;
+        let latest = &of_template.features;
+        let crop = noise(contract.search_len(), seed);
+        network.search(&crop, &first, latest, &mut of_search)?;
+        first.copy_from_slice(latest);
+        for numbers in [
+            &of_template.features[..],
+            &of_template.embedding,
+            &of_search.score,
+            &of_search.box_ltrb_px,
+            &[of_search.presence],
+            &of_search.embedding,
+        ] {
+            digest.add(numbers);
+        }
+    }
+    Ok(format!("{:016x}", digest.0))
+}
+
+/// Times both graphs in int8, in f32 and in tract's own int8: one after the other, frame by frame, so that whatever else
+/// the machine does hits all of them, and the peak of the processor with them.
 ///
 /// # Errors
 /// A model that is refused, or that fails.
 pub fn compare(options: &BenchOptions) -> Result<Comparison, Failure> {
+    let path = Path::from_environment().map_err(|e| Failure::Usage(e.to_string()))?;
     let Contenders {
         contract,
         mut networks,
     } = contenders(&options.model, options.threads)?;
-    let noise = |len: usize| -> Vec<f32> {
-        (0..len)
-            .map(|i| ((i * 37 + i / 256 * 11) % 255) as f32 / 64.0 - 1.9)
-            .collect()
-    };
-    let (crop, features) = (noise(contract.search_len()), noise(contract.features_len()));
-    let mut out = SearchOutputs::for_contract(&contract);
-    let mut times = vec![Vec::new(); networks.len()];
+    let fails = |e: InferError| Failure::Usage(format!("bench: {e}"));
+    let crop = noise(contract.search_len(), 0);
+    let template = noise(contract.template_len(), 0);
+    let features = noise(contract.features_len(), 0);
+    let mut of_search = SearchOutputs::for_contract(&contract);
+    let mut of_template = TemplateOutputs::for_contract(&contract);
+    let mut digests = Vec::with_capacity(networks.len());
+    for (_, network) in &mut networks {
+        digests.push(digest_of(network, &contract).map_err(fails)?);
+    }
+    let mut times = vec![[const { Vec::new() }; 2]; networks.len()];
+    let mut peaks = Vec::new();
     for frame in 0..options.frames + WARM_UP {
-        for ((_, network), times) in networks.iter_mut().zip(&mut times) {
+        let counts = frame >= WARM_UP;
+        for ((_, network), [searches, templates]) in networks.iter_mut().zip(&mut times) {
             let started = Instant::now();
             network
-                .search(&crop, &features, &features, &mut out)
-                .map_err(|e| Failure::Usage(format!("bench: {e}")))?;
-            if frame >= WARM_UP {
-                times.push(millis(started.elapsed()));
+                .search(&crop, &features, &features, &mut of_search)
+                .map_err(fails)?;
+            let between = Instant::now();
+            network
+                .template(&template, &mut of_template)
+                .map_err(fails)?;
+            let ended = Instant::now();
+            if counts {
+                searches.push(millis(between - started));
+                templates.push(millis(ended - between));
             }
         }
+        let started = Instant::now();
+        if let Some(products) = peak::products(path, PEAK_ROUNDS)
+            && counts
+        {
+            peaks.push(products as f64 / started.elapsed().as_secs_f64());
+        }
     }
-    let stages: Vec<Stage> = times.into_iter().map(Stage::of).collect();
+    let stages: Vec<[Stage; 2]> = times.into_iter().map(|t| t.map(Stage::of)).collect();
     let f32 = networks.iter().position(|(name, _)| *name == "f32");
-    let f32 = f32.map_or(f64::NAN, |at| stages[at].median_millis);
-    let contenders = networks.iter().zip(stages);
-    let contenders = contenders.map(|((name, _), search)| Contender {
+    let of_f32 = |graph: usize, stage: Stage| {
+        f32.map_or(f64::NAN, |at| {
+            stage.median_millis / stages[at][graph].median_millis
+        })
+    };
+    let contenders = networks.iter().zip(digests).zip(&stages);
+    let contenders = contenders.map(|(((name, _), outputs), [search, template])| Contender {
         name,
-        search,
-        of_f32: search.median_millis / f32,
+        search: *search,
+        search_of_f32: of_f32(0, *search),
+        template: *template,
+        template_of_f32: of_f32(1, *template),
+        outputs,
     });
-    Ok(Comparison(contenders.collect()))
+    let [of_template, of_search] = networks[0].1.int8_products();
+    let [search, template] = stages[0];
+    let peak_per_second = median(peaks) * options.threads as f64;
+    let rooflines = [
+        ("search", of_search, search),
+        ("template", of_template, template),
+    ];
+    let rooflines = rooflines.map(|(graph, products, stage)| {
+        let per_second = products as f64 / stage.median_millis * 1e3;
+        Roofline {
+            graph,
+            products,
+            per_second,
+            peak_per_second,
+            share: per_second / peak_per_second,
+        }
+    });
+    Ok(Comparison {
+        int8_path: path.name(),
+        contenders: contenders.collect(),
+        rooflines: rooflines
+            .into_iter()
+            .filter(|r| r.products > 0 && r.peak_per_second > 0.0)
+            .collect(),
+    })
+}
+
+/// The middle one, or 0 where there is none.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_depends_on_every_bit_and_on_the_order() {
+        let of = |numbers: &[f32]| {
+            let mut digest = Digest::default();
+            digest.add(numbers);
+            digest.0
+        };
+        assert_eq!(of(&[]), 0xcbf2_9ce4_8422_2325);
+        // The bytes 0, 0, 128, 63, by the definition.
+        let one = [0_u64, 0, 0x80, 0x3f]
+            .into_iter()
+            .fold(of(&[]), |d, b| (d ^ b).wrapping_mul(0x100_0000_01b3));
+        assert_eq!(of(&[1.0]), one);
+        assert_ne!(of(&[0.0]), of(&[-0.0]));
+        assert_ne!(of(&[1.0, 2.0]), of(&[2.0, 1.0]));
+    }
 }

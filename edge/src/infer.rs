@@ -257,6 +257,8 @@ struct Graph {
     input_order: Vec<usize>,
     /// For each output of the contract, its place in the graph.
     output_order: Vec<usize>,
+    /// What the kernels of [`crate::int8`] multiply in a run.
+    int8_products: u64,
 }
 
 impl Graph {
@@ -344,6 +346,9 @@ impl Graph {
             shape("output", spec, fact(out_outlets[at])?)?;
             output_order.push(at);
         }
+        let planned = typed.nodes().iter();
+        let planned = planned.filter_map(|node| node.op_as::<fused::Planned>());
+        let int8_products = planned.map(|op| op.products).sum();
         let buffers = inputs
             .iter()
             .map(|spec| Tensor::zero::<f32>(&spec.shape).map(Arc::new))
@@ -358,6 +363,7 @@ impl Graph {
             inputs: buffers,
             input_order,
             output_order,
+            int8_products,
         };
         graph.rehearse(outputs)?;
         Ok(graph)
@@ -479,6 +485,13 @@ impl TractNetwork {
             )?,
             executor,
         })
+    }
+}
+
+impl TractNetwork {
+    /// What the kernels of [`crate::int8`] multiply in a run of the template graph and of the search graph.
+    pub fn int8_products(&self) -> [u64; 2] {
+        [self.template.int8_products, self.search.int8_products]
     }
 }
 

@@ -114,7 +114,7 @@ struct BenchArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Time the search graph in int8, in f32 and in tract's own int8, in turn
+    /// Time both graphs in int8, in f32 and in tract's own int8, in turn, and the most that the processor can multiply
     #[arg(long)]
     compare: bool,
 }

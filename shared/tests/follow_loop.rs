@@ -1,11 +1,8 @@
 //! The whole loop on real pixels, with a network that finds bright squares by arithmetic: frames
 //! are painted, cropped, searched, decoded, tracked. A counting allocator watches.
 #![allow(clippy::unwrap_used)]
-// `GlobalAlloc` cannot be implemented without; nothing but the system allocator is called.
-#![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
 
 use roadhound_shared::contract::{FollowContract, FollowSizes};
 use roadhound_shared::follow::{FollowError, Follower};
@@ -13,33 +10,6 @@ use roadhound_shared::frame::{FrameView, Timestamp};
 use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use roadhound_shared::tracker::{Phase, Report, TrackerConfig};
-
-thread_local! {
-    /// Allocations of this thread: tests run side by side.
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call goes to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const WIDTH: u32 = 640;
 const HEIGHT: u32 = 360;
@@ -306,12 +276,10 @@ fn following_allocates_nothing_once_warm() {
         assert_eq!(drive.follower.tracker().phase(), Phase::Tracking);
     };
     drive_on(&mut drive, 1);
-    let before = ALLOCATIONS.get();
-    drive_on(&mut drive, 41);
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(counting::on_this_thread(|| drive_on(&mut drive, 41)), 0);
     // The counter counts.
-    drop(std::hint::black_box(Box::new(1)));
-    assert_eq!(ALLOCATIONS.get() - before, 1);
+    let boxed = || drop(std::hint::black_box(Box::new(1)));
+    assert_eq!(counting::on_this_thread(boxed), 1);
 }
 
 #[test]

@@ -114,6 +114,7 @@ impl Expansion for Unplanned {
             known.push((dims.to_vec(), is_bytes(fact.datum_type)?));
         }
         let built = self.build(&known)?;
+        let products = built.graph.products();
         let program = built.graph.plan(self.path, self.threads);
         let program = program.map_err(|e| {
             // The plan is of the region as a whole: without the last node it is another one.
@@ -124,6 +125,7 @@ impl Expansion for Unplanned {
             buffers.push(Arc::new(Tensor::zero_dt(type_of(*bytes), dims)?));
         }
         let op = Planned {
+            products,
             facts: Arc::new(built.outputs),
             running: Arc::new(Mutex::new(Running { program, buffers })),
         };
@@ -137,7 +139,9 @@ impl Expansion for Unplanned {
 
 /// A program as a node of a graph that runs.
 #[derive(Clone, Debug)]
-struct Planned {
+pub(super) struct Planned {
+    /// What a run multiplies.
+    pub(super) products: u64,
     facts: Arc<Vec<(Vec<usize>, bool)>>,
     running: Arc<Mutex<Running>>,
 }

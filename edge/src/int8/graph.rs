@@ -302,6 +302,18 @@ impl Graph {
         self.nodes[value.0].shape
     }
 
+    /// Products of a weight or template and a byte that a run adds up, whatever the path pads them with.
+    pub fn products(&self) -> u64 {
+        let of = |node: &Node| match &node.origin {
+            Origin::Conv { conv, .. } => node.shape.cells() as u64 * conv.weights.len() as u64,
+            Origin::Correlate { cells, .. } => {
+                node.shape.len() as u64 * self.shape(*cells).channels as u64
+            }
+            _ => 0,
+        };
+        self.nodes.iter().map(of).sum()
+    }
+
     /// The next input.
     ///
     /// # Errors

@@ -192,6 +192,10 @@ mod tests {
 
     /// Every compiled form that this processor can run.
     fn forms() -> Vec<Maps> {
+        #[cfg_attr(
+            not(target_arch = "x86_64"),
+            expect(unused_mut, reason = "there are no others")
+        )]
         let mut forms = vec![PORTABLE];
         #[cfg(target_arch = "x86_64")]
         {

@@ -14,6 +14,7 @@ pub mod graph;
 mod kernel;
 mod maps;
 mod path;
+pub mod peak;
 mod plan;
 mod pool;
 mod program;

@@ -9,11 +9,9 @@ use roadhound_edge::int8::{
 };
 use roadhound_shared::quantised::{QuantParams, QuantisedAdd};
 
-/// Whole products of a run, without padding: what [`layers`] multiplies.
-struct Net {
-    graph: Graph,
-    products: usize,
-}
+/// The layers, as they are put together.
+#[derive(Default)]
+struct Net(Graph);
 
 impl Net {
     fn conv(
@@ -23,14 +21,14 @@ impl Net {
         side: usize,
         stride: usize,
     ) -> Result<Value, PlanError> {
-        let from = self.graph.shape(x).channels;
+        let from = self.0.shape(x).channels;
         let depth = from * side * side;
         let weights: Vec<i8> = (0..channels * depth)
             .map(|i| (i * 37 % 251) as i8 >> 1)
             .collect();
         let bias = vec![100; channels];
         let scales: Vec<f32> = (0..channels).map(|o| 0.002 + 1e-5 * o as f32).collect();
-        let y = self.graph.convolve(
+        self.0.convolve(
             x,
             &Convolution {
                 weights,
@@ -44,17 +42,15 @@ impl Net {
                 weight_scales: scales,
                 output: params()?,
             },
-        )?;
-        self.products += self.graph.shape(y).len() * depth;
-        Ok(y)
+        )
     }
 
     fn residual(&mut self, x: Value) -> Result<Value, PlanError> {
-        let channels = self.graph.shape(x).channels;
+        let channels = self.0.shape(x).channels;
         let y = self.conv(x, channels, 3, 1)?;
         let y = self.conv(y, channels, 3, 1)?;
         let p = params()?;
-        self.graph.add(y, x, QuantisedAdd::new(p, p, p))
+        self.0.add(y, x, QuantisedAdd::new(p, p, p))
     }
 }
 
@@ -62,19 +58,14 @@ fn params() -> Result<QuantParams, PlanError> {
     Ok(QuantParams::new(0.02, 0)?)
 }
 
-fn net() -> Result<Net, PlanError> {
-    let mut net = Net {
-        graph: Graph::new(),
-        products: 0,
-    };
+fn net() -> Result<Graph, PlanError> {
+    let mut net = Net::default();
     let input = Number::F32(QuantParams::new(0.02, 114)?);
     let x = net
-        .graph
+        .0
         .input(Shape::new(3, 256, 256)?, Layout::Planar, input)?;
     let mix = Number::F32(params()?);
-    let template = net
-        .graph
-        .input(Shape::new(96, 1, 64)?, Layout::Cells, mix)?;
+    let template = net.0.input(Shape::new(96, 1, 64)?, Layout::Cells, mix)?;
     let x = net.conv(x, 16, 3, 2)?;
     let x = net.conv(x, 32, 3, 2)?;
     let x = net.conv(x, 32, 3, 1)?;
@@ -84,19 +75,18 @@ fn net() -> Result<Net, PlanError> {
     let x = net.residual(x)?;
     let features = net.conv(x, 96, 1, 1)?;
     let seen = net
-        .graph
+        .0
         .correlate((template, params()?), (features, params()?), params()?)?;
-    net.products += net.graph.shape(seen).len() * 96;
-    let x = net.graph.concat(&[seen, features])?;
+    let x = net.0.concat(&[seen, features])?;
     let x = net.conv(x, 96, 1, 1)?;
     let x = net.conv(x, 96, 3, 1)?;
     let x = net.conv(x, 96, 3, 1)?;
     let identity = net.conv(features, 96, 1, 1)?;
     for value in [x, identity] {
-        net.graph
+        net.0
             .output(value, Layout::Planar, Number::F32(params()?))?;
     }
-    Ok(net)
+    Ok(net.0)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -105,10 +95,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runs: u32 = arguments.next().ok_or("count PATH RUNS")?.parse()?;
     let net = net()?;
     if runs == 0 {
-        println!("{}", net.products);
+        println!("{}", net.products());
         return Ok(());
     }
-    let mut program = net.graph.plan(path, 1)?;
+    let mut program = net.plan(path, 1)?;
     if program.path() != path {
         return Err(format!("this processor has no {path}").into());
     }

@@ -118,6 +118,26 @@ macro_rules! steps {
     };
 }
 
+/// Four products for each of four channels; what [`super::super::peak`] measures.
+#[expect(unsafe_code, reason = "the intrinsic is not stable")]
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+pub(in super::super) fn sdot(
+    mut sums: int32x4_t,
+    cells: int8x16_t,
+    channels: int8x16_t,
+) -> int32x4_t {
+    // SAFETY: an instruction of the feature that this function is compiled for, on registers alone.
+    unsafe {
+        asm!(
+            "sdot {0:v}.4s, {1:v}.16b, {2:v}.16b",
+            inout(vreg) sums, in(vreg) cells, in(vreg) channels,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sums
+}
+
 #[expect(unsafe_code, reason = "kernel")]
 #[expect(
     clippy::needless_range_loop,

@@ -42,7 +42,11 @@ unsafe fn convolve(job: &Convolve<'_>, cells: Range<usize>) {
 #[expect(unsafe_code, reason = "the intrinsic is not stable")]
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
-fn smmla(mut sums: int32x4_t, cells: int8x16_t, channels: int8x16_t) -> int32x4_t {
+pub(in super::super) fn smmla(
+    mut sums: int32x4_t,
+    cells: int8x16_t,
+    channels: int8x16_t,
+) -> int32x4_t {
     // SAFETY: an instruction of the feature that this function is compiled for, on registers alone.
     unsafe {
         asm!(

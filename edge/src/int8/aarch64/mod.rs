@@ -6,8 +6,8 @@ mod neon;
 
 use std::arch::aarch64::*;
 
-pub(super) use dot::NEON_DOT;
-pub(super) use i8mm::NEON_I8MM;
+pub(super) use dot::{NEON_DOT, sdot};
+pub(super) use i8mm::{NEON_I8MM, smmla};
 pub(super) use neon::NEON;
 
 use super::kernel::Convolve;

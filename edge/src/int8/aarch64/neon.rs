@@ -31,15 +31,22 @@ pub(in super::super) const NEON: Kernels = Kernels {
 /// The job holds what its fields say.
 #[expect(unsafe_code, reason = "kernel")]
 unsafe fn convolve(job: &Convolve<'_>, cells: Range<usize>) {
-    let tile = if job.pairs_fit {
-        tile::<true>
-    } else {
-        tile::<false>
-    };
+    // SAFETY: as promised to this function.
+    unsafe {
+        if job.pairs_fit {
+            blocks::<true>(job, cells);
+        } else {
+            blocks::<false>(job, cells);
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "kernel")]
+unsafe fn blocks<const PAIRS: bool>(job: &Convolve<'_>, cells: Range<usize>) {
     // SAFETY: weights are packed so for this path, the cells are of the range; every ARMv8 has NEON.
     unsafe {
         job.tiles(cells, CELLS, CHANNELS, 16, |weights, first, cell, here| {
-            tile(job, weights.cast(), first, cell, here);
+            tile::<PAIRS>(job, weights.cast(), first, cell, here);
         });
     }
 }
