@@ -57,6 +57,8 @@ render "$packs" occlusion_india india 604 64 57 occlusion
 if [ -n "${ROADHOUND_GPU_TRAIN:-}" ]; then device="cuda:0" program=$ROADHOUND_GPU_TRAIN; else device=cpu program=$train; fi
 "$program" tracker --config configs/roadhound-s-6.toml --device "$device" --data "$packs" --init "$runs/roadhound-s-5/last.safetensors" --out "$runs/roadhound-s-6" $pairs
 
+# Presence is calibrated, and int8 scales are chosen, on what the fifth stage held out.
+packs=$runs/packs-5
 "$train" export --checkpoint "$runs/roadhound-s-6/last.safetensors" --data "$packs" --tracker configs/roadhound-s-tracker.toml --out "$bundle" --pairs-before "$before" --commit "$commit"
 # int8 graphs beside the f32 ones; for another bundle, packs or configuration this one line is all there is to it.
-"$train" quantise --bundle "$bundle" --config configs/roadhound-s-6.toml --data "$packs" --quiet
+"$train" quantise --bundle "$bundle" --config configs/roadhound-s-5.toml --data "$packs" --quiet

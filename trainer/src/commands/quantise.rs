@@ -46,7 +46,7 @@ pub(crate) struct QuantiseArguments {
     #[arg(long, default_value = "edge/models/roadhound-s")]
     bundle: PathBuf,
     /// Training configuration: names the packs that crops come from.
-    #[arg(long, default_value = "configs/roadhound-s-4.toml")]
+    #[arg(long, default_value = "configs/roadhound-s-5.toml")]
     config: PathBuf,
     /// Folder of the packs, instead of the configuration's.
     #[arg(long)]
