@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use roadhound_shared::follow::FollowError;
 
 use crate::bundle::BundleError;
+use crate::capture::CaptureError;
 use crate::infer::InferError;
 use crate::sink::SinkError;
 use crate::source::SourceError;
@@ -32,13 +33,38 @@ pub enum Failure {
         /// The reason.
         error: Box<FollowError<InferError>>,
     },
+    /// A live source that cannot be used, and trying again does not help.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The camera stayed away for longer than the configuration allows.
+    #[error("{device}: no frames for too long ({cause}), giving up")]
+    CameraGone {
+        /// What the camera is called.
+        device: String,
+        /// Why it was last closed or not opened.
+        cause: &'static str,
+    },
+    /// A thread of the running program hangs.
+    #[error(
+        "{stage}: no sign of life for {seconds} s, ending so that the service manager starts anew"
+    )]
+    Stalled {
+        /// Which one.
+        stage: &'static str,
+        /// For how long.
+        seconds: u64,
+    },
 }
 
 impl Failure {
-    /// 4 where a disk is full, else 2.
+    /// 3 where the camera is gone for good, 4 where a disk is full, 5 where the program hangs, else 2.
     pub fn status(&self) -> ExitCode {
         match self {
-            Self::Sink(e) if e.is_full() => ExitCode::from(4),
+            Self::CameraGone { .. } => ExitCode::from(3),
+            Self::Sink(e) | Self::Capture(CaptureError::Sink(e)) if e.is_full() => {
+                ExitCode::from(4)
+            }
+            Self::Stalled { .. } => ExitCode::from(5),
             _ => ExitCode::from(2),
         }
     }

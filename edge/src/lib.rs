@@ -1,18 +1,22 @@
 //! The board half of Roadhound: frames in, tracks out.
 //!
-//! What enters: a folder of images, a video file or a raw dump, and a model bundle. What leaves: boxes, times,
-//! JSON lines and an annotated video. Everything that decides anything lives in `roadhound_shared`; this crate
+//! What enters: a folder of images, a video file, a raw dump or a camera, and a model bundle. What leaves: boxes,
+//! times, JSON lines, an annotated video, messages. Everything that decides anything lives in `roadhound_shared`; this crate
 //! reads, runs the network and writes.
 //!
 //! Read in this order:
 //! - [`track`]: the loop from source to sinks;
 //! - [`source`] and [`sink`]: both ends of it;
+//! - [`run`]: the program on the board, from [`capture`] to [`sink::live`]; [`config`] is what it can be told;
 //! - [`bundle`]: a model is verified, then trusted; [`infer`]: the network on tract;
 //! - [`drive`]: a rendered drive with exact truth; [`demo`] and [`mod@bench`] use it;
 //! - [`failure`]: what a command may end with.
 
 pub mod bench;
 pub mod bundle;
+pub mod capture;
+pub mod clock;
+pub mod config;
 pub mod demo;
 pub mod drive;
 mod embedded;
@@ -20,6 +24,7 @@ pub mod failure;
 pub mod infer;
 pub mod int8;
 pub mod memory;
+pub mod run;
 pub mod sink;
 pub mod source;
 pub mod track;

@@ -10,6 +10,7 @@ use roadhound_edge::bench::{BenchOptions, bench, compare};
 use roadhound_edge::bundle::{ModelSource, Precision};
 use roadhound_edge::demo::{DemoOptions, demo};
 use roadhound_edge::failure::Failure;
+use roadhound_edge::run::{RunOptions, run as run_board};
 use roadhound_edge::source::{Options as SourceOptions, RawLayout};
 use roadhound_edge::track::{TrackOptions, track};
 use roadhound_host::line;
@@ -27,6 +28,8 @@ struct Cli {
 enum Command {
     /// Follow one object through a folder of images, a video file (H.264 MP4, MJPEG AVI) or a raw frame dump
     Track(TrackArgs),
+    /// Follow what a camera sees, as a service on a board
+    Run(RunArgs),
     /// Render a drive, follow a car in it, score the result and write a video to look at
     Demo(DemoArgs),
     /// Measure the time of every stage, the start-up and the memory
@@ -87,6 +90,16 @@ struct TrackArgs {
 }
 
 #[derive(Args)]
+struct RunArgs {
+    /// What to do; packaging/roadhound.toml is a sample with everything in it
+    #[arg(long, value_name = "roadhound.toml")]
+    config: PathBuf,
+    /// Only check the configuration
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Args)]
 struct DemoArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -139,11 +152,16 @@ fn parse_fps(text: &str) -> Result<f64, String> {
 
 fn main() -> ExitCode {
     roadhound_edge::memory::give_large_blocks_back();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return usage(&e),
     };
+    // A service says what happens to its camera; a command speaks through its results.
+    let level = match cli.command {
+        Command::Run(_) => "roadhound=info,roadhound_edge=info,error",
+        _ => "error",
+    };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -179,6 +197,10 @@ fn run(command: Command) -> Result<(), Failure> {
             }
             Ok(())
         }
+        Command::Run(args) => run_board(&RunOptions {
+            config: args.config,
+            check: args.check,
+        }),
         Command::Demo(args) => {
             let summary = demo(&DemoOptions {
                 model: args.model.source(),

@@ -199,6 +199,13 @@ impl<N: FollowNetwork> Follower<N> {
         Ok(report)
     }
 
+    /// From the next frame on, the same picture comes at another size: a camera was opened again and agreed on another
+    /// one. What is followed is followed on; its motion is forgotten.
+    pub fn resize_image(&mut self, width_px: u32, height_px: u32) {
+        self.frame_px = (width_px, height_px);
+        self.tracker.resize_image(width_px, height_px);
+    }
+
     /// A frame was dropped: the report holds the predicted box.
     pub fn skip(&mut self, captured_at: Timestamp) -> Report {
         self.tracker.skip(captured_at)

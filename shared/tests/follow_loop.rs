@@ -295,6 +295,56 @@ fn a_frame_of_another_size_is_refused_and_the_next_good_one_is_not() {
     assert_eq!(drive.step(&[(start(), RED)]).phase, Phase::Tracking);
 }
 
+/// The scene's picture, every pixel twice as wide and high.
+fn doubled(scene: &Scene) -> Vec<u8> {
+    let frame = scene.frame();
+    let (width, height) = (2 * frame.width_px(), 2 * frame.height_px());
+    (0..width * height)
+        .flat_map(|at| frame.native_at(at % width / 2, at / width / 2).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_target_is_followed_on_in_a_picture_of_another_size() {
+    let mut drive = Drive::new();
+    for step in 1..20 {
+        drive.step(&[(moved(step), RED)]);
+    }
+    drive.follower.resize_image(1280, 720);
+    for step in 20..40 {
+        drive.scene.paint(&[(moved(step), RED)]);
+        drive.at.0 += FRAME_MICROS;
+        let pixels = doubled(&drive.scene);
+        let frame = FrameView::rgb8(1280, 720, &pixels).unwrap();
+        let report = drive.follower.step(&frame, drive.at).unwrap();
+        assert_eq!(report.phase, Phase::Tracking, "frame {step}");
+        let b = moved(step);
+        let truth = BoxXywh::new(2.0 * b.x_px, 2.0 * b.y_px, 2.0 * b.w_px, 2.0 * b.h_px);
+        let iou = report.box_in_image.unwrap().iou(&truth);
+        assert!(iou > 0.8, "frame {step}: {iou}");
+    }
+}
+
+#[test]
+fn a_target_that_is_lost_in_one_size_is_found_again_in_another() {
+    let mut drive = Drive::new();
+    drive.step(&[(start(), RED)]);
+    let lost = drive.follower.skip(Timestamp(drive.at.0 + 3_000_000));
+    assert_eq!(lost.phase, Phase::Lost);
+    drive.at = Timestamp(drive.at.0 + 3_000_000);
+    drive.follower.resize_image(1280, 720);
+    drive.scene.paint(&[(start(), RED)]);
+    let pixels = doubled(&drive.scene);
+    let frame = FrameView::rgb8(1280, 720, &pixels).unwrap();
+    let found = (0..30).find_map(|_| {
+        drive.at.0 += FRAME_MICROS;
+        drive.follower.step(&frame, drive.at).unwrap().box_in_image
+    });
+    let b = start();
+    let truth = BoxXywh::new(2.0 * b.x_px, 2.0 * b.y_px, 2.0 * b.w_px, 2.0 * b.h_px);
+    assert!(found.unwrap().iou(&truth) > 0.8, "{found:?}");
+}
+
 #[test]
 fn a_network_that_fails_once_costs_one_frame() {
     let mut drive = Drive::new();

@@ -8,6 +8,8 @@
 
 use std::path::Path;
 
+use roadhound_edge::capture::dump::Times;
+use roadhound_edge::config::RunConfig;
 use roadhound_edge::infer::TractNetwork;
 use roadhound_edge::source::{Options, RawLayout, open};
 use roadhound_shared::contract::{BundleManifest, FollowContract, FollowSizes, Probe};
@@ -48,6 +50,8 @@ pub const TARGETS: &[Target] = &[
     target("onnx_trainer", onnx_trainer, onnx_seeds, 60),
     target("onnx_int8", onnx_int8, int8_seeds, 60),
     target("configuration", configuration, configuration_seeds, 300),
+    target("board_config", board_config, board_config_seeds, 300),
+    target("dump_times", dump_times, dump_times_seeds, 200),
     target("checkpoint", checkpoint, checkpoint_seeds, 200),
     target("raw_dump", raw_dump, raw_seeds, 200),
     target("avi", avi, avi_seeds, 60),
@@ -315,6 +319,48 @@ fn configuration_seeds() -> Vec<Vec<u8>> {
     ];
     seeds.push(b"seed = 3\n[train]\nbatch = 8\n[[data.packs]]\nname = \"a\"\nkind = \"voc\"\nweight = 1.0\nread = { list = \"train.txt\" }\n".to_vec());
     seeds
+}
+
+// ---- the board's program
+
+/// Refusals are one line, and what is accepted can be written, and read again as the same.
+fn board_config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    match RunConfig::parse(text) {
+        Err(e) => assert!(!e.to_string().contains('\n'), "two lines: {e}"),
+        Ok(config) => {
+            let written = toml::to_string(&config).expect("what was read can be written");
+            assert_eq!(RunConfig::parse(&written).as_ref(), Ok(&config));
+        }
+    }
+}
+
+fn board_config_seeds() -> Vec<Vec<u8>> {
+    let sample = include_str!("../../packaging/roadhound.toml");
+    let one_camera = sample.replace("[camera.rendered]", "").replace("#:", "");
+    vec![
+        sample.as_bytes().to_vec(),
+        one_camera.into_bytes(),
+        b"[camera.rendered]\nfps = 30.0\n[sinks.mqtt]\nhost = \"a\"\n".to_vec(),
+    ]
+}
+
+/// Numbers grow and times do not fall, also behind the last line.
+fn dump_times(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(times) = Times::parse(text) {
+        let lines = text.lines().count() as u64;
+        let all: Vec<_> = (0..lines + 3).map(|n| times.of(n)).collect();
+        assert!(all.windows(2).all(|p| p[0].0 < p[1].0 && p[0].1 <= p[1].1));
+    }
+}
+
+fn dump_times_seeds() -> Vec<Vec<u8>> {
+    vec![b"0 0\n1 33333\n4 133332\n".to_vec()]
 }
 
 fn checkpoint(data: &[u8]) {

@@ -5,6 +5,7 @@
 
 pub mod boxes;
 pub mod jsonl;
+pub mod live;
 pub mod mp4;
 pub mod overlay;
 pub mod times;

@@ -156,7 +156,7 @@ impl Reason {
 ///
 /// # Errors
 /// The path is missing, of no known kind, or broken from its first bytes on.
-pub fn open(path: &Path, options: &Options) -> Result<Box<dyn FrameSource>, SourceError> {
+pub fn open(path: &Path, options: &Options) -> Result<Box<dyn FrameSource + Send>, SourceError> {
     let metadata = std::fs::metadata(path).map_err(|e| Reason::from(e).at(path))?;
     if metadata.is_dir() {
         return Ok(Box::new(ImageFolder::open(path, options.fps)?));
@@ -193,6 +193,20 @@ pub fn open(path: &Path, options: &Options) -> Result<Box<dyn FrameSource>, Sour
         _ if extension == "avi" => Ok(Box::new(AviSource::open(path)?)),
         _ => Err(Reason::UnknownKind.at(path)),
     }
+}
+
+/// Decodes one JPEG into `pixels`, which is used again: grey stays grey, all else becomes RGB.
+///
+/// # Errors
+/// Not a whole JPEG, or a larger one than is decoded.
+pub fn decode_jpeg<'a>(bytes: &[u8], pixels: &'a mut Vec<u8>) -> Result<Pixels<'a>, Reason> {
+    let decoded = jpeg::decode(bytes, pixels)?;
+    Ok(Pixels::Packed {
+        format: decoded.format,
+        width_px: decoded.width_px,
+        height_px: decoded.height_px,
+        data: pixels,
+    })
 }
 
 fn read_head(path: &Path, head: &mut [u8]) -> std::io::Result<usize> {

@@ -607,6 +607,40 @@ impl Tracker {
         self.pending = None;
     }
 
+    /// From the next frame on, the same picture comes at another size. Boxes are scaled, motion is forgotten, phase and
+    /// identity stay.
+    pub fn resize_image(&mut self, image_width_px: u32, image_height_px: u32) {
+        self.pending = None;
+        let sides = 1..=MAX_SIDE_PX;
+        let Some(target) = self.target.as_mut() else {
+            return;
+        };
+        if !sides.contains(&image_width_px) || !sides.contains(&image_height_px) {
+            return;
+        }
+        let x_scale = image_width_px as f32 / target.image_width_px;
+        let y_scale = image_height_px as f32 / target.image_height_px;
+        let scaled = |b: BoxXywh| {
+            BoxXywh::new(
+                b.x_px * x_scale,
+                b.y_px * y_scale,
+                b.w_px * x_scale,
+                b.h_px * y_scale,
+            )
+        };
+        let followed = scaled(target.box_in_image());
+        target.image_width_px = image_width_px as f32;
+        target.image_height_px = image_height_px as f32;
+        target.trusted = scaled(target.trusted);
+        target.template_due = false;
+        target.set(followed, &self.config.shape);
+        let (noise, at) = (target.noise(&self.config), target.coordinates());
+        for ((axis, noise), position) in target.axes.iter_mut().zip(noise).zip(at) {
+            *axis = AxisFilter::new(position, &noise);
+        }
+        self.state = self.state.with_boxes(scaled);
+    }
+
     /// The window to search in the frame taken at this time; `None` while Idle.
     pub fn next_crop(&mut self, captured_at: Timestamp) -> Option<CropWindow> {
         let target = self.target.as_ref()?;

@@ -113,6 +113,25 @@ impl State {
         }
     }
 
+    /// The same state with its boxes elsewhere: the image has another size.
+    pub(crate) fn with_boxes(self, moved: impl Fn(BoxXywh) -> BoxXywh) -> Self {
+        match self {
+            Self::Idle | Self::Tracking { .. } | Self::Uncertain { .. } => self,
+            Self::Lost {
+                since,
+                last_trusted,
+                claim,
+            } => Self::Lost {
+                since,
+                last_trusted: moved(last_trusted),
+                claim: claim.map(|claim| Claim {
+                    box_in_image: moved(claim.box_in_image),
+                    ..claim
+                }),
+            },
+        }
+    }
+
     /// The next state. `trusted` is the last box of the Tracking phase.
     pub(crate) fn next(
         self,

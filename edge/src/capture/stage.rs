@@ -1,0 +1,186 @@
+//! The thread that captures: does what [`Reconnect`] says and puts frames where the tracker takes them.
+//!
+//! Enters: an [`Opener`]. Leaves: the newest frame in a [`Newest`] place, counts in [`CaptureStats`], and at last an
+//! [`End`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use super::newest::Newest;
+use super::pool::Pool;
+use super::reconnect::{Action, Reconnect, RetryConfig};
+use super::{CaptureError, Cause, Frame, LiveSource, Opener, Poll};
+use crate::clock;
+
+/// Longest time before the thread looks whether it should stop.
+const LOOK_UP_MILLIS: u64 = 100;
+/// Gaps in the camera's count that are longer than this are a camera that started to count anew.
+const MOST_LOST: u64 = 1_000;
+
+/// A frame on its way to the tracker, with what was dropped before it.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    /// The picture.
+    pub frame: Arc<Frame>,
+    /// Frames since the program began, this one included, whatever became of them.
+    pub number: u64,
+}
+
+/// What the thread counts. Read by anybody.
+#[derive(Debug, Default)]
+pub struct CaptureStats {
+    /// Good frames that the camera delivered.
+    pub captured: AtomicU64,
+    /// Frames that nobody took before the next one came.
+    pub stale: AtomicU64,
+    /// Frames for which no buffer was free: everybody held theirs for too long.
+    pub no_buffer: AtomicU64,
+    /// Frames that the driver dropped, by the gaps in its count.
+    pub lost_by_driver: AtomicU64,
+    /// Buffers that the driver marked as damaged.
+    pub corrupt: AtomicU64,
+    /// Times an open camera was closed, by [`Cause::index`].
+    pub closed: [AtomicU64; Cause::ALL.len()],
+    /// Times the camera was opened again.
+    pub reopened: AtomicU64,
+    /// Whether the camera is open.
+    pub is_open: AtomicBool,
+    /// When the thread last came by, in microseconds on the monotonic clock.
+    pub alive_at: AtomicU64,
+}
+
+/// Why the thread ended.
+#[derive(Debug)]
+pub enum End {
+    /// It was told to.
+    Stopped,
+    /// The recording is over.
+    Over,
+    /// The camera stayed away for too long.
+    Gone {
+        /// What it is called.
+        device: String,
+        /// Why it was last closed or not opened.
+        cause: Cause,
+    },
+    /// Something that trying again does not mend.
+    Failed(CaptureError),
+}
+
+/// Runs until told to stop, or until there is nothing more to capture.
+pub fn capture(
+    opener: &mut dyn Opener,
+    retry: RetryConfig,
+    buffers: usize,
+    place: &Newest<Captured>,
+    stats: &CaptureStats,
+    stop: &AtomicBool,
+) -> End {
+    let mut camera = Reconnect::new(retry, clock::monotonic());
+    let mut stream: Option<Box<dyn LiveSource>> = None;
+    let mut pool = Pool::new(buffers);
+    let mut next = Frame::default();
+    let mut last_sequence: Option<u64> = None;
+    while !stop.load(Relaxed) {
+        let now = clock::monotonic();
+        stats.alive_at.store(now.0, Relaxed);
+        match camera.next(now) {
+            Action::Open => match opener.open() {
+                Ok(opened) => {
+                    log::info!("{}: open, {}", opener.name(), opened.format());
+                    stream = Some(opened);
+                    last_sequence = None;
+                    camera.opened(clock::monotonic());
+                }
+                Err(error) => match error.cause() {
+                    Some(cause) => {
+                        log::debug!("{error}");
+                        camera.open_failed(cause, clock::monotonic());
+                    }
+                    None => return End::Failed(error),
+                },
+            },
+            Action::WaitMillis(millis) => {
+                std::thread::sleep(Duration::from_millis(millis.min(LOOK_UP_MILLIS)));
+            }
+            Action::Close(cause) => {
+                log::warn!("{}: closed ({})", opener.name(), cause.name());
+                stream = None;
+            }
+            Action::GiveUp(cause) => {
+                let device = opener.name();
+                return End::Gone { device, cause };
+            }
+            Action::ReadMillis(millis) => {
+                let Some(open) = stream.as_mut() else {
+                    camera.failed(Cause::Io, now);
+                    continue;
+                };
+                let wait = Duration::from_millis(millis.min(LOOK_UP_MILLIS));
+                match open.poll(&mut next, wait) {
+                    Ok(Poll::Frame) => {
+                        camera.frame(clock::monotonic());
+                        let number = stats.captured.fetch_add(1, Relaxed);
+                        let gap = last_sequence
+                            .and_then(|last| next.sequence.checked_sub(last + 1))
+                            .filter(|&gap| gap < MOST_LOST);
+                        stats.lost_by_driver.fetch_add(gap.unwrap_or(0), Relaxed);
+                        last_sequence = Some(next.sequence);
+                        let waits = open.waits();
+                        let frame = pool.fill(|free| std::mem::swap(free, &mut next));
+                        match frame {
+                            Some(frame) => {
+                                hand_over(Captured { frame, number }, waits, place, stats, stop);
+                            }
+                            None => {
+                                stats.no_buffer.fetch_add(1, Relaxed);
+                            }
+                        }
+                    }
+                    Ok(Poll::Corrupt) => {
+                        stats.corrupt.fetch_add(1, Relaxed);
+                        camera.corrupt();
+                    }
+                    Ok(Poll::Nothing) => {}
+                    Ok(Poll::End) => return End::Over,
+                    Err(error) => match error.cause() {
+                        Some(cause) => {
+                            log::warn!("{error}");
+                            stream = None;
+                            camera.failed(cause, clock::monotonic());
+                        }
+                        None => return End::Failed(error),
+                    },
+                }
+            }
+        }
+        for (count, closings) in stats.closed.iter().zip(camera.closings()) {
+            count.store(closings, Relaxed);
+        }
+        stats.reopened.store(camera.reopened(), Relaxed);
+        stats.is_open.store(camera.is_open(), Relaxed);
+    }
+    End::Stopped
+}
+
+fn hand_over(
+    mut captured: Captured,
+    waits: bool,
+    place: &Newest<Captured>,
+    stats: &CaptureStats,
+    stop: &AtomicBool,
+) {
+    if !waits {
+        let stale = place.put(captured).is_some();
+        stats.stale.fetch_add(u64::from(stale), Relaxed);
+        return;
+    }
+    while !stop.load(Relaxed) {
+        stats.alive_at.store(clock::monotonic().0, Relaxed);
+        match place.put_when_empty(captured, Duration::from_millis(LOOK_UP_MILLIS)) {
+            Ok(()) => return,
+            Err(back) => captured = back,
+        }
+    }
+}

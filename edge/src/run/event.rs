@@ -1,0 +1,135 @@
+//! What became of one frame, or of the time without one: what every sink is told.
+
+use roadhound_shared::frame::Timestamp;
+use roadhound_shared::tracker::{Phase, Report};
+use serde::Serialize;
+
+use crate::clock;
+
+/// One result. Small and without pointers: it is copied into every queue.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrackEvent {
+    /// Number of the frame since the program began; `None` where the phase changed because no frame came.
+    pub frame: Option<u64>,
+    /// Frames between the last one looked at and this one that nobody looked at.
+    pub skipped: u64,
+    /// What the tracker says.
+    pub report: Report,
+    /// Width and height of the image that the box is in.
+    pub image_px: (u32, u32),
+    /// From the start of exposure to this result, in microseconds.
+    pub latency_micros: u64,
+    /// From taking the frame to this result, in microseconds.
+    pub track_micros: u64,
+    /// A user asked for this moment to be kept.
+    pub mark: bool,
+}
+
+impl TrackEvent {
+    /// Whether something is followed.
+    pub fn follows(&self) -> bool {
+        self.report.phase != Phase::Idle
+    }
+
+    /// When the frame was taken, as microseconds since 1970 on the wall clock of now.
+    pub fn unix_micros(&self) -> u64 {
+        let age = clock::monotonic().micros_since(self.report.captured_at);
+        clock::unix_micros().saturating_sub(age)
+    }
+
+    /// The event as it is sent and stored.
+    pub fn line(&self) -> Line {
+        Line {
+            frame: self.frame,
+            t_micros: self.report.captured_at.0,
+            unix_micros: self.unix_micros(),
+            image: [self.image_px.0, self.image_px.1],
+            r#box: self
+                .report
+                .box_in_image
+                .map(|b| [b.x_px, b.y_px, b.w_px, b.h_px]),
+            score: self.report.score,
+            presence: self.report.presence,
+            similarity: self.report.similarity,
+            phase: self.report.phase.name(),
+            since_micros: self.report.since.0,
+            latency_ms: self.latency_micros as f32 / 1e3,
+            track_ms: self.track_micros as f32 / 1e3,
+            skipped: self.skipped,
+            mark: self.mark,
+        }
+    }
+}
+
+/// One JSON object. Times of frames are on the machine's monotonic clock.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Line {
+    /// Number of the frame, `null` where none came.
+    pub frame: Option<u64>,
+    /// When it was taken, microseconds on the monotonic clock.
+    pub t_micros: u64,
+    /// The same as microseconds since 1970.
+    pub unix_micros: u64,
+    /// `[width, height]` of the image.
+    pub image: [u32; 2],
+    /// `[x, y, w, h]` in pixels of the image, `null` where there is no target.
+    pub r#box: Option<[f32; 4]>,
+    /// Score of the chosen candidate, 0..1.
+    pub score: f32,
+    /// Presence, 0..1.
+    pub presence: f32,
+    /// Similarity with the target's gallery, -1..1.
+    pub similarity: f32,
+    /// Name of the phase.
+    pub phase: &'static str,
+    /// When the phase began, microseconds on the monotonic clock.
+    pub since_micros: u64,
+    /// From the start of exposure to the result.
+    pub latency_ms: f32,
+    /// From taking the frame to the result.
+    pub track_ms: f32,
+    /// Frames before this one that nobody looked at.
+    pub skipped: u64,
+    /// A user asked for this moment to be kept.
+    pub mark: bool,
+}
+
+/// Where nothing is known yet.
+pub(crate) fn idle(captured_at: Timestamp) -> Report {
+    Report {
+        box_in_image: None,
+        phase: Phase::Idle,
+        score: 0.0,
+        presence: 0.0,
+        similarity: 0.0,
+        captured_at,
+        since: captured_at,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use roadhound_shared::geometry::BoxXywh;
+
+    use super::*;
+
+    /// An event of a target that is tracked.
+    pub(crate) fn event(number: u64) -> TrackEvent {
+        TrackEvent {
+            frame: Some(number),
+            skipped: 0,
+            report: Report {
+                box_in_image: Some(BoxXywh::new(1.0, 2.0, 30.0, 40.0)),
+                phase: Phase::Tracking,
+                score: 0.9,
+                presence: 0.8,
+                similarity: 0.7,
+                ..idle(Timestamp(number * 33_333))
+            },
+            image_px: (640, 360),
+            latency_micros: 21_000,
+            track_micros: 17_000,
+            mark: false,
+        }
+    }
+}

@@ -1,0 +1,571 @@
+//! `roadhound run`: the program on the board.
+//!
+//! Enters: a configuration. Leaves: tracks to every sink, until a signal or the end of a recording.
+//!
+//! ```text
+//!  capture thread --Newest--> tracking thread --bounded queues--> a thread per sink
+//!        ^                          ^
+//!        +------ this thread: signals, watchdog, reload, figures -----+
+//! ```
+//!
+//! The thread that captures never waits for the one that tracks, and that one never for a sink. A stage that is silent
+//! for too long ends the program with status 5, for the service manager to start it anew: a thread that hangs in a
+//! driver cannot be restarted from within.
+
+pub mod event;
+pub mod notify;
+pub mod stats;
+pub mod tracking;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use roadhound_shared::follow::Follower;
+
+use crate::bundle::{Model, ModelSource};
+use crate::capture::fault::Faulty;
+use crate::capture::newest::Newest;
+use crate::capture::rendered::Rendered;
+use crate::capture::replay::Replay;
+use crate::capture::stage::{CaptureStats, Captured, End, capture};
+use crate::capture::{LiveSource, Opener, dump::Dumping};
+use crate::clock;
+use crate::config::{CameraConfig, ModelConfig, RunConfig, SinksConfig};
+use crate::failure::Failure;
+use crate::infer::TractNetwork;
+use crate::sink::live::csv::CsvLines;
+use crate::sink::live::jsonl::JsonLines;
+use crate::sink::live::udp::Datagrams;
+use crate::sink::live::{Queue, folder_of};
+use notify::Notify;
+use stats::{Machine, RunStats, SinkFigures};
+use tracking::{Command, Stage};
+
+/// How often this thread looks around.
+const ROUND: Duration = Duration::from_millis(50);
+/// How long the thread that tracks waits for a frame before it takes the camera for silent.
+const SILENCE: Duration = Duration::from_millis(50);
+/// How long a sink may take to write what it still has when the program ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Frames that may be held at once: the one that is tracked, the one that waits, and those that sinks hold.
+const BUFFERS: usize = 6;
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The configuration.
+    pub config: PathBuf,
+    /// Only check the configuration.
+    pub check: bool,
+}
+
+/// What the thread that tracks is told, besides frames.
+enum Told {
+    Do(Command),
+    Network(Box<Follower<TractNetwork>>),
+}
+
+/// What all threads see.
+#[derive(Default)]
+struct Shared {
+    place: Newest<Captured>,
+    capture: CaptureStats,
+    stats: RunStats,
+    sinks: Mutex<Vec<Queue>>,
+    /// When the thread that tracks last came by.
+    tracking_alive_at: AtomicU64,
+    /// No more frames will come; end when the last one is done.
+    over: AtomicBool,
+    stop_tracking: AtomicBool,
+    /// The camera waits for the tracker: time without a frame means nothing.
+    waits: AtomicBool,
+}
+
+impl Shared {
+    fn sinks(&self) -> std::sync::MutexGuard<'_, Vec<Queue>> {
+        self.sinks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn figures_of_sinks(&self) -> Vec<SinkFigures> {
+        self.sinks()
+            .iter()
+            .map(|queue| SinkFigures {
+                name: queue.name(),
+                written: queue.stats().written(),
+                dropped: queue.stats().dropped(),
+                errors: queue.stats().errors(),
+            })
+            .collect()
+    }
+
+    fn prometheus(&self) -> String {
+        let sinks = self.figures_of_sinks();
+        self.stats
+            .prometheus(&self.capture, &sinks, &Machine::read())
+    }
+}
+
+/// Runs until a signal or the end of a recording.
+///
+/// # Errors
+/// A configuration, model or recording that does not work; a camera that is gone for good; a stage that hangs.
+pub fn run(options: &RunOptions) -> Result<(), Failure> {
+    let config = read(&options.config)?;
+    if options.check {
+        return Ok(());
+    }
+    let signals = Signals::register()?;
+    let notify = Notify::from_environment();
+    let mut program = Program::start(config)?;
+    log::info!("running");
+    notify.ready();
+    let outcome = program.watch(&options.config, &signals, &notify);
+    notify.stopping();
+    let tidied = program.finish();
+    outcome.and(tidied)
+}
+
+/// Reads a configuration, and checks what only this machine can tell.
+fn read(path: &Path) -> Result<RunConfig, Failure> {
+    let config = RunConfig::read(path).map_err(Failure::Usage)?;
+    let at = |key: &str, what: String| Failure::Usage(format!("{}: {key}: {what}", path.display()));
+    let lines = [
+        (
+            "sinks.jsonl.path",
+            config.sinks.jsonl.as_ref().map(|s| &s.path),
+        ),
+        ("sinks.csv.path", config.sinks.csv.as_ref().map(|s| &s.path)),
+        (
+            "metrics.textfile",
+            config.metrics.as_ref().map(|m| &m.textfile),
+        ),
+        ("camera.dump", config.camera.dump.as_ref()),
+    ];
+    for (key, file) in lines {
+        if let Some(file) = file
+            && !folder_of(file).is_dir()
+        {
+            return Err(at(key, format!("no folder {}", folder_of(file).display())));
+        }
+    }
+    if config.camera.v4l2.is_some() && !cfg!(feature = "camera") {
+        return Err(at(
+            "camera.v4l2",
+            "this program was built without the feature `camera`".into(),
+        ));
+    }
+    if config.sinks.mqtt.is_some() && !cfg!(feature = "mqtt") {
+        return Err(at(
+            "sinks.mqtt",
+            "this program was built without the feature `mqtt`".into(),
+        ));
+    }
+    Ok(config)
+}
+
+/// Flags that signals set.
+struct Signals {
+    stop: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn register() -> Result<Self, Failure> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        let stop = Arc::new(AtomicBool::new(false));
+        let reload = Arc::new(AtomicBool::new(false));
+        let registered = [SIGTERM, SIGINT]
+            .into_iter()
+            .try_for_each(|signal| {
+                // The second one ends the program at once: the first may hang in a driver.
+                signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())?;
+                signal_hook::flag::register(signal, stop.clone())?;
+                Ok(())
+            })
+            .and_then(|()| signal_hook::flag::register(SIGHUP, reload.clone()).map(drop));
+        registered.map_err(|e: std::io::Error| Failure::Usage(format!("signals: {e}")))?;
+        Ok(Self { stop, reload })
+    }
+}
+
+/// The running stages.
+struct Program {
+    config: RunConfig,
+    shared: Arc<Shared>,
+    capture: Option<CaptureThread>,
+    tracking: Option<JoinHandle<()>>,
+    tell: Sender<Told>,
+    metrics_due: Instant,
+}
+
+struct CaptureThread {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<End>,
+}
+
+fn follower(config: &ModelConfig) -> Result<Follower<TractNetwork>, Failure> {
+    let source = config
+        .bundle
+        .clone()
+        .map_or(ModelSource::BuiltIn, ModelSource::Folder);
+    let model = Model::open(&source, config.precision, config.threads.into())?;
+    let name = format!("{} {}", model.manifest.name, model.manifest.version);
+    log::info!("model {name} verified");
+    Follower::new(model.network, model.manifest.follow, model.manifest.tracker)
+        .map_err(|e| Failure::Usage(format!("model {name}: {e}")))
+}
+
+fn opener(config: &CameraConfig) -> Result<Box<dyn Opener>, Failure> {
+    let plain: Box<dyn Opener> = if let Some(replay) = &config.replay {
+        Box::new(Replay::new(replay.clone()))
+    } else if let Some(rendered) = &config.rendered {
+        Box::new(Rendered::new(*rendered))
+    } else {
+        v4l2(config)?
+    };
+    let failing: Box<dyn Opener> = if config.faults.every_frames > 0 {
+        Box::new(Faulty::new(plain, config.faults.clone()))
+    } else {
+        plain
+    };
+    Ok(match &config.dump {
+        Some(path) => Box::new(Dumping::new(failing, path.clone())),
+        None => failing,
+    })
+}
+
+#[cfg(feature = "camera")]
+fn v4l2(config: &CameraConfig) -> Result<Box<dyn Opener>, Failure> {
+    let config = config.v4l2.clone().unwrap_or_default();
+    Ok(Box::new(crate::capture::v4l2::V4l2::new(config)))
+}
+
+#[cfg(not(feature = "camera"))]
+fn v4l2(_: &CameraConfig) -> Result<Box<dyn Opener>, Failure> {
+    Err(Failure::Usage(
+        "camera.v4l2: this program was built without the feature `camera`".into(),
+    ))
+}
+
+impl Opener for Box<dyn Opener> {
+    fn open(&mut self) -> Result<Box<dyn LiveSource>, crate::capture::CaptureError> {
+        (**self).open()
+    }
+
+    fn name(&self) -> String {
+        (**self).name()
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, Failure> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(work)
+        .map_err(|e| Failure::Usage(format!("no thread for {name}: {e}")))
+}
+
+impl Program {
+    fn start(config: RunConfig) -> Result<Self, Failure> {
+        let shared = Arc::new(Shared::default());
+        let now = clock::monotonic().0;
+        shared.tracking_alive_at.store(now, Relaxed);
+        let stage = Stage::new(follower(&config.model)?, config.target.initial());
+        *shared.sinks() = sinks(&config.sinks);
+        let (tell, told) = channel();
+        let tracking = spawn("tracking", {
+            let shared = Arc::clone(&shared);
+            move || track(stage, &shared, &told)
+        })?;
+        let mut program = Self {
+            capture: None,
+            tracking: Some(tracking),
+            metrics_due: Instant::now(),
+            tell,
+            shared,
+            config,
+        };
+        program.start_capture()?;
+        Ok(program)
+    }
+
+    fn start_capture(&mut self) -> Result<(), Failure> {
+        let mut opener = opener(&self.config.camera)?;
+        let retry = self.config.camera.retry;
+        let stop = Arc::new(AtomicBool::new(false));
+        let waits = |c: &CameraConfig| {
+            c.replay.as_ref().is_some_and(|replay| replay.lockstep)
+                || c.rendered.is_some_and(|rendered| rendered.lockstep)
+        };
+        let shared = Arc::clone(&self.shared);
+        shared.waits.store(waits(&self.config.camera), Relaxed);
+        shared.over.store(false, Relaxed);
+        shared.capture.alive_at.store(clock::monotonic().0, Relaxed);
+        let stopped = Arc::clone(&stop);
+        let thread = spawn("capture", move || {
+            let end = capture(
+                &mut *opener,
+                retry,
+                BUFFERS,
+                &shared.place,
+                &shared.capture,
+                &stopped,
+            );
+            shared.capture.is_open.store(false, Relaxed);
+            end
+        })?;
+        self.capture = Some(CaptureThread { stop, thread });
+        Ok(())
+    }
+
+    /// Looks after the stages until there is a reason to end.
+    fn watch(&mut self, path: &Path, signals: &Signals, notify: &Notify) -> Result<(), Failure> {
+        let mut alive_due = Instant::now();
+        let mut status_due = Instant::now();
+        loop {
+            if signals.stop.load(Relaxed) {
+                log::info!("stopping");
+                return Ok(());
+            }
+            if signals.reload.swap(false, Relaxed) {
+                notify.reloading();
+                self.reload(path)?;
+                notify.ready();
+            }
+            if let Some(end) = self.capture_ended() {
+                match end {
+                    End::Over => self.shared.over.store(true, Relaxed),
+                    End::Stopped => {}
+                    End::Gone { device, cause } => {
+                        return Err(Failure::CameraGone {
+                            device,
+                            cause: cause.name(),
+                        });
+                    }
+                    End::Failed(error) => return Err(error.into()),
+                }
+            }
+            if self.tracking.as_ref().is_none_or(JoinHandle::is_finished) {
+                if self.shared.over.load(Relaxed) {
+                    return Ok(());
+                }
+                return Err(Failure::Stalled {
+                    stage: "tracking",
+                    seconds: 0,
+                });
+            }
+            self.check_stages()?;
+            let now = Instant::now();
+            if let Some(every) = notify.watchdog_every()
+                && now >= alive_due
+            {
+                notify.alive();
+                alive_due = now + every;
+            }
+            if now >= status_due {
+                let figures = self.shared.stats.figures();
+                notify.status(&format!(
+                    "{} frames tracked, {:.1} fps, latency {:.0} ms",
+                    figures.tracked, figures.fps, figures.latency_p50_ms
+                ));
+                status_due = now + Duration::from_secs(5);
+            }
+            self.write_metrics();
+            std::thread::sleep(ROUND);
+        }
+    }
+
+    fn capture_ended(&mut self) -> Option<End> {
+        if !self.capture.as_ref()?.thread.is_finished() {
+            return None;
+        }
+        // A panic in a driver's binding ends the thread: the service manager starts the program anew.
+        let end = self.capture.take()?.thread.join();
+        Some(end.unwrap_or(End::Gone {
+            device: "camera".into(),
+            cause: crate::capture::Cause::Io,
+        }))
+    }
+
+    fn check_stages(&self) -> Result<(), Failure> {
+        let now = clock::monotonic();
+        let limit = self.config.watchdog.stage_silent_seconds;
+        let mut stages = vec![("tracking", &self.shared.tracking_alive_at)];
+        if self.capture.is_some() {
+            stages.push(("capture", &self.shared.capture.alive_at));
+        }
+        for (stage, alive_at) in stages {
+            let silent = now.0.saturating_sub(alive_at.load(Relaxed)) / 1_000_000;
+            if silent >= u64::from(limit) {
+                return Err(Failure::Stalled {
+                    stage,
+                    seconds: silent,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the configuration again and restarts what changed. A file with a mistake changes nothing.
+    fn reload(&mut self, path: &Path) -> Result<(), Failure> {
+        let new = match read(path) {
+            Ok(new) => new,
+            Err(e) => {
+                log::error!("{}; going on as before", e.line());
+                return Ok(());
+            }
+        };
+        if new.model != self.config.model {
+            match follower(&new.model) {
+                Ok(network) => {
+                    let _ = self.tell.send(Told::Network(Box::new(network)));
+                }
+                Err(e) => {
+                    log::error!("{}; going on as before", e.line());
+                    return Ok(());
+                }
+            }
+        }
+        let old = std::mem::replace(&mut self.config, new);
+        if old.sinks != self.config.sinks {
+            let leaving = std::mem::take(&mut *self.shared.sinks());
+            leaving
+                .into_iter()
+                .for_each(|queue| queue.finish(LAST_WORDS));
+            *self.shared.sinks() = sinks(&self.config.sinks);
+        }
+        if old.camera != self.config.camera {
+            self.stop_capture()?;
+            self.start_capture()?;
+        }
+        if old.target != self.config.target {
+            let command = match self.config.target.initial() {
+                Some(box_in_image) => Command::Follow {
+                    box_in_image,
+                    frame: None,
+                },
+                None => Command::Stop,
+            };
+            let _ = self.tell.send(Told::Do(command));
+        }
+        log::info!("{}: read again", path.display());
+        Ok(())
+    }
+
+    fn stop_capture(&mut self) -> Result<(), Failure> {
+        let Some(CaptureThread { stop, thread }) = self.capture.take() else {
+            return Ok(());
+        };
+        stop.store(true, Relaxed);
+        let seconds = u64::from(self.config.watchdog.stage_silent_seconds);
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while !thread.is_finished() {
+            if Instant::now() >= end {
+                return Err(Failure::Stalled {
+                    stage: "capture",
+                    seconds,
+                });
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let _ = thread.join();
+        Ok(())
+    }
+
+    fn write_metrics(&mut self) {
+        let Some(metrics) = &self.config.metrics else {
+            return;
+        };
+        if Instant::now() < self.metrics_due {
+            return;
+        }
+        self.metrics_due = Instant::now() + Duration::from_secs(metrics.every_seconds.into());
+        if let Err(e) = roadhound_host::whole::write(&metrics.textfile, self.shared.prometheus()) {
+            log::warn!("{}: {e}", metrics.textfile.display());
+        }
+    }
+
+    /// Ends everything in the order of the pictures. What hangs is left behind.
+    fn finish(&mut self) -> Result<(), Failure> {
+        let captured = self.stop_capture();
+        self.shared.stop_tracking.store(true, Relaxed);
+        self.shared.place.wake();
+        let end = Instant::now() + LAST_WORDS;
+        while self.tracking.as_ref().is_some_and(|t| !t.is_finished()) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let leaving = std::mem::take(&mut *self.shared.sinks());
+        self.metrics_due = Instant::now();
+        leaving
+            .into_iter()
+            .for_each(|queue| queue.finish(LAST_WORDS));
+        self.write_metrics();
+        captured
+    }
+}
+
+fn sinks(config: &SinksConfig) -> Vec<Queue> {
+    let mut queues = Vec::new();
+    if let Some(lines) = config.jsonl.clone() {
+        queues.push(Queue::start("jsonl", lines.queue.into(), move || {
+            Ok(Box::new(JsonLines::open(&lines.path)?))
+        }));
+    }
+    if let Some(lines) = config.csv.clone() {
+        queues.push(Queue::start("csv", lines.queue.into(), move || {
+            Ok(Box::new(CsvLines::open(&lines.path)?))
+        }));
+    }
+    if let Some(udp) = config.udp.clone() {
+        queues.push(Queue::start("udp", udp.queue.into(), move || {
+            Ok(Box::new(Datagrams::open(udp.to)?))
+        }));
+    }
+    #[cfg(feature = "mqtt")]
+    if let Some(mqtt) = config.mqtt.clone() {
+        queues.push(Queue::start("mqtt", mqtt.queue.into(), move || {
+            Ok(Box::new(crate::sink::live::mqtt::Messages::open(&mqtt)?))
+        }));
+    }
+    queues
+}
+
+/// The thread that tracks.
+fn track(mut stage: Stage<TractNetwork>, shared: &Shared, told: &Receiver<Told>) {
+    while !shared.stop_tracking.load(Relaxed) {
+        let alive_at = clock::monotonic();
+        shared.tracking_alive_at.store(alive_at.0, Relaxed);
+        while let Ok(told) = told.try_recv() {
+            match told {
+                Told::Do(command) => stage.command(command),
+                Told::Network(follower) => stage.replace(*follower),
+            }
+        }
+        let event = match shared.place.take(SILENCE) {
+            Some(captured) => {
+                let taken_at = clock::monotonic();
+                let mut event = stage.on_frame(&captured);
+                let now = clock::monotonic();
+                event.track_micros = now.micros_since(taken_at);
+                event.latency_micros = now.micros_since(captured.frame.captured_at);
+                Some(event)
+            }
+            None if shared.over.load(Relaxed) && shared.place.is_empty() => return,
+            None if shared.waits.load(Relaxed) => None,
+            None => stage.on_silence(clock::monotonic()),
+        };
+        if let Some(complaint) = stage.take_complaint() {
+            log::warn!("{complaint}");
+        }
+        if let Some(event) = event {
+            shared.stats.record(&event, stage.undecodable());
+            shared.sinks().iter().for_each(|queue| queue.offer(&event));
+        }
+    }
+}
