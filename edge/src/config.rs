@@ -24,6 +24,8 @@ use crate::capture::fault::FaultConfig;
 use crate::capture::reconnect::RetryConfig;
 use crate::capture::rendered::RenderedConfig;
 use crate::capture::replay::ReplayConfig;
+use crate::preview::PreviewConfig;
+use crate::record::RecordingConfig;
 
 /// No configuration is longer than this.
 const MAX_BYTES: u64 = 1 << 20;
@@ -304,6 +306,10 @@ pub struct RunConfig {
     pub target: TargetConfig,
     /// Where results go.
     pub sinks: SinksConfig,
+    /// Pictures and track on the board's disk.
+    pub recording: Option<RecordingConfig>,
+    /// A page to look at, and to say what to follow.
+    pub preview: Option<PreviewConfig>,
     /// Figures about the program itself.
     pub metrics: Option<MetricsConfig>,
     /// When the program takes itself for stuck.
@@ -354,6 +360,12 @@ impl RunConfig {
             return Err(wrong("target.init", "expected [x, y, w, h] with an area"));
         }
         self.sinks.validate()?;
+        if let Some(preview) = &self.preview {
+            validate_preview(preview)?;
+        }
+        if let Some(recording) = &self.recording {
+            validate_recording(recording)?;
+        }
         if let Some(metrics) = &self.metrics {
             range("metrics.every_seconds", metrics.every_seconds, 1, 3_600)?;
         }
@@ -364,6 +376,34 @@ impl RunConfig {
             3_600,
         )
     }
+}
+
+fn validate_preview(preview: &PreviewConfig) -> Result<(), ConfigError> {
+    if !preview.listen.ip().is_loopback() && preview.token_file.is_none() {
+        return Err(wrong(
+            "preview.token_file",
+            format!("is missing: others can reach {}", preview.listen),
+        ));
+    }
+    rate("preview.fps", preview.fps)?;
+    range("preview.quality", preview.quality.into(), 1, 100)?;
+    range("preview.connections", preview.connections.into(), 1, 1024)
+}
+
+fn validate_recording(recording: &RecordingConfig) -> Result<(), ConfigError> {
+    if recording.folder.as_os_str().is_empty() {
+        return Err(wrong("recording.folder", "is empty"));
+    }
+    rate("recording.fps", recording.fps)?;
+    range("recording.quality", recording.quality.into(), 1, 100)?;
+    range(
+        "recording.segment_seconds",
+        recording.segment_seconds,
+        1,
+        3_600,
+    )?;
+    range("recording.event_seconds", recording.event_seconds, 0, 3_600)?;
+    range("recording.sync_millis", recording.sync_millis, 50, 60_000)
 }
 
 fn range(key: &'static str, found: u32, least: u32, most: u32) -> Result<(), ConfigError> {
@@ -618,7 +658,16 @@ mod tests {
         let none: Vec<String> = Vec::new();
         assert_eq!(
             missing(
-                &["camera", "model", "target", "sinks", "metrics", "watchdog"],
+                &[
+                    "camera",
+                    "model",
+                    "target",
+                    "sinks",
+                    "recording",
+                    "preview",
+                    "metrics",
+                    "watchdog"
+                ],
                 ""
             ),
             none
@@ -722,6 +771,14 @@ mod tests {
             (
                 "[camera.rendered]\n[sinks.udp]\nto = \"nowhere\"\n",
                 "line 3",
+            ),
+            (
+                "[camera.rendered]\n[preview]\nlisten = \"0.0.0.0:80\"\n",
+                "preview.token_file: is missing: others can reach 0.0.0.0:80",
+            ),
+            (
+                "[camera.rendered]\n[recording]\nfolder = \"a\"\nquality = 0\n",
+                "recording.quality: 0, expected 1 to 100",
             ),
             (
                 "[camera.rendered]\n[watchdog]\nstage_silent_seconds = 0\n",

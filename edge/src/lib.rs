@@ -24,6 +24,8 @@ pub mod failure;
 pub mod infer;
 pub mod int8;
 pub mod memory;
+pub mod preview;
+pub mod record;
 pub mod run;
 pub mod sink;
 pub mod source;

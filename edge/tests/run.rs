@@ -354,7 +354,10 @@ fn every_kind_of_fault_is_survived_and_the_target_is_found_again() {
          [sinks.jsonl]\npath = \"{}/a.jsonl\"\n[metrics]\ntextfile = \"{}/a.prom\"\nevery_seconds = 1\n",
     );
     let prom = || std::fs::read_to_string(board.path("a.prom")).unwrap_or_default();
-    until("all kinds twice", || prom().contains("cause=\"format\"} 2"));
+    until("all kinds twice, and the camera open again", || {
+        prom().contains("cause=\"format\"} 2")
+            && metric(&prom(), "roadhound_reconnects_total") >= 8.0
+    });
     let (status, stderr) = running.stop();
     assert!(status.success(), "{stderr}");
     let text = prom();

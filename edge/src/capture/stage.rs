@@ -68,7 +68,8 @@ pub enum End {
     Failed(CaptureError),
 }
 
-/// Runs until told to stop, or until there is nothing more to capture.
+/// Runs until told to stop, or until there is nothing more to capture. `watch` sees every good frame before the tracker
+/// does, and must not wait.
 pub fn capture(
     opener: &mut dyn Opener,
     retry: RetryConfig,
@@ -76,6 +77,7 @@ pub fn capture(
     place: &Newest<Captured>,
     stats: &CaptureStats,
     stop: &AtomicBool,
+    watch: &dyn Fn(&Captured),
 ) -> End {
     let mut camera = Reconnect::new(retry, clock::monotonic());
     let mut stream: Option<Box<dyn LiveSource>> = None;
@@ -131,7 +133,9 @@ pub fn capture(
                         let frame = pool.fill(|free| std::mem::swap(free, &mut next));
                         match frame {
                             Some(frame) => {
-                                hand_over(Captured { frame, number }, waits, place, stats, stop);
+                                let captured = Captured { frame, number };
+                                watch(&captured);
+                                hand_over(captured, waits, place, stats, stop);
                             }
                             None => {
                                 stats.no_buffer.fetch_add(1, Relaxed);

@@ -19,7 +19,7 @@ pub mod tracking;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -37,10 +37,12 @@ use crate::clock;
 use crate::config::{CameraConfig, ModelConfig, RunConfig, SinksConfig};
 use crate::failure::Failure;
 use crate::infer::TractNetwork;
+use crate::preview::{self, PreviewConfig, Seen};
+use crate::record::{self, RecordStats, Recorder, RecordingConfig};
 use crate::sink::live::csv::CsvLines;
 use crate::sink::live::jsonl::JsonLines;
 use crate::sink::live::udp::Datagrams;
-use crate::sink::live::{Queue, folder_of};
+use crate::sink::live::{Queue, finish_all, folder_of};
 use notify::Notify;
 use stats::{Machine, RunStats, SinkFigures};
 use tracking::{Command, Stage};
@@ -51,8 +53,10 @@ const ROUND: Duration = Duration::from_millis(50);
 const SILENCE: Duration = Duration::from_millis(50);
 /// How long a sink may take to write what it still has when the program ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the end of a segment may take.
+const LAST_PICTURES: Duration = Duration::from_secs(3);
 /// Frames that may be held at once: the one that is tracked, the one that waits, and those that sinks hold.
-const BUFFERS: usize = 6;
+const BUFFERS: usize = 4;
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -76,6 +80,10 @@ struct Shared {
     capture: CaptureStats,
     stats: RunStats,
     sinks: Mutex<Vec<Queue>>,
+    recorder: Mutex<Option<Recorder>>,
+    /// What the page shows, where there is one.
+    seen: Seen,
+    shows: AtomicBool,
     /// When the thread that tracks last came by.
     tracking_alive_at: AtomicU64,
     /// No more frames will come; end when the last one is done.
@@ -102,10 +110,22 @@ impl Shared {
             .collect()
     }
 
+    fn recorder(&self) -> std::sync::MutexGuard<'_, Option<Recorder>> {
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn prometheus(&self) -> String {
         let sinks = self.figures_of_sinks();
-        self.stats
-            .prometheus(&self.capture, &sinks, &Machine::read())
+        let recording: Option<Arc<RecordStats>> = self
+            .recorder()
+            .as_ref()
+            .map(|recorder| Arc::clone(recorder.stats()));
+        self.stats.prometheus(
+            &self.capture,
+            &sinks,
+            recording.as_deref(),
+            &Machine::read(),
+        )
     }
 }
 
@@ -158,6 +178,13 @@ fn read(path: &Path) -> Result<RunConfig, Failure> {
             "this program was built without the feature `camera`".into(),
         ));
     }
+    if let Some(token) = config
+        .preview
+        .as_ref()
+        .and_then(|p| p.token_file.as_deref())
+    {
+        preview::Token::read(token).map_err(|e| at("preview.token_file", e))?;
+    }
     if config.sinks.mqtt.is_some() && !cfg!(feature = "mqtt") {
         return Err(at(
             "sinks.mqtt",
@@ -198,8 +225,40 @@ struct Program {
     shared: Arc<Shared>,
     capture: Option<CaptureThread>,
     tracking: Option<JoinHandle<()>>,
-    tell: Sender<Told>,
+    tell: SyncSender<Told>,
     metrics_due: Instant,
+    preview: Option<preview::server::Server>,
+}
+
+/// Commands that may wait for the thread that tracks, which looks for them between two frames.
+const COMMANDS: usize = 16;
+
+/// What the page sees of the program.
+struct Desk {
+    shared: Arc<Shared>,
+    tell: SyncSender<Told>,
+}
+
+impl preview::Board for Desk {
+    fn seen(&self) -> &Seen {
+        &self.shared.seen
+    }
+
+    fn figures(&self) -> stats::Figures {
+        self.shared.stats.figures()
+    }
+
+    fn camera_is_open(&self) -> bool {
+        self.shared.capture.is_open.load(Relaxed)
+    }
+
+    fn prometheus(&self) -> String {
+        self.shared.prometheus()
+    }
+
+    fn command(&self, command: Command) -> bool {
+        self.tell.try_send(Told::Do(command)).is_ok()
+    }
 }
 
 struct CaptureThread {
@@ -278,7 +337,8 @@ impl Program {
         shared.tracking_alive_at.store(now, Relaxed);
         let stage = Stage::new(follower(&config.model)?, config.target.initial());
         *shared.sinks() = sinks(&config.sinks);
-        let (tell, told) = channel();
+        *shared.recorder() = recorder(config.recording.as_ref())?;
+        let (tell, told) = sync_channel(COMMANDS);
         let tracking = spawn("tracking", {
             let shared = Arc::clone(&shared);
             move || track(stage, &shared, &told)
@@ -290,9 +350,30 @@ impl Program {
             tell,
             shared,
             config,
+            preview: None,
         };
+        program.start_preview().map_err(Failure::Usage)?;
         program.start_capture()?;
         Ok(program)
+    }
+
+    fn start_preview(&mut self) -> Result<(), String> {
+        // Its port is free only once the old one is gone.
+        self.preview = None;
+        self.shared
+            .shows
+            .store(self.config.preview.is_some(), Relaxed);
+        let Some(config) = &self.config.preview else {
+            self.shared.seen.forget();
+            return Ok(());
+        };
+        let desk = Desk {
+            shared: Arc::clone(&self.shared),
+            tell: self.tell.clone(),
+        };
+        let started = preview::server::Server::start(config, Arc::new(desk));
+        self.preview = Some(started.map_err(|e| format!("preview: {e}"))?);
+        Ok(())
     }
 
     fn start_capture(&mut self) -> Result<(), Failure> {
@@ -308,14 +389,27 @@ impl Program {
         shared.over.store(false, Relaxed);
         shared.capture.alive_at.store(clock::monotonic().0, Relaxed);
         let stopped = Arc::clone(&stop);
+        let recorder = shared.recorder().clone();
+        let buffers = BUFFERS
+            + recorder.as_ref().map_or(0, |_| record::QUEUE + 1)
+            + self
+                .config
+                .preview
+                .as_ref()
+                .map_or(0, |_: &PreviewConfig| preview::BUFFERS);
         let thread = spawn("capture", move || {
             let end = capture(
                 &mut *opener,
                 retry,
-                BUFFERS,
+                buffers,
                 &shared.place,
                 &shared.capture,
                 &stopped,
+                &|captured| {
+                    if let Some(recorder) = &recorder {
+                        recorder.frame(captured);
+                    }
+                },
             );
             shared.capture.is_open.store(false, Relaxed);
             end
@@ -424,7 +518,7 @@ impl Program {
         if new.model != self.config.model {
             match follower(&new.model) {
                 Ok(network) => {
-                    let _ = self.tell.send(Told::Network(Box::new(network)));
+                    let _ = self.tell.try_send(Told::Network(Box::new(network)));
                 }
                 Err(e) => {
                     log::error!("{}; going on as before", e.line());
@@ -435,13 +529,28 @@ impl Program {
         let old = std::mem::replace(&mut self.config, new);
         if old.sinks != self.config.sinks {
             let leaving = std::mem::take(&mut *self.shared.sinks());
-            leaving
-                .into_iter()
-                .for_each(|queue| queue.finish(LAST_WORDS));
+            finish_all(leaving, LAST_WORDS);
             *self.shared.sinks() = sinks(&self.config.sinks);
         }
-        if old.camera != self.config.camera {
+        let shows = old.preview != self.config.preview;
+        if shows && let Err(e) = self.start_preview() {
+            log::error!("{e}; no preview");
+            self.config.preview = None;
+        }
+        // Frames are held by whoever records or shows, so the number of buffers goes with them.
+        if old.camera != self.config.camera || old.recording != self.config.recording || shows {
             self.stop_capture()?;
+            if old.recording != self.config.recording {
+                self.finish_recording();
+                match recorder(self.config.recording.as_ref()) {
+                    Ok(recorder) => *self.shared.recorder() = recorder,
+                    Err(e) => {
+                        log::error!("{}; not recording", e.line());
+                        // Asked for again by the next reload.
+                        self.config.recording = None;
+                    }
+                }
+            }
             self.start_capture()?;
         }
         if old.target != self.config.target {
@@ -452,7 +561,7 @@ impl Program {
                 },
                 None => Command::Stop,
             };
-            let _ = self.tell.send(Told::Do(command));
+            let _ = self.tell.try_send(Told::Do(command));
         }
         log::info!("{}: read again", path.display());
         Ok(())
@@ -493,6 +602,7 @@ impl Program {
 
     /// Ends everything in the order of the pictures. What hangs is left behind.
     fn finish(&mut self) -> Result<(), Failure> {
+        drop(self.preview.take());
         let captured = self.stop_capture();
         self.shared.stop_tracking.store(true, Relaxed);
         self.shared.place.wake();
@@ -502,12 +612,27 @@ impl Program {
         }
         let leaving = std::mem::take(&mut *self.shared.sinks());
         self.metrics_due = Instant::now();
-        leaving
-            .into_iter()
-            .for_each(|queue| queue.finish(LAST_WORDS));
+        finish_all(leaving, LAST_WORDS);
         self.write_metrics();
+        self.finish_recording();
         captured
     }
+
+    fn finish_recording(&self) {
+        let recorder = self.shared.recorder().take();
+        if let Some(recorder) = recorder {
+            recorder.finish(LAST_PICTURES);
+        }
+    }
+}
+
+fn recorder(config: Option<&RecordingConfig>) -> Result<Option<Recorder>, Failure> {
+    let Some(config) = config else {
+        return Ok(None);
+    };
+    Recorder::start(config.clone())
+        .map(Some)
+        .map_err(|e| Failure::Usage(format!("recording: {e}")))
 }
 
 fn sinks(config: &SinksConfig) -> Vec<Queue> {
@@ -547,10 +672,11 @@ fn track(mut stage: Stage<TractNetwork>, shared: &Shared, told: &Receiver<Told>)
                 Told::Network(follower) => stage.replace(*follower),
             }
         }
-        let event = match shared.place.take(SILENCE) {
+        let taken = shared.place.take(SILENCE);
+        let event = match &taken {
             Some(captured) => {
                 let taken_at = clock::monotonic();
-                let mut event = stage.on_frame(&captured);
+                let mut event = stage.on_frame(captured);
                 let now = clock::monotonic();
                 event.track_micros = now.micros_since(taken_at);
                 event.latency_micros = now.micros_since(captured.frame.captured_at);
@@ -566,6 +692,12 @@ fn track(mut stage: Stage<TractNetwork>, shared: &Shared, told: &Receiver<Told>)
         if let Some(event) = event {
             shared.stats.record(&event, stage.undecodable());
             shared.sinks().iter().for_each(|queue| queue.offer(&event));
+            if let Some(captured) = taken.as_ref().filter(|_| shared.shows.load(Relaxed)) {
+                shared.seen.tracked(captured, &event);
+            }
+            if let Some(recorder) = &*shared.recorder() {
+                recorder.event(&event);
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use roadhound_shared::tracker::Phase;
 use super::event::TrackEvent;
 use crate::capture::Cause;
 use crate::capture::stage::CaptureStats;
+use crate::record::RecordStats;
 
 /// Frames that percentiles and the rate are taken from: half a minute at 30 frames a second.
 pub const WINDOW: usize = 1024;
@@ -149,6 +150,7 @@ impl RunStats {
         &self,
         capture: &CaptureStats,
         sinks: &[SinkFigures],
+        recording: Option<&RecordStats>,
         machine: &Machine,
     ) -> String {
         let figures = self.figures();
@@ -338,6 +340,45 @@ impl RunStats {
                 );
             }
         }
+        if let Some(r) = recording {
+            head(
+                t,
+                "recorded_pictures_total",
+                "counter",
+                "Pictures by what became of them.",
+            );
+            for (fate, count) in [("written", &r.pictures), ("dropped", &r.dropped)] {
+                let count = count.load(Relaxed);
+                let _ = writeln!(
+                    t,
+                    "roadhound_recorded_pictures_total{{fate=\"{fate}\"}} {count}"
+                );
+            }
+            head(
+                t,
+                "recorded_segments_total",
+                "counter",
+                "Segments by what became of them.",
+            );
+            for (fate, count) in [("begun", &r.segments), ("deleted", &r.deleted)] {
+                let count = count.load(Relaxed);
+                let _ = writeln!(
+                    t,
+                    "roadhound_recorded_segments_total{{fate=\"{fate}\"}} {count}"
+                );
+            }
+            head(
+                t,
+                "recording_errors_total",
+                "counter",
+                "Failures to record.",
+            );
+            let _ = writeln!(
+                t,
+                "roadhound_recording_errors_total {}",
+                r.errors.load(Relaxed)
+            );
+        }
         if let Some(bytes) = machine.resident_bytes {
             head(
                 t,
@@ -471,7 +512,8 @@ mod tests {
             hottest_celsius: Some(61.0),
             ..Machine::read()
         };
-        let text = stats.prometheus(&CaptureStats::default(), &sinks, &machine);
+        let recording = RecordStats::default();
+        let text = stats.prometheus(&CaptureStats::default(), &sinks, Some(&recording), &machine);
         let mut declared: Vec<String> = Vec::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {

@@ -132,9 +132,12 @@ impl Queue {
     }
 
     /// Ends the sink: what is in the queue is still written, if that takes no longer than `patience`.
-    pub fn finish(mut self, patience: Duration) {
+    pub fn finish(self, patience: Duration) {
+        self.finish_until(Instant::now() + patience);
+    }
+
+    fn finish_until(mut self, end: Instant) {
         self.events = None;
-        let end = Instant::now() + patience;
         while !self.stats.done.load(Relaxed) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -142,6 +145,13 @@ impl Queue {
             log::warn!("{}: still busy, left behind", self.name);
         }
     }
+}
+
+/// Ends several sinks at once, all within the same `patience`: the service manager's watchdog does not wait for each.
+pub fn finish_all(mut queues: Vec<Queue>, patience: Duration) {
+    let end = Instant::now() + patience;
+    queues.iter_mut().for_each(|queue| queue.events = None);
+    queues.into_iter().for_each(|queue| queue.finish_until(end));
 }
 
 fn drain<F>(name: &str, waiting: &Receiver<TrackEvent>, mut open: F, stats: &SinkStats)

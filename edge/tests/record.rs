@@ -1,0 +1,281 @@
+//! Recording, as a power cut, a full disk and a player meet it.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::good_bundle;
+use roadhound_edge::clock;
+use roadhound_edge::record::segments::{Segment, list, paths};
+use roadhound_edge::source::{Options, open};
+use serde_json::Value;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    bundle: PathBuf,
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Bench {
+    /// A dump of noise, which JPEG cannot make small.
+    fn new(width: usize, height: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = good_bundle(folder.path());
+        let mut state = 1_u32;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            150 + (state >> 26) as u8
+        })
+        .take(width * height * 4)
+        .collect();
+        std::fs::write(folder.path().join("a.grey"), noise).unwrap();
+        Self { folder, bundle }
+    }
+
+    fn start(&self, raw: &str, recording: &str) -> Running {
+        let at = self.folder.path().display();
+        let config = self.folder.path().join("roadhound.toml");
+        let text = format!(
+            "[model]\nbundle = \"{}\"\n[target]\ninit = [30.0, 31.0, 24.5, 25.0]\n\
+             [camera]\nreplay = {{ path = \"{at}/a.grey\", raw = \"{raw}\", repeat = true }}\n\
+             [sinks.jsonl]\npath = \"{at}/track.jsonl\"\nqueue = 1000\n\
+             [metrics]\ntextfile = \"{at}/roadhound.prom\"\nevery_seconds = 1\n[recording]\n{recording}",
+            self.bundle.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_roadhound"))
+            .args(["run", "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Running(child)
+    }
+
+    fn lines(&self) -> usize {
+        let text = std::fs::read_to_string(self.folder.path().join("track.jsonl"));
+        text.unwrap_or_default().lines().count()
+    }
+}
+
+fn stop(mut running: Running) -> (bool, String) {
+    use std::io::Read;
+    let pid = running.0.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-15", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut said = String::new();
+    running
+        .0
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    (running.0.wait().unwrap().success(), said)
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < end, "{what}: not within a minute");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Pictures that this program reads out of a segment; every one has to decode.
+fn pictures(path: &Path) -> usize {
+    let mut source = open(path, &Options::default()).unwrap();
+    let mut pictures = 0;
+    while source
+        .next_frame()
+        .unwrap_or_else(|e| panic!("{e}"))
+        .is_some()
+    {
+        pictures += 1;
+    }
+    pictures
+}
+
+fn track(folder: &Path, segment: &Segment) -> Vec<Value> {
+    let text = std::fs::read_to_string(&paths(folder, &segment.name)[1]).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// `ROADHOUND_KILLS` says how often.
+#[test]
+fn killed_at_any_moment_a_recording_loses_at_most_a_second_and_never_an_older_segment() {
+    let kills: u32 = std::env::var("ROADHOUND_KILLS").map_or(10, |text| text.parse().unwrap());
+    let bench = Bench::new(96, 96);
+    let video = bench.folder.path().join("video");
+    let settings = format!(
+        "folder = \"{}\"\nfps = 60.0\nsegment_seconds = 1\nsync_millis = 200\nfree_mib = 0\n",
+        video.display()
+    );
+    let mut state = 7_u64;
+    let (mut ended, mut worst_millis): (Vec<(PathBuf, Vec<u8>)>, u64) = (Vec::new(), 0);
+    for _ in 0..kills {
+        let before = list(&video).map_or(0, |all| all.len());
+        let mut running = bench.start("96x96:grey@60", &settings);
+        until("a segment", || {
+            assert!(running.0.try_wait().unwrap().is_none(), "ended by itself");
+            list(&video).is_ok_and(|all| all.len() > before)
+        });
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        std::thread::sleep(Duration::from_micros((state >> 33) % 1_500_000));
+        let killed_at = clock::monotonic();
+        running.0.kill().unwrap();
+        running.0.wait().unwrap();
+
+        // Without anybody mending anything, every file opens.
+        let all = list(&video).unwrap();
+        for segment in &all {
+            open(&paths(&video, &segment.name)[0], &Options::default()).unwrap();
+        }
+        // What was ended before is the same to the byte.
+        for (path, bytes) in &ended {
+            assert!(
+                &std::fs::read(path).unwrap() == bytes,
+                "{} changed",
+                path.display()
+            );
+        }
+        // The next start ends the segment that was cut off.
+        drop(
+            bench
+                .start(
+                    "96x96:grey@60",
+                    &settings.replace("fps = 60.0", "fps = 0.1"),
+                )
+                .mended(&video, &all),
+        );
+        let last = *list(&video)
+            .unwrap()
+            .iter()
+            .rfind(|s| all.iter().any(|a| a.name.number == s.name.number))
+            .unwrap();
+        let lines = track(&video, &last);
+        let found = pictures(&paths(&video, &last.name)[0]);
+        let named: Vec<&Value> = lines
+            .iter()
+            .filter(|line| line["picture"].is_u64())
+            .collect();
+        assert!(
+            found >= named.len(),
+            "{found} pictures, {} named",
+            named.len()
+        );
+        if let Some(newest) = named.last() {
+            let lost = killed_at
+                .0
+                .saturating_sub(newest["t_micros"].as_u64().unwrap())
+                / 1000;
+            worst_millis = worst_millis.max(lost);
+        }
+        ended = list(&video)
+            .unwrap()
+            .iter()
+            .filter(|s| s.name.number <= last.name.number)
+            .map(|s| paths(&video, &s.name)[0].clone())
+            .map(|path| (path.clone(), std::fs::read(&path).unwrap()))
+            .collect();
+    }
+    let all = list(&video).unwrap();
+    let total: usize = ended.iter().map(|(path, _)| pictures(path)).sum();
+    println!(
+        "{kills} kills: at most {worst_millis} ms lost, {} segments with {total} pictures, all of them open",
+        all.len()
+    );
+    assert!(worst_millis <= 1_000, "{worst_millis} ms lost");
+}
+
+impl Running {
+    /// Waits until a program that was started on a folder has ended what it found there.
+    fn mended(self, video: &Path, found: &[Segment]) -> Self {
+        until("a new segment", || {
+            list(video).is_ok_and(|all| {
+                all.last().is_some_and(|last| {
+                    found
+                        .last()
+                        .is_none_or(|f| last.name.number > f.name.number)
+                })
+            })
+        });
+        self
+    }
+}
+
+#[test]
+fn on_a_full_disk_the_oldest_goes_and_tracking_goes_on() {
+    let bench = Bench::new(320, 240);
+    let disk = bench.folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=3m", "none"])
+        .arg(&disk)
+        .output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        println!("passed over: no right to mount a small disk");
+        return;
+    }
+    let settings = format!(
+        "folder = \"{}\"\nfps = 60.0\nsegment_seconds = 1\nfree_mib = 0\n",
+        disk.display()
+    );
+    let running = bench.start("320x240:grey@60", &settings);
+    let prom = bench.folder.path().join("roadhound.prom");
+    until("segments to be deleted", || {
+        std::fs::read_to_string(&prom).is_ok_and(|text| {
+            text.lines().any(|line| {
+                line.strip_prefix("roadhound_recorded_segments_total{fate=\"deleted\"} ")
+                    .is_some_and(|n| n.parse::<u32>().unwrap() >= 3)
+            })
+        })
+    });
+    let before = bench.lines();
+    until("frames to be tracked", || bench.lines() > before + 60);
+    let (well, said) = stop(running);
+    let all = list(&disk).unwrap();
+    let read: Vec<usize> = all
+        .iter()
+        .map(|s| pictures(&paths(&disk, &s.name)[0]))
+        .collect();
+    let _ = Command::new("umount").arg(&disk).status();
+    assert!(well, "{said}");
+    println!(
+        "{} segments on a disk of 3 MiB, with {read:?} pictures",
+        all.len()
+    );
+    assert!(read.iter().sum::<usize>() > 10, "{read:?}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_one_line_and_status_2() {
+    let bench = Bench::new(96, 96);
+    let mut running = bench.start("96x96:grey@60", "folder = \"/proc/nothing/here\"\n");
+    let status = running.0.wait().unwrap();
+    assert_eq!(status.code(), Some(2));
+    let mut said = String::new();
+    std::io::Read::read_to_string(running.0.stderr.as_mut().unwrap(), &mut said).unwrap();
+    assert!(said.contains("recording: /proc/nothing/here"), "{said}");
+}
