@@ -53,6 +53,16 @@ impl Course {
         self.last = Some((x_px, y_px, at));
     }
 
+    /// The same course in an image of other pixels.
+    #[must_use]
+    pub fn scaled(&self, x_scale: f32, y_scale: f32) -> Self {
+        Self {
+            last: self.last.map(|(x, y, at)| (x * x_scale, y * y_scale, at)),
+            velocity: (self.velocity.0 * x_scale, self.velocity.1 * y_scale),
+            seconds: self.seconds,
+        }
+    }
+
     /// The centre at `now`, if the target kept its velocity for at most `limit_seconds` and then stayed; `None` if it was
     /// never trusted.
     pub fn after(&self, now: Timestamp, limit_seconds: f32) -> Option<(f32, f32)> {
@@ -96,6 +106,19 @@ mod tests {
             (x - 300.0).abs() < 4.0 && (y - 200.0).abs() < 1e-3,
             "{x} {y}"
         );
+    }
+
+    #[test]
+    fn a_course_leads_to_the_same_place_in_an_image_of_another_size() {
+        let mut course = Course::default();
+        for step in 0..30 {
+            let t = step as f32;
+            course.see((100.0 + 2.0 * t, 90.0 - t), at(t / 30.0), 1.0);
+        }
+        let (x, y) = course.after(at(2.0), 9.0).unwrap();
+        let (scaled_x, scaled_y) = course.scaled(2.0, 1.5).after(at(2.0), 9.0).unwrap();
+        assert!(x > 200.0 && y < 40.0, "it moves: {x} {y}");
+        assert!((scaled_x - 2.0 * x).abs() < 1e-3 && (scaled_y - 1.5 * y).abs() < 1e-3);
     }
 
     #[test]

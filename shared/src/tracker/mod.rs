@@ -632,6 +632,7 @@ impl Tracker {
         target.image_width_px = image_width_px as f32;
         target.image_height_px = image_height_px as f32;
         target.trusted = scaled(target.trusted);
+        target.course = target.course.scaled(x_scale, y_scale);
         target.template_due = false;
         target.set(followed, &self.config.shape);
         let (noise, at) = (target.noise(&self.config), target.coordinates());
