@@ -48,6 +48,8 @@ const TIDY_MICROS: u64 = 10_000_000;
 /// After a failure, nothing is tried for this long.
 const PAUSE_MICROS: u64 = 1_000_000;
 const MIB: u64 = 1 << 20;
+/// Bytes of lines that wait for a disk that takes none: minutes of them.
+const MOST_LINES: usize = 1 << 20;
 
 /// What to record, and how much to keep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -283,14 +285,20 @@ impl Tape {
         })
     }
 
-    /// Says what is wrong, once until it is right again, and waits a moment.
-    fn failed(&mut self, what: &dyn std::fmt::Display, now: Timestamp) {
+    /// Says what is wrong, once until it is right again, and waits a moment. On a full disk, wherever that showed, the
+    /// oldest plain segment goes: a header or an index that does not fit would else stop everything for good.
+    fn failed(&mut self, e: &io::Error, now: Timestamp) {
         self.stats.errors.fetch_add(1, Relaxed);
         self.paused_until = Timestamp(now.0 + PAUSE_MICROS);
         if !self.complained {
-            log::error!("recording: {}: {what}", self.config.folder.display());
+            log::error!("recording: {}: {e}", self.config.folder.display());
         }
         self.complained = true;
+        if is_full(e)
+            && let Err(e) = self.delete_oldest()
+        {
+            log::debug!("recording: {}: {e}", self.config.folder.display());
+        }
     }
 
     fn frame(&mut self, frame: &Frame, number: u64, now: Timestamp) {
@@ -374,8 +382,10 @@ impl Tape {
             t_micros: frame.captured_at.0,
             unix_micros: clock::unix_micros().saturating_sub(age),
         };
-        serde_json::to_writer(&mut open.lines, &line)?;
-        open.lines.push(b'\n');
+        if open.lines.len() < MOST_LINES {
+            serde_json::to_writer(&mut open.lines, &line)?;
+            open.lines.push(b'\n');
+        }
         Ok(())
     }
 
@@ -431,6 +441,7 @@ impl Tape {
         let happened = event.mark || (phase == Phase::Lost && self.last_phase != Phase::Lost);
         self.last_phase = phase;
         if let Some(open) = self.open.as_mut()
+            && open.lines.len() < MOST_LINES
             && json(event, &mut self.line).is_ok()
         {
             open.lines.extend_from_slice(&self.line);
@@ -838,6 +849,22 @@ mod tests {
         record(&mut next, 20..22, None);
         next.end();
         assert_eq!(segments(folder.path()), [(1, false), (2, true), (3, false)]);
+    }
+
+    #[test]
+    fn a_disk_that_has_no_room_for_a_new_segment_gets_some() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tape = tape(&config(folder.path()));
+        record(&mut tape, 0..25, Some(15));
+        tape.end();
+        assert_eq!(segments(folder.path()), [(1, false), (2, true), (3, false)]);
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        tape.failed(&full(), Timestamp(0));
+        assert_eq!(segments(folder.path()), [(2, true), (3, false)]);
+        // What happened is kept, whatever it costs.
+        tape.failed(&full(), Timestamp(0));
+        tape.failed(&full(), Timestamp(0));
+        assert_eq!(segments(folder.path()), [(2, true)]);
     }
 
     #[test]
