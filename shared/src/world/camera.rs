@@ -53,6 +53,35 @@ impl Camera {
         [self.cx_px + dx * bend, self.cy_px + dy * bend]
     }
 
+    /// First and last column and row, in pixels, that any point of a ball can have; `None` where it comes nearer than
+    /// `near_m`. Larger than they need be.
+    pub(super) fn bounds_of_ball(
+        &self,
+        middle: V3,
+        radius_m: f32,
+        near_m: f32,
+    ) -> Option<[[f32; 2]; 2]> {
+        let (near, far) = (middle[2] - radius_m, middle[2] + radius_m);
+        if near <= near_m {
+            return None;
+        }
+        // The box about the ball: what is off to one side is farthest off where it is near, or least where it is far.
+        let span = |centre: f32| {
+            let (low, high) = (centre - radius_m, centre + radius_m);
+            let low = low / if low > 0.0 { far } else { near };
+            let high = high / if high > 0.0 { near } else { far };
+            [low * self.focal_px, high * self.focal_px]
+        };
+        let (across, down) = (span(middle[0]), span(-middle[1]));
+        let reach = |[low, high]: [f32; 2]| (-low).max(high) / self.half_width_px;
+        let (nx, ny) = (reach(across), reach(down));
+        let bend = 1.0 + self.distortion * (nx * nx + ny * ny).min(DISTORTION_UP_TO);
+        let bent = |[low, high]: [f32; 2], centre: f32| {
+            [centre + low.min(low * bend), centre + high.max(high * bend)]
+        };
+        Some([bent(across, self.cx_px), bent(down, self.cy_px)])
+    }
+
     /// Direction through a pixel, in the world; not of unit length.
     #[inline]
     pub(super) fn ray(&self, x_px: f32, y_px: f32) -> V3 {

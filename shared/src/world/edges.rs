@@ -4,6 +4,7 @@
 //! bits. Columns that are covered whole are told apart by arithmetic on the row's ends, so that large triangles (ground,
 //! walls) cost nothing but the depth test there.
 
+use super::math::smaller;
 use super::raster::{Plane, SAMPLE_AT, SAMPLES};
 
 /// A mask with every sample in it.
@@ -38,12 +39,6 @@ struct Row {
     to: i32,
     whole_from: i32,
     whole_to: i32,
-}
-
-/// The smaller of two numbers that are not NaN; `f32::min` takes the longer way round for those that are.
-#[inline]
-fn least_of(a: f32, b: f32) -> f32 {
-    if a < b { a } else { b }
 }
 
 impl Edges {
@@ -159,8 +154,8 @@ impl Edges {
     fn mask(&self, e: [f32; 3]) -> u8 {
         let mut mask = 0;
         for s in 0..SAMPLES {
-            let worst = least_of(
-                least_of(e[0] + self.offset[0][s], e[1] + self.offset[1][s]),
+            let worst = smaller(
+                smaller(e[0] + self.offset[0][s], e[1] + self.offset[1][s]),
                 e[2] + self.offset[2][s],
             );
             mask |= u8::from(worst >= 0.0) << s;

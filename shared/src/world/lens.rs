@@ -1,11 +1,12 @@
-//! From light to bytes: motion blur, windscreen, lens, sensor.
+//! From light to bytes: motion blur, rain, windscreen, lens, sensor.
 
 use alloc::vec::Vec;
 
 use super::Sequence;
-use super::frame::{Scratch, View};
-use super::math::{add, cos, floor, luma, mix, ramp, scale, sin, smooth};
-use super::random::{Dice, hash, unit_at};
+use super::drops::{BLADE, Screen, refracted};
+use super::frame::{Light, Scratch, View};
+use super::math::{Rgb, add, cos, floor, larger, luma, mix, ramp, scale, sin, smooth};
+use super::random::{Dice, hash};
 
 /// The tone curve is a table by the upper bits of a float: so many steps an octave, between two powers of two.
 const TONE_STEP_BITS: u32 = 8;
@@ -33,6 +34,10 @@ const MOST_TAPS: i32 = 9;
 /// Places along a blur have this many bits after the point.
 const FIXED_BITS: u32 = 12;
 const FIXED_HALF: i32 = 1 << (FIXED_BITS - 1);
+
+fn brighter(a: Light, b: Rgb) -> Light {
+    [a[0] + b[0], a[1] + b[1], a[2] + b[2], 0.0]
+}
 
 fn fixed(px: f32) -> i32 {
     (px * (1 << FIXED_BITS) as f32) as i32
@@ -66,6 +71,7 @@ impl Sequence {
         self.motion_blur(scratch);
         self.add_glows(scratch);
         self.add_rain(frame, view, scratch);
+        self.add_drops(view, scratch);
         self.tone(frame, view, scratch);
         rgb.resize(width * height * 3, 0);
         self.sensor(frame, scratch, rgb);
@@ -86,7 +92,7 @@ impl Sequence {
             for x in 0..width {
                 let at = y * width + x;
                 let [fx, fy] = flow[at];
-                let len = fx.abs().max(fy.abs());
+                let len = larger(fx.abs(), fy.abs());
                 if len < STILL_PX {
                     other[at] = colour[at];
                     continue;
@@ -98,18 +104,35 @@ impl Sequence {
                 let (step_x, step_y) = (fixed(fx * k * share), fixed(fy * k * share));
                 let mut px = ((x as i32) << FIXED_BITS) + FIXED_HALF - step_x * (taps - 1) / 2;
                 let mut py = ((y as i32) << FIXED_BITS) + FIXED_HALF - step_y * (taps - 1) / 2;
-                let mut sum = [0.0; 3];
-                for _ in 0..taps {
-                    let (column, row) = (
-                        (px >> FIXED_BITS).clamp(0, last_column) as usize,
-                        (py >> FIXED_BITS).clamp(0, last_row) as usize,
-                    );
-                    let c = colour[row * width + column];
-                    sum = [sum[0] + c[0], sum[1] + c[1], sum[2] + c[2]];
-                    px += step_x;
-                    py += step_y;
+                let (end_x, end_y) = (px + step_x * (taps - 1), py + step_y * (taps - 1));
+                let mut sum = Light::default();
+                let mut add = |column: i32, row: i32| {
+                    let c = colour[row as usize * width + column as usize];
+                    for (sum, value) in sum.iter_mut().zip(c) {
+                        *sum += value;
+                    }
+                };
+                // Nearly all of them stay in the image.
+                if (px | end_x | py | end_y) >= 0
+                    && larger(px, end_x) >> FIXED_BITS <= last_column
+                    && larger(py, end_y) >> FIXED_BITS <= last_row
+                {
+                    for _ in 0..taps {
+                        add(px >> FIXED_BITS, py >> FIXED_BITS);
+                        px += step_x;
+                        py += step_y;
+                    }
+                } else {
+                    for _ in 0..taps {
+                        add(
+                            (px >> FIXED_BITS).clamp(0, last_column),
+                            (py >> FIXED_BITS).clamp(0, last_row),
+                        );
+                        px += step_x;
+                        py += step_y;
+                    }
                 }
-                other[at] = scale(sum, share);
+                other[at] = sum.map(|sum| sum * share);
             }
         }
     }
@@ -140,7 +163,7 @@ impl Sequence {
                     let edge = (1.0 - d2 * (1.0 / 9.0)).max(0.0);
                     let k = edge * edge * (0.6 / (1.0 + 14.0 * d2));
                     let c = &mut other[y * width + x];
-                    *c = add(*c, scale(glow.colour, k));
+                    *c = brighter(*c, scale(glow.colour, k));
                 }
             }
             if wet > 0.2 && glow.streak_px > 4.0 {
@@ -152,7 +175,7 @@ impl Sequence {
                     for x in x0..x1 {
                         let dx = (x as f32 + 0.5 - cx) / (r * 0.6);
                         let c = &mut other[y * width + x];
-                        *c = add(*c, scale(glow.colour, fade / (1.0 + 4.0 * dx * dx)));
+                        *c = brighter(*c, scale(glow.colour, fade / (1.0 + 4.0 * dx * dx)));
                     }
                 }
             }
@@ -186,6 +209,7 @@ impl Sequence {
                     mix(c[0], bright[0] + c[0] * 0.9, strength),
                     mix(c[1], bright[1] + c[1] * 0.9, strength),
                     mix(c[2], bright[2] + c[2] * 0.9, strength),
+                    0.0,
                 ];
             }
         }
@@ -207,7 +231,8 @@ impl Sequence {
         let fog_veil = scale(light.horizon, 0.02 + 0.10 * look.dirt);
         let Scratch { other, planes, .. } = scratch;
         let wiper = self
-            .wiper(frame)
+            .screen()
+            .blade(frame as f32 / self.config.fps)
             .map(|(angle, x, y)| (sin(angle), cos(angle), x, y));
         let screen = look.dirt > 0.0 || look.reflection > 0.0;
         let saturation = if look.grey { 0.0 } else { look.saturation };
@@ -221,9 +246,9 @@ impl Sequence {
                 &mut greens[row.clone()],
                 &mut blues[row.clone()],
             );
-            for (x, &seen) in other[row].iter().enumerate() {
+            for (x, &[r, g, b, _]) in other[row].iter().enumerate() {
                 let u = x as f32 * per_width - 0.5;
-                let mut c = seen;
+                let mut c = [r, g, b];
                 if screen {
                     let cell = screen_row + (x >> 1);
                     let dirt = self.screen_dirt[cell];
@@ -243,7 +268,7 @@ impl Sequence {
                     let (dx, dy) = (x as f32 - px, y as f32 - py);
                     let off = (dx * sin - dy * cos).abs();
                     let along = dx * cos + dy * sin;
-                    if off < 0.022 * w && along > 0.0 && along < w * 0.75 {
+                    if off < 0.022 * w && along > 0.0 && along < w * BLADE {
                         c = scale(c, 1.0 - 0.85 * ramp(0.022 * w, 0.012 * w, off));
                     }
                 }
@@ -262,18 +287,64 @@ impl Sequence {
         }
     }
 
-    fn wiper(&self, frame: u32) -> Option<(f32, f32, f32)> {
-        if !self.look.wipers {
-            return None;
+    /// Drops on the glass: far out of focus, so what they show is soft and so is their rim.
+    #[inline(never)]
+    fn add_drops(&self, view: &View, scratch: &mut Scratch) {
+        let (width, height) = scratch.size();
+        let (last_column, last_row) = (width as i32 - 1, height as i32 - 1);
+        let Scratch { colour, other, .. } = scratch;
+        let seen = |x: f32, y: f32| {
+            let (x, y) = (
+                (x as i32).clamp(0, last_column),
+                (y as i32).clamp(0, last_row),
+            );
+            colour[y as usize * width + x as usize]
+        };
+        self.screen().drops(view.time_s, |drop| {
+            let ([cx, cy], r) = (drop.at_px, drop.radius_px);
+            let range = |c: f32, n: usize| {
+                let (from, to) = ((c - r).max(0.0), (c + r + 1.0).max(0.0));
+                (from as usize).min(n)..(to as usize).min(n)
+            };
+            // Light from four places for each: what lies between pixels of a drop is many pixels wide outside.
+            let aside = 4.5;
+            for y in range(cy, height) {
+                for x in range(cx, width) {
+                    let (dx, dy) = ((x as f32 + 0.5 - cx) / r, (y as f32 + 0.5 - cy) / r);
+                    let d2 = dx * dx + dy * dy;
+                    if d2 >= 1.0 {
+                        continue;
+                    }
+                    let [sx, sy] = refracted(&drop, [dx, dy]);
+                    let mut light = Rgb::default();
+                    for (ax, ay) in [
+                        (-aside, -aside),
+                        (aside, -aside),
+                        (-aside, aside),
+                        (aside, aside),
+                    ] {
+                        let c = seen(sx + ax, sy + ay);
+                        light = add(light, [c[0], c[1], c[2]]);
+                    }
+                    let there = drop.strength * (1.0 - smooth(d2 * 1.4 - 0.4));
+                    // Rays near the rim are lost; the lower rim gathers the sky.
+                    let gathered = 0.25 * (0.95 - 0.35 * d2 + 0.3 * larger(dy, 0.0) * d2);
+                    let c = &mut other[y * width + x];
+                    for (c, light) in c.iter_mut().zip(light) {
+                        *c = mix(*c, light * gathered, there);
+                    }
+                }
+            }
+        });
+    }
+
+    fn screen(&self) -> Screen {
+        Screen {
+            seed: self.seed,
+            size_px: [self.config.width_px as f32, self.config.height_px as f32],
+            rain: self.light.rain,
+            wipers: self.look.wipers,
         }
-        let t = frame as f32 / self.config.fps;
-        let phase = super::math::fract(t * 0.7 + unit_at(self.seed, 5, 55));
-        if phase > 0.6 {
-            return None;
-        }
-        let sweep = 0.5 - 0.5 * cos(phase / 0.6 * super::math::TAU);
-        let (w, h) = (self.config.width_px as f32, self.config.height_px as f32);
-        Some((-0.15 - 2.6 * sweep, w * 0.55, h * 1.08))
     }
 
     /// Sharpness, noise, bytes.

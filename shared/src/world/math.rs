@@ -24,8 +24,22 @@ pub(super) fn fract(x: f32) -> f32 {
     x - floor(x)
 }
 
+/// The larger of two numbers that are not NaN; `f32::max` takes the longer way round for those that are.
+#[inline]
+pub(super) fn larger<T: PartialOrd>(a: T, b: T) -> T {
+    if a > b { a } else { b }
+}
+
+/// The smaller of two numbers that are not NaN.
+#[inline]
+pub(super) fn smaller<T: PartialOrd>(a: T, b: T) -> T {
+    if a < b { a } else { b }
+}
+
+/// Of what is below zero, zero.
+#[inline]
 pub(super) fn sqrt(x: f32) -> f32 {
-    libm::sqrtf(x.max(0.0))
+    libm::sqrtf(larger(x, 0.0))
 }
 
 pub(super) fn sin(x: f32) -> f32 {

@@ -26,6 +26,7 @@ use crate::geometry::BoxXywh;
 
 mod camera;
 mod config;
+mod drops;
 mod edges;
 mod frame;
 mod ground;

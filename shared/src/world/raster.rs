@@ -152,6 +152,8 @@ pub(super) struct Buffer {
     stamp_mask: Vec<u8>,
     /// Least inverse depth of every tile at the last survey: whatever is behind that is hidden.
     farthest: Vec<f32>,
+    /// Tiles that were drawn on since then.
+    stale: Vec<bool>,
     tile_columns: usize,
 }
 
@@ -183,11 +185,15 @@ pub(super) struct Triangle<'a> {
     pub(super) texels_per_m: f32,
     pub(super) kind: u8,
     pub(super) two_sided: bool,
+    /// Its place in its mesh: which samples of a cut-out go first is a matter of the thing alone, so that what a thing
+    /// covers does not depend on what else is drawn.
+    pub(super) turn: u32,
 }
 
 impl Buffer {
     pub(super) fn new(width: usize, height: usize) -> Self {
         let n = width * height;
+        let tiles = width.div_ceil(TILE_PX) * height.div_ceil(TILE_PX);
         Self {
             width,
             height,
@@ -198,7 +204,8 @@ impl Buffer {
             contact: vec![0; n],
             stamp_object: vec![0; n],
             stamp_mask: vec![0; n],
-            farthest: vec![0.0; width.div_ceil(TILE_PX) * height.div_ceil(TILE_PX)],
+            farthest: vec![0.0; tiles],
+            stale: vec![false; tiles],
             tile_columns: width.div_ceil(TILE_PX),
         }
     }
@@ -210,6 +217,7 @@ impl Buffer {
         self.contact.fill(0);
         self.stamp_object.fill(0);
         self.farthest.fill(0.0);
+        self.stale.fill(false);
         self.shown.clear();
         self.shown.push(Shown {
             inverse_depth: [0.0; 3],
@@ -222,21 +230,44 @@ impl Buffer {
         });
     }
 
-    /// Takes note of what is filled. Worth its time (a look at every sample) after a good part of what is near is drawn.
+    /// Takes note of what is filled: looks at every sample of the tiles that changed. Worth its time after a good part
+    /// of what is near is drawn.
     pub(super) fn survey(&mut self) {
-        self.farthest.fill(f32::INFINITY);
-        for (y, row) in self.inverse_depth.chunks_exact(self.width).enumerate() {
-            let tiles = &mut self.farthest[y / TILE_PX * self.tile_columns..];
-            for (tile, pixels) in tiles.iter_mut().zip(row.chunks(TILE_PX)) {
-                let mut least = [*tile; SAMPLES];
-                for pixel in pixels {
+        for (tile, stale) in self.stale.iter_mut().enumerate() {
+            if !core::mem::take(stale) {
+                continue;
+            }
+            let (row, column) = (tile / self.tile_columns, tile % self.tile_columns);
+            let (top, left) = (row * TILE_PX, column * TILE_PX);
+            let right = (left + TILE_PX).min(self.width);
+            let mut least = [f32::INFINITY; SAMPLES];
+            for y in top..(top + TILE_PX).min(self.height) {
+                for pixel in &self.inverse_depth[y * self.width + left..y * self.width + right] {
                     for (least, &sample) in least.iter_mut().zip(pixel) {
                         *least = if sample < *least { sample } else { *least };
                     }
                 }
-                *tile = least.into_iter().fold(f32::INFINITY, f32::min);
             }
+            self.farthest[tile] = least.into_iter().fold(f32::INFINITY, f32::min);
         }
+    }
+
+    /// Whether anything between these columns and rows that is no nearer than `nearest_m` was behind everything at the
+    /// last survey, or is outside the image.
+    pub(super) fn hides(
+        &self,
+        [[left, right], [top, bottom]]: [[f32; 2]; 2],
+        nearest_m: f32,
+    ) -> bool {
+        let (w, h) = (self.width as f32, self.height as f32);
+        if right < 0.0 || bottom < 0.0 || left >= w || top >= h {
+            return true;
+        }
+        let within = |from: f32, to: f32, last: f32| [from.max(0.0) as i32, to.min(last) as i32];
+        self.hidden(
+            [within(left, right, w - 1.0), within(top, bottom, h - 1.0)],
+            1.0 / nearest_m,
+        )
     }
 
     /// Whether something as near as this, within these columns and rows, was behind everything at the last survey.
@@ -310,7 +341,7 @@ impl Buffer {
                         on(v_plane, px, py) * depth,
                         t.texels_per_m * depth / focal_px,
                     );
-                    mask &= dithered(part, x as u32 * 3 + y as u32 * 5 + index);
+                    mask &= dithered(part, x as u32 * 3 + y as u32 * 5 + t.turn);
                     if mask == 0 {
                         return;
                     }
@@ -346,6 +377,14 @@ impl Buffer {
         }
         // Most small triangles turn out to be hidden: their attributes are not worth a plane.
         if seen {
+            let [columns, rows] = edges.bounds();
+            let tiles = |[from, to]: [i32; 2]| from as usize / TILE_PX..=to as usize / TILE_PX;
+            for row in tiles(rows) {
+                let first = row * self.tile_columns;
+                for column in tiles(columns) {
+                    self.stale[first + column] = true;
+                }
+            }
             self.shown.push(Shown {
                 inverse_depth: depth_plane,
                 attributes: [

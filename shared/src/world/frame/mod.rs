@@ -84,6 +84,9 @@ struct Instance {
     seed: u64,
 }
 
+/// Red, green, blue and nothing: the processor takes four at a time.
+pub(super) type Light = [f32; 4];
+
 /// A glow round a lamp.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Glow {
@@ -99,8 +102,8 @@ pub struct Scratch {
     buffer: Buffer,
     vertices: Vec<ViewVertex>,
     pixels: Vec<[f32; 2]>,
-    pub(super) colour: Vec<Rgb>,
-    pub(super) other: Vec<Rgb>,
+    pub(super) colour: Vec<Light>,
+    pub(super) other: Vec<Light>,
     pub(super) flow: Vec<[f32; 2]>,
     pub(super) glows: Vec<Glow>,
     pub(super) planes: [Vec<f32>; 3],
@@ -118,8 +121,8 @@ impl Scratch {
             buffer: Buffer::new(width_px as usize, height_px as usize),
             vertices: Vec::new(),
             pixels: Vec::new(),
-            colour: vec![[0.0; 3]; n],
-            other: vec![[0.0; 3]; n],
+            colour: vec![[0.0; 4]; n],
+            other: vec![[0.0; 4]; n],
             flow: vec![[0.0; 2]; n],
             glows: Vec::new(),
             planes: [vec![0.0; n], vec![0.0; n], vec![0.0; n]],
@@ -333,3 +336,6 @@ impl Sequence {
         out
     }
 }
+
+#[cfg(test)]
+mod tests;

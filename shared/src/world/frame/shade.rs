@@ -55,6 +55,19 @@ impl Sequence {
             }
         }
         shader.sky_grid = sky;
+        // Leaves of one plant, and parts of the ground, are shaded once a pixel: there may be four, and they look alike.
+        let alike = |a: u32, b: u32| {
+            if a == b {
+                return true;
+            }
+            if a == 0 || b == 0 {
+                return false;
+            }
+            let (a, b) = (&buffer.shown[a as usize], &buffer.shown[b as usize]);
+            a.texture == b.texture
+                && a.instance == b.instance
+                && (a.texture == GROUND || self.textures[a.texture as usize].cutout)
+        };
         for y in 0..height {
             let mut last_front = u32::MAX;
             for x in 0..width {
@@ -85,9 +98,10 @@ impl Sequence {
                     while left != 0 {
                         let index = front[left.trailing_zeros() as usize];
                         let same = front.iter().enumerate();
-                        let mask = same.fold(0_u8, |mask, (s, &other)| {
-                            mask | u8::from(other == index) << s
-                        });
+                        let mask = left
+                            & same.fold(0_u8, |mask, (s, &other)| {
+                                mask | u8::from(alike(index, other)) << s
+                            });
                         left &= !mask;
                         let n = mask.count_ones();
                         if n > strongest.0 {
@@ -98,7 +112,7 @@ impl Sequence {
                     }
                     (total, strongest.1)
                 };
-                colour[at] = total;
+                colour[at] = [total[0], total[1], total[2], 0.0];
                 // Motion changes slowly along a surface: every other pixel takes its neighbour's.
                 if x & 1 == 1 && strongest == last_front {
                     flow[at] = flow[at - 1];

@@ -1,0 +1,114 @@
+//! The truth about objects, against a count of every sample of the buffer.
+#![allow(clippy::unwrap_used)]
+
+use alloc::vec::Vec;
+
+use super::super::raster::{SAMPLE_AT, SAMPLES};
+use super::super::{Region, WorldConfig};
+use super::*;
+
+/// Half the side of a sample: they are quarters of a pixel.
+const HALF_SAMPLE_PX: f32 = 0.125;
+
+/// Looks at every sample of the image on its own: how many show the object, and the box about them.
+fn counted(scratch: &Scratch, object: u32) -> (u32, Option<BoxXywh>) {
+    let buffer = &scratch.buffer;
+    let (mut samples, mut low, mut high) = (0, [f32::MAX; 2], [f32::MIN; 2]);
+    for (at, pixel) in buffer.front.iter().enumerate() {
+        for s in 0..SAMPLES {
+            let shown = &buffer.shown[pixel[s] as usize];
+            if pixel[s] == 0 || scratch.instances[shown.instance as usize].object != object {
+                continue;
+            }
+            samples += 1;
+            let pixel = [at % buffer.width, at / buffer.width];
+            for k in 0..2 {
+                let middle = pixel[k] as f32 + SAMPLE_AT[s][k];
+                low[k] = low[k].min(middle - HALF_SAMPLE_PX);
+                high[k] = high[k].max(middle + HALF_SAMPLE_PX);
+            }
+        }
+    }
+    let b = BoxXywh::new(low[0], low[1], high[0] - low[0], high[1] - low[1]);
+    (samples, (samples > 0).then_some(b))
+}
+
+fn worlds() -> impl Iterator<Item = (WorldConfig, u32)> {
+    [Region::Us, Region::India].into_iter().flat_map(|region| {
+        let config = WorldConfig {
+            width_px: 160,
+            height_px: 96,
+            frames: 30,
+            ..WorldConfig::of(region)
+        };
+        (0..3).map(move |index| (config.clone(), index))
+    })
+}
+
+/// Every object that reaches into the image, with its mark in the buffer.
+fn marked(truth: Vec<ObjectTruth>, scratch: &Scratch) -> Vec<(u32, ObjectTruth)> {
+    let marks = (1..scratch.full.len() as u32).filter(|&o| scratch.full[o as usize].samples > 0);
+    assert_eq!(marks.clone().count(), truth.len());
+    marks.zip(truth).collect()
+}
+
+#[test]
+fn visible_boxes_and_shares_are_those_of_the_samples_that_show_the_object() {
+    let (mut whole, mut partly, mut hidden) = (0, 0, 0);
+    for (config, index) in worlds() {
+        let sequence = Sequence::new(&config, 21, index).unwrap();
+        let mut scratch = Scratch::new(config.width_px, config.height_px);
+        for frame in [0, 14, 29] {
+            let truth = sequence.render(frame, &mut scratch, &mut Vec::new());
+            for (object, told) in marked(truth, &scratch) {
+                let (samples, visible_box) = counted(&scratch, object);
+                let all = scratch.full[object as usize].samples;
+                assert_eq!(told.visible_box, visible_box, "{told:?}");
+                assert_eq!(told.visible_share, samples as f32 / all as f32, "{told:?}");
+                match told.visible_share {
+                    0.0 => hidden += 1,
+                    1.0 => whole += 1,
+                    _ => partly += 1,
+                }
+            }
+        }
+    }
+    assert!(
+        whole > 30 && partly > 60 && hidden > 10,
+        "{whole} seen whole, {partly} partly, {hidden} not at all"
+    );
+}
+
+#[test]
+fn full_boxes_are_those_of_the_object_alone_in_the_world() {
+    let (mut behind, mut in_front) = (0, 0);
+    for (config, index) in worlds() {
+        let mut sequence = Sequence::new(&config, 21, index).unwrap();
+        let mut scratch = Scratch::new(config.width_px, config.height_px);
+        let truth = sequence.render(14, &mut scratch, &mut Vec::new());
+        let told: Vec<(u32, ObjectTruth)> = marked(truth, &scratch)
+            .into_iter()
+            .map(|(object, told)| (scratch.full[object as usize].samples, told))
+            .collect();
+        let present: Vec<bool> = sequence.agents.iter().map(|a| a.states[14].here).collect();
+        for (all, told) in told {
+            for (agent, here) in present.iter().enumerate().skip(1) {
+                sequence.agents[agent].states[14].here = *here && agent as u32 == told.instance;
+            }
+            let view = sequence.view(14);
+            scratch.buffer.clear();
+            scratch.instances.truncate(1);
+            scratch.full.truncate(1);
+            sequence.draw_agents(14, &view, &mut scratch, &mut vec![0]);
+            let (samples, full_box) = counted(&scratch, 1);
+            assert_eq!(full_box, Some(told.full_box), "{told:?}");
+            assert_eq!(samples, all, "{told:?}");
+            if told.visible_share < 1.0 {
+                behind += 1;
+            } else {
+                in_front += 1;
+            }
+        }
+    }
+    assert!(behind > 20 && in_front > 10, "{behind} and {in_front}");
+}
