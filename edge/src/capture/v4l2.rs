@@ -290,11 +290,12 @@ impl LiveSource for Stream {
         frame.bytes.extend_from_slice(used);
         frame.sequence = widened(meta.sequence, self.last_sequence);
         self.last_sequence = frame.sequence;
-        frame.captured_at = stamp(
-            meta.flags,
-            meta.timestamp.sec as i64,
-            meta.timestamp.usec as i64,
-        );
+        #[allow(
+            clippy::unnecessary_cast,
+            reason = "32-bit boards count seconds in 32 bits"
+        )]
+        let (sec, usec) = (meta.timestamp.sec as i64, meta.timestamp.usec as i64);
+        frame.captured_at = stamp(meta.flags, sec, usec);
         Ok(Poll::Frame)
     }
 
