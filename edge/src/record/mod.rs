@@ -821,7 +821,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path());
         let mut cut = tape(&config);
-        record(&mut cut, 0..15, Some(13));
+        record(&mut cut, 0..18, Some(16));
         let open = cut.open.take().unwrap();
         let [avi, track] = paths(folder.path(), &open.name);
         drop((open, cut));
