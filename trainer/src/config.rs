@@ -140,6 +140,7 @@ impl TrackerRun {
         for (name, share) in [
             ("train.average_keep", run.train.average_keep),
             ("train.freeze_norm_share", run.train.freeze_norm_share),
+            ("train.quantised_share", run.train.quantised_share),
             ("loss.presence_smoothing", run.loss.presence_smoothing),
             ("loss.score_smoothing", run.loss.score_smoothing),
         ] {

@@ -50,6 +50,10 @@ pub struct LoopConfig {
     pub average_keep: f64,
     /// Share of the steps, at the end, over which normalisation is held constant.
     pub freeze_norm_share: f64,
+    /// Share of the steps, at the end, in which the network computes as its int8 graphs will: quantisation-aware
+    /// fine-tuning. A tenth is usual; 0 for none.
+    #[serde(skip_serializing_if = "is_none")]
+    pub quantised_share: f64,
 }
 
 impl Default for LoopConfig {
@@ -62,8 +66,14 @@ impl Default for LoopConfig {
             checkpoint_every: 200,
             average_keep: 0.998,
             freeze_norm_share: 0.1,
+            quantised_share: 0.0,
         }
     }
+}
+
+/// A share that is not there is not written: configurations from before it was known keep their digest.
+fn is_none(share: &f64) -> bool {
+    *share == 0.0
 }
 
 impl LoopConfig {
@@ -74,8 +84,17 @@ impl LoopConfig {
 
     /// Whether normalisation is held constant at `step`.
     pub fn norm_is_frozen_at(&self, step: u64) -> bool {
+        self.is_in_last(self.freeze_norm_share, step)
+    }
+
+    /// Whether the network computes in eight bits at `step`.
+    pub fn is_quantised_at(&self, step: u64) -> bool {
+        self.is_in_last(self.quantised_share, step)
+    }
+
+    fn is_in_last(&self, share: f64, step: u64) -> bool {
         let steps = self.steps() as f64;
-        step as f64 >= steps - (steps * self.freeze_norm_share).floor()
+        step as f64 >= steps - (steps * share).floor()
     }
 }
 
@@ -185,6 +204,7 @@ impl Run<'_> {
                 .context("the batches ended before the run did")??;
             let waiting = waited.elapsed();
             task.freeze_norm(self.config.norm_is_frozen_at(step));
+            task.quantise(self.config.is_quantised_at(step));
             let loss = task.loss(&batch, step)?;
             let value = loss.total.to_scalar::<f32>()?;
             let rate = self.optim.rate_at(step, steps);
@@ -573,5 +593,29 @@ mod tests {
         assert_eq!(frozen(10, 0.2), [8, 9]);
         assert!(frozen(10, 0.0).is_empty() && frozen(4, 0.2).is_empty());
         assert_eq!(frozen(3, 1.0), [0, 1, 2]);
+    }
+
+    #[test]
+    fn eight_bits_are_trained_with_over_the_last_share_of_the_steps_and_not_unless_asked() {
+        let config = |quantised_share: f64| LoopConfig {
+            pairs: 20,
+            batch: 1,
+            quantised_share,
+            ..LoopConfig::default()
+        };
+        let steps = |share| {
+            (0..20)
+                .filter(|s| config(share).is_quantised_at(*s))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(steps(0.1), [18, 19]);
+        assert!(steps(LoopConfig::default().quantised_share).is_empty());
+        let text = toml::to_string(&config(0.0)).unwrap();
+        assert!(!text.contains("quantised"), "{text}");
+        assert!(
+            toml::to_string(&config(0.1))
+                .unwrap()
+                .contains("quantised_share = 0.1")
+        );
     }
 }

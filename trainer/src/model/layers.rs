@@ -5,7 +5,7 @@
 
 use candle_core::{Result, Tensor, Var};
 
-use crate::ops::{self, BN_EPSILON, BnStats, Precision, SharedRunningStats};
+use crate::ops::{self, BN_EPSILON, BnStats, Precision, RunningStats, SharedRunningStats};
 use crate::params::{Init, ParamBuilder, lock};
 
 /// How a forward pass treats batch normalisation, and in what precision convolutions multiply.
@@ -24,6 +24,12 @@ pub enum Pass {
         /// Precision of the products; sums are always f32.
         precision: Precision,
     },
+    /// As the quantised graph will compute: normalisation folded into weights that are rounded to signed bytes, and every
+    /// map rounded to bytes; running statistics as constants, everything else learns on. See [`ops::fake_quantise`].
+    TrainQuantised {
+        /// Precision of the products; sums are always f32.
+        precision: Precision,
+    },
     /// Running statistics, f32.
     Eval,
     /// As `Eval`, but every normalisation first moves its statistics towards those of the batch, and its scale and
@@ -39,7 +45,9 @@ impl Pass {
     /// Precision of the products of this pass.
     pub fn precision(self) -> Precision {
         match self {
-            Pass::Train { precision, .. } | Pass::TrainFrozen { precision } => precision,
+            Pass::Train { precision, .. }
+            | Pass::TrainFrozen { precision }
+            | Pass::TrainQuantised { precision } => precision,
             Pass::Eval | Pass::Rebase { .. } => Precision::F32,
         }
     }
@@ -132,9 +140,10 @@ impl Norm {
         let running = self.stats.clone();
         match pass {
             Pass::Train { momentum, .. } => BnStats::Training { running, momentum },
-            Pass::TrainFrozen { .. } | Pass::Eval | Pass::Rebase { .. } => {
-                BnStats::Frozen { running }
-            }
+            Pass::TrainFrozen { .. }
+            | Pass::TrainQuantised { .. }
+            | Pass::Eval
+            | Pass::Rebase { .. } => BnStats::Frozen { running },
         }
     }
 
@@ -179,6 +188,23 @@ impl Norm {
         }
         set(&self.gamma, gamma)?;
         set(&self.beta, beta)
+    }
+
+    /// The same affine map as [`Norm::folded`], as tensors that gradients reach gamma and beta through.
+    pub fn folded_tensors(&self) -> Result<(Tensor, Tensor)> {
+        let (reciprocal, mean) = {
+            let stats = lock(&self.stats);
+            let root = |v: &f32| 1.0 / (v + BN_EPSILON as f32).sqrt();
+            let reciprocal: Vec<f32> = stats.variance.iter().map(root).collect();
+            (reciprocal, stats.mean.clone())
+        };
+        let constant = |values: Vec<f32>| {
+            let channels = values.len();
+            Tensor::from_vec(values, channels, self.gamma.device())
+        };
+        let scale = (self.gamma.as_tensor() * constant(reciprocal)?)?;
+        let shift = (self.beta.as_tensor() - (&scale * constant(mean)?)?)?;
+        Ok((scale, shift))
     }
 
     /// The affine map `y = scale x + shift` that the running statistics amount to.
@@ -236,6 +262,12 @@ impl ConvBn {
             let before = ops::conv2d(x, &self.weight, stride, padding, Precision::F32)?;
             self.norm.rebase(&before, weight)?;
         }
+        if let Pass::TrainQuantised { precision } = pass {
+            return match residual {
+                None => self.rounded(x, self.relu, None, precision),
+                Some(_) => candle_core::bail!("a residual sum is rounded on its own"),
+            };
+        }
         let (gamma, beta) = self.norm.affine_for(pass);
         ops::ConvBn {
             weight: &self.weight,
@@ -248,6 +280,39 @@ impl ConvBn {
             precision: pass.precision(),
         }
         .forward(x, residual)
+    }
+
+    /// What the quantised graph makes of `x`: weights rounded after folding, result rounded. `input_factor` as for
+    /// [`ops::fake_quantise_weights`].
+    pub fn rounded(
+        &self,
+        x: &Tensor,
+        relu: bool,
+        input_factor: Option<&[f32]>,
+        precision: Precision,
+    ) -> Result<Tensor> {
+        let (scale, shift) = self.norm.folded_tensors()?;
+        let weight = self.weight.as_tensor().broadcast_mul(&scale)?;
+        let weight = ops::fake_quantise_weights(&weight, input_factor)?;
+        // Statistics under which normalisation is the identity: what is left of it is the bias.
+        let outputs = self.shape.output;
+        let mut running = RunningStats::new(outputs);
+        running.mean.fill(0.0);
+        running.variance.fill(1.0 - BN_EPSILON as f32);
+        let y = ops::ConvBn {
+            weight: &weight,
+            gamma: &Tensor::ones(outputs, candle_core::DType::F32, x.device())?,
+            beta: &shift,
+            stats: &BnStats::Frozen {
+                running: running.into_shared(),
+            },
+            stride: self.shape.stride,
+            padding: self.shape.kernel / 2,
+            relu,
+            precision,
+        }
+        .forward(x, None)?;
+        ops::fake_quantise_batch(&y, relu)
     }
 
     /// Weights and bias with the running statistics folded in.
@@ -393,6 +458,10 @@ impl Residual {
     /// Keeps the shape.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
         let inner = self.first.forward(x, None, pass)?;
+        if let Pass::TrainQuantised { precision } = pass {
+            let inner = self.second.rounded(&inner, false, None, precision)?;
+            return ops::fake_quantise_batch(&(inner + x)?.relu()?, true);
+        }
         self.second.forward(&inner, Some(x), pass)
     }
 

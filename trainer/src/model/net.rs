@@ -362,18 +362,30 @@ impl TrackerNet {
     pub fn heads(&self, template: &Tensor, search: &Tensor, pass: Pass) -> Result<SearchMaps> {
         let (n, side, _, c) = search.dims4()?;
         let (_, t, _, _) = template.dims4()?;
-        let kernels = template
+        let rounded = matches!(pass, Pass::TrainQuantised { .. });
+        let kernels = match rounded {
+            // A mix of features has the bytes of features, whose last one is their largest value.
+            true => ops::fake_quantise(template, ops::params_to_the_last(template)?)?,
+            false => template.clone(),
+        };
+        let kernels = kernels
             .reshape((n, t * t, c))?
             .transpose(1, 2)?
             .contiguous()?;
         let cells = search.reshape((n, side * side, c))?;
-        let correlation =
-            (cells.matmul(&kernels)? * (c as f64).powf(-0.5))?.reshape((n, side, side, t * t))?;
-        let correlation = self
-            .correlation_norm
-            .forward(&correlation, None, false, pass)?;
-        let mut x = Tensor::cat(&[&correlation, search], D::Minus1)?;
-        x = self.mix.forward(&x, None, pass)?;
+        let correlation = cells.matmul(&kernels)?.reshape((n, side, side, t * t))?;
+        let scale = (c as f64).powf(-0.5);
+        let mut x = match pass {
+            Pass::TrainQuantised { precision } => {
+                self.mix_rounded(&correlation, scale, search, precision)?
+            }
+            _ => {
+                let norm = &self.correlation_norm;
+                let correlation = norm.forward(&(correlation * scale)?, None, false, pass)?;
+                let joined = Tensor::cat(&[&correlation, search], D::Minus1)?;
+                self.mix.forward(&joined, None, pass)?
+            }
+        };
         for conv in &self.trunk {
             x = conv.forward(&x, None, pass)?;
         }
@@ -390,6 +402,30 @@ impl TrackerNet {
             presence_logits,
             embedding,
         })
+    }
+
+    /// The first layer over correlation and features as the quantised graph has it: the correlation becomes bytes before
+    /// its affine map, which is part of the weights when they are rounded, as is the ratio of the two scales.
+    fn mix_rounded(
+        &self,
+        correlation: &Tensor,
+        correlation_scale: f64,
+        search: &Tensor,
+        precision: ops::Precision,
+    ) -> Result<Tensor> {
+        let bytes = ops::batch_params(correlation, true)?;
+        let correlation = ops::fake_quantise(correlation, bytes)?;
+        let (scale, shift) = self.correlation_norm.folded_tensors()?;
+        let scale = (scale * correlation_scale)?;
+        let affine = correlation.broadcast_mul(&scale)?.broadcast_add(&shift)?;
+        let joined = Tensor::cat(&[&affine, search], D::Minus1)?;
+        let unit = f64::from(ops::params_to_the_last(search)?.scale());
+        let ratio = (f64::from(bytes.scale()) / unit) as f32;
+        // A channel whose scale is 0 adds a constant: whatever its weights are rounded to is as good.
+        let factor = |s: &f32| if *s == 0.0 { 1.0 } else { s * ratio };
+        let mut factors: Vec<f32> = scale.to_vec1::<f32>()?.iter().map(factor).collect();
+        factors.resize(factors.len() + search.dim(D::Minus1)?, 1.0);
+        self.mix.rounded(&joined, true, Some(&factors), precision)
     }
 
     /// Unit-norm embedding of every cell: `[N, s, s, C]` to `[N, s * s, embedding]`.

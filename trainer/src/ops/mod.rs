@@ -28,6 +28,7 @@ mod conv_bn;
 mod cuda;
 mod device;
 pub mod exact;
+mod fake_quant;
 pub mod gradcheck;
 mod kernels;
 mod memory;
@@ -45,6 +46,10 @@ pub use conv_bn::ConvBn;
 #[cfg(feature = "cuda")]
 pub(crate) use cuda::device::GpuDescent;
 pub use device::{DeviceChoice, DeviceError, images_from_bytes, open_device};
+pub use fake_quant::{
+    BATCH_RANGE, batch_params, fake_quantise, fake_quantise_batch, fake_quantise_weights,
+    params_to_the_last,
+};
 pub use memory::{keep_freed_memory, set_candle_threads};
 pub use norm::{BN_EPSILON, BnStats, RunningStats, SharedRunningStats, batch_norm};
 pub use pool::global_max_pool;

@@ -22,6 +22,8 @@ pub mod observe;
 pub mod report;
 pub mod rewrite;
 pub mod source;
+#[cfg(test)]
+mod tests;
 pub mod weights;
 
 use std::collections::{BTreeSet, HashMap};

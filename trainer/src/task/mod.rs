@@ -27,6 +27,10 @@ pub trait Task {
     /// Holds normalisation constant from now on, or lets it learn again. Tasks without any have nothing to do.
     fn freeze_norm(&mut self, _frozen: bool) {}
 
+    /// Computes as the int8 graphs will from now on, or in full precision again. Tasks without such graphs have nothing
+    /// to do.
+    fn quantise(&mut self, _quantised: bool) {}
+
     /// The loss of `batch`; `step` seeds whatever is random about it.
     fn loss(&self, batch: &Self::Batch, step: u64) -> Result<StepLoss>;
 

@@ -76,6 +76,7 @@ pub struct TrackTask {
     device: Device,
     validation: Vec<Batch>,
     norm_frozen: bool,
+    quantised: bool,
     /// Of presence, at the last validation.
     reliability: Option<Reliability>,
 }
@@ -100,6 +101,7 @@ impl TrackTask {
             device: device.clone(),
             validation,
             norm_frozen: false,
+            quantised: false,
             reliability: None,
         }
     }
@@ -250,12 +252,17 @@ impl Task for TrackTask {
         self.norm_frozen = frozen;
     }
 
+    fn quantise(&mut self, quantised: bool) {
+        self.quantised = quantised;
+    }
+
     fn loss(&self, batch: &Batch, step: u64) -> Result<StepLoss> {
         let config = self.net.config();
         let precision = self.precision;
-        let pass = match self.norm_frozen {
-            true => Pass::TrainFrozen { precision },
-            false => Pass::Train {
+        let pass = match (self.quantised, self.norm_frozen) {
+            (true, _) => Pass::TrainQuantised { precision },
+            (false, true) => Pass::TrainFrozen { precision },
+            (false, false) => Pass::Train {
                 momentum: BN_MOMENTUM,
                 precision,
             },
