@@ -17,7 +17,7 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor};
 use roadhound_shared::quantised::QuantParams;
 
 use super::contiguous_f32;
@@ -56,22 +56,28 @@ pub fn fake_quantise_batch(x: &Tensor, relu: bool) -> Result<Tensor> {
     fake_quantise(x, params)
 }
 
-/// What bytes would mean for the values of a batch.
+/// What bytes would mean for the values of a batch: [`BATCH_RANGE`], which on other devices than the processor is the
+/// whole range.
+///
+/// # Shapes
+/// Channels are the last axis.
 ///
 /// # Errors
 /// Values beyond all bounds.
 pub fn batch_params(x: &Tensor, relu: bool) -> Result<QuantParams> {
     let x = x.detach();
+    let channels = x.dim(D::Minus1)?;
     let params = if x.device().is_cpu() {
         let x = x.contiguous()?;
         super::with_f32([&x], |[values]| {
-            let step = values.len().div_ceil(MOST_LOOKED_AT).max(1);
             let mut seen = Histogram::default();
-            if step == 1 {
+            if values.len() <= MOST_LOOKED_AT {
                 seen.add(values);
             } else {
-                // An odd step, so that all channels are looked at.
-                let some: Vec<f32> = values.iter().step_by(step | 1).copied().collect();
+                // Whole cells, so that all channels are looked at; an odd step, so that all columns of a map are.
+                let step = values.len().div_ceil(MOST_LOOKED_AT) | 1;
+                let cells = values.chunks(channels.max(1)).step_by(step);
+                let some: Vec<f32> = cells.flatten().copied().collect();
                 seen.add(&some);
             }
             BATCH_RANGE
@@ -270,14 +276,36 @@ mod tests {
     }
 
     #[test]
-    fn the_range_of_a_batch_is_that_of_its_values() {
-        let mut values = vec![0.5f32; 100_000];
-        values[7] = 2.0;
-        values[9] = -1.0;
-        let x = Tensor::from_vec(values, 100_000, &Device::Cpu).unwrap();
-        let relu = batch_params(&x, true).unwrap();
-        assert_eq!(relu.zero_point(), 0);
-        assert!(relu.scale() * 255.0 >= 0.49);
-        assert!(batch_params(&x, false).unwrap().scale() >= relu.scale());
+    fn the_range_of_a_batch_is_that_of_its_values_without_a_few_strays() {
+        let range_of = |strays: usize, relu: bool| {
+            let mut values: Vec<f32> = (0..100_000).map(|i| (i % 101) as f32 / 100.0).collect();
+            for stray in 0..strays {
+                (values[300 * stray], values[300 * stray + 1]) = (2.0, -1.0);
+            }
+            let x = Tensor::from_vec(values, 100_000, &Device::Cpu).unwrap();
+            range(batch_params(&x, relu).unwrap())
+        };
+        let near = |(low, high): (f64, f64), expected: (f64, f64)| {
+            assert!((low - expected.0).abs() < 0.02, "from {low}");
+            assert!((high - expected.1).abs() < 0.02, "to {high}");
+        };
+        near(range_of(0, false), (0.0, 1.0));
+        near(range_of(4, false), (0.0, 1.0));
+        near(range_of(40, false), (-1.0, 2.0));
+        near(range_of(40, true), (0.0, 2.0));
+    }
+
+    /// With 96 channels a step of 3 values would look at every third channel only.
+    #[test]
+    fn every_channel_of_a_large_batch_counts() {
+        let (cells, channels) = (20_000, 96);
+        assert!(cells * channels > MOST_LOOKED_AT);
+        for channel in [0, 1, 2, 95] {
+            let value = |i: usize| f32::from(u8::from(i % channels == channel));
+            let values: Vec<f32> = (0..cells * channels).map(value).collect();
+            let x = Tensor::from_vec(values, (cells, channels), &Device::Cpu).unwrap();
+            let (_, high) = range(batch_params(&x, true).unwrap());
+            assert!((high - 1.0).abs() < 0.01, "channel {channel}: up to {high}");
+        }
     }
 }
