@@ -88,8 +88,7 @@ impl Batch {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            let (epoch, index) = sampler.position(step * batch_size as u64 + i);
-            batch.push(&sampler.draw(epoch, index, scratch)?);
+            batch.push(&sampler.draw_number(step * batch_size as u64 + i, scratch)?);
         }
         Ok(Some(batch))
     }

@@ -15,7 +15,7 @@ use roadhound_shared::follow::Follower;
 use roadhound_shared::frame::{FrameView, PixelFormat, Timestamp};
 use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::metrics::presence::{TimedFrame, returns, roc_auc};
-use roadhound_shared::metrics::{Convention, RunScore, ScoreBox};
+use roadhound_shared::metrics::{Convention, RunScore, ScoreBox, success_area};
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use roadhound_shared::preprocess::Normalisation;
 use roadhound_shared::tracker::{Phase, Report, TrackerConfig};
@@ -294,18 +294,10 @@ pub fn pairs<N: FollowNetwork>(
     };
     Ok(PairFigures {
         pairs: present.len(),
-        auc: success_auc(&overlaps),
+        auc: success_area(&overlaps),
         presence_roc_auc: roc_auc(&of(true), &of(false))?,
         reliability: Reliability::of(&probabilities, &present),
     })
-}
-
-/// Area under the success curve of overlaps: 21 thresholds from 0 to 1, as OTB has them.
-pub fn success_auc(overlaps: &[f64]) -> f64 {
-    let share = |over: f64| {
-        overlaps.iter().filter(|v| **v > over).count() as f64 / overlaps.len().max(1) as f64
-    };
-    (0..=20).map(|k| share(f64::from(k) / 20.0)).sum::<f64>() / 21.0
 }
 
 /// One row a run, then the means of the genuine and of the assisted ones.

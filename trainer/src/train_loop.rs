@@ -52,7 +52,7 @@ pub struct LoopConfig {
     pub freeze_norm_share: f64,
     /// Share of the steps, at the end, in which the network computes as its int8 graphs will: quantisation-aware
     /// fine-tuning. A tenth is usual; 0 for none.
-    #[serde(skip_serializing_if = "is_none")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub quantised_share: f64,
 }
 
@@ -71,8 +71,8 @@ impl Default for LoopConfig {
     }
 }
 
-/// A share that is not there is not written: configurations from before it was known keep their digest.
-fn is_none(share: &f64) -> bool {
+/// A share of nothing is not written: configurations from before it was known keep their digest.
+fn is_zero(share: &f64) -> bool {
     *share == 0.0
 }
 

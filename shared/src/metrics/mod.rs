@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 use crate::geometry::BoxXywh;
 
 pub use precision::{NORMALISED_PRECISION_AT, PRECISION_AT_PX};
-pub use success::{SUCCESS_THRESHOLDS, success_threshold};
+pub use success::{SUCCESS_THRESHOLDS, success_area, success_threshold};
 
 /// A box to be scored: as [`BoxXywh`], in the double precision that result files are read in.
 #[derive(Clone, Copy, Debug, PartialEq)]

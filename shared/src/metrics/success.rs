@@ -9,6 +9,20 @@ pub fn success_threshold(i: usize) -> f64 {
     i as f64 / (SUCCESS_THRESHOLDS - 1) as f64
 }
 
+/// Area under the success plot of overlaps; 0 for none.
+///
+/// ```
+/// use roadhound_shared::metrics::success_area;
+/// // Above all thresholds but the last, and above none.
+/// assert_eq!(success_area(&[1.0, 0.0]), 10.0 / 21.0);
+/// ```
+#[must_use]
+pub fn success_area(overlaps: &[f64]) -> f64 {
+    let mut tally = Tally::default();
+    overlaps.iter().for_each(|overlap| tally.add(*overlap));
+    tally.area(overlaps.len().max(1) as f64)
+}
+
 #[derive(Default)]
 pub(super) struct Tally {
     above: [usize; SUCCESS_THRESHOLDS],

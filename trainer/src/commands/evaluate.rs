@@ -99,10 +99,7 @@ pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
         let dataset = Arc::new(Dataset::open(&run.data)?);
         let held_out = sampler(&run, &dataset, Split::Validation)?;
         let mut scratch = SamplerScratch::default();
-        let pairs = (0..arguments.pairs).map(|number| {
-            let (epoch, index) = held_out.position(number);
-            held_out.draw(epoch, index, &mut scratch)
-        });
+        let pairs = (0..arguments.pairs).map(|number| held_out.draw_number(number, &mut scratch));
         let figures = evaluate::pairs(&mut network, &contract, pairs)?;
         print_pairs(&figures);
         if let (Some(path), true) = (&arguments.reliability, runs.is_empty()) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use roadhound_shared::contract::FollowContract;
 use roadhound_shared::geometry::BoxXywh;
-use roadhound_shared::metrics::RunScore;
+use roadhound_shared::metrics::{RunScore, success_area};
 use roadhound_shared::tracker::TrackerConfig;
 use roadhound_shared::world::{Region, WorldConfig};
 use roadhound_trainer::config::TrackerRun;
@@ -99,40 +99,24 @@ impl Bench<'_> {
     }
 
     fn figures(&self, network: OnnxNetwork, answers: &[PairAnswer]) -> Result<Figures> {
-        let shown = || {
-            self.held_out
-                .iter()
-                .zip(answers)
-                .filter(|(pair, _)| pair.present)
-        };
-        let overlaps: Vec<f64> = shown()
-            .map(|(pair, a)| {
-                BoxXywh::from(pair.box_in_search)
-                    .iou(&a.box_in_search)
-                    .into()
-            })
-            .collect();
-        let beside = || self.plain.iter().zip(answers);
-        let count = answers.len().max(1) as f64;
-        // Where there is no target, the highest of many low scores says nothing.
-        let with_target = || {
-            let pairs = self.held_out.iter().zip(beside());
-            pairs
-                .filter(|(pair, _)| pair.present)
-                .map(|(_, answers)| answers)
-        };
-        let targets = with_target().count().max(1) as f64;
-        let same = with_target()
-            .filter(|(p, a)| p.peak_cell == a.peak_cell)
-            .count();
-        let overlap = with_target().map(|(p, a)| f64::from(p.box_in_search.iou(&a.box_in_search)));
-        let moved = beside().map(|(p, a)| f64::from((p.presence - a.presence).abs()));
+        let (mut to_truth, mut to_plain, mut same, mut moved) = (vec![], vec![], vec![], vec![]);
+        for ((pair, plain), answer) in self.held_out.iter().zip(&self.plain).zip(answers) {
+            moved.push(f64::from((plain.presence - answer.presence).abs()));
+            // Where there is no target, the highest of many low scores says nothing.
+            if pair.present {
+                let found = &answer.box_in_search;
+                to_truth.push(f64::from(BoxXywh::from(pair.box_in_search).iou(found)));
+                to_plain.push(f64::from(plain.box_in_search.iou(found)));
+                same.push(f64::from(u8::from(plain.peak_cell == answer.peak_cell)));
+            }
+        }
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
         Ok(Figures {
-            pair_auc: evaluate::success_auc(&overlaps),
+            pair_auc: success_area(&to_truth),
             clip_auc: self.follow(network)?,
-            same_peak: same as f64 / targets,
-            overlap: overlap.sum::<f64>() / targets,
-            presence_moved: moved.sum::<f64>() / count,
+            same_peak: mean(&same),
+            overlap: mean(&to_plain),
+            presence_moved: mean(&moved),
         })
     }
 
@@ -213,7 +197,7 @@ pub(crate) fn quantise(arguments: &QuantiseArguments) -> Result<()> {
     };
     let as_trained = watch(open()?)?;
     let mut equal = open()?;
-    let layers_equalised = equalise::equalise(&mut equal, &as_trained.seen)?;
+    let layers_equalised = equalise::equalise(&mut equal, &as_trained.seen);
     let equalised = watch(equal)?;
     let stage = |equal: bool| if equal { &equalised } else { &as_trained };
 
@@ -511,9 +495,6 @@ fn rendered_pairs(
 
 fn drawn(sampler: &Sampler, count: u64) -> Result<Vec<Pair>> {
     let mut scratch = SamplerScratch::default();
-    let pairs = (0..count).map(|number| {
-        let (epoch, index) = sampler.position(number);
-        Ok(sampler.draw(epoch, index, &mut scratch)?)
-    });
+    let pairs = (0..count).map(|number| Ok(sampler.draw_number(number, &mut scratch)?));
     pairs.collect()
 }

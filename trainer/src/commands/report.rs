@@ -78,8 +78,7 @@ pub(super) fn leave_facts(folder: &Path, beginning: &Beginning<'_>) -> Result<()
     let mut scratch = SamplerScratch::default();
     let mut pairs = Vec::new();
     for k in 0..SAMPLES {
-        let (epoch, index) = train.position(k * run.train.pairs / SAMPLES);
-        pairs.push(train.draw(epoch, index, &mut scratch)?);
+        pairs.push(train.draw_number(k * run.train.pairs / SAMPLES, &mut scratch)?);
     }
     let batches = beginning.validation.iter();
     let held_out: Vec<_> = batches

@@ -37,8 +37,7 @@ pub(crate) fn samples(arguments: &SamplesArguments) -> Result<()> {
     let mut scratch = SamplerScratch::default();
     let mut pairs = Vec::new();
     for number in arguments.from..arguments.from.saturating_add(arguments.count) {
-        let (epoch, index) = train.position(number);
-        pairs.push(train.draw(epoch, index, &mut scratch)?);
+        pairs.push(train.draw_number(number, &mut scratch)?);
     }
     outputs::picture(&arguments.out, &contact_sheet(&pairs, 8))
 }

@@ -228,18 +228,13 @@ pub fn write_int8(
     let mut network = OnnxNetwork::new(&template, &search, &manifest.follow)?;
     let (contract, tolerance) = (&manifest.follow, ProbeTolerance::default());
     let probe = Probe::capture(&mut network, contract, PROBE_SEED, tolerance)?;
-    let stale: Vec<String> = manifest.int8_files().map_or_else(Vec::new, |files| {
-        [files.template, files.search, files.probe]
-            .map(str::to_owned)
-            .to_vec()
-    });
-    for name in stale {
-        manifest.files.remove(&name);
+    let own =
+        |files: GraphFiles<'_>| [files.template, files.search, files.probe].map(str::to_owned);
+    for stale in manifest.int8_files().map(own).into_iter().flatten() {
+        manifest.files.remove(&stale);
     }
     manifest.quantisation = Quantisation::int8();
     manifest.scores.extend(scores);
-    let own =
-        |files: GraphFiles<'_>| [files.template, files.search, files.probe].map(str::to_owned);
     let names = own(manifest.f32_files());
     let int8_names = manifest
         .int8_files()

@@ -223,18 +223,10 @@ fn product(
     right_zero: u8,
     room: Room,
 ) -> Result<Array<i32>, String> {
-    let (&[rows, depth], &[depth_right, columns]) = (&left.shape[..], &right.shape[..]) else {
-        return Err(format!(
-            "{:?} times {:?} is not a product of matrices",
-            left.shape, right.shape
-        ));
+    let (rows, depth, columns) = match (&left.shape[..], &right.shape[..]) {
+        (&[rows, depth], &[depth_right, columns]) if depth == depth_right => (rows, depth, columns),
+        (l, r) => return Err(format!("{l:?} times {r:?} is not a product of matrices")),
     };
-    if depth != depth_right || rows * depth * columns == 0 {
-        return Err(format!(
-            "{:?} times {:?} is not a product of matrices",
-            left.shape, right.shape
-        ));
-    }
     check_sum(depth, 255, 0).map_err(|e| e.to_string())?;
     room.for_shape(&[rows, columns])?;
     let filters = Filters::new(&less(&left.values, left_zero), rows, depth);

@@ -240,12 +240,7 @@ mod tests {
         let net = TrackerNet::new(config, 1, &Device::Cpu).unwrap();
         let contract = contract_of(&net).unwrap();
         let batch = Batch::noise(9, 1, config.template_px, config.search_px);
-        let planar = |rgb: &[u8]| -> Vec<f32> {
-            (0..3)
-                .flat_map(|c| rgb[c..].iter().step_by(3))
-                .map(|v| (f32::from(*v) - 114.0) / 58.0)
-                .collect()
-        };
+        let planar = |rgb: &[u8]| evaluate::planar(rgb, &contract.normalisation);
         let mut template = TemplateOutputs::for_contract(&contract);
         let crop = planar(&batch.template_rgb);
         network.template(&crop, &mut template).unwrap();

@@ -8,8 +8,6 @@
 
 use std::collections::HashMap;
 
-use anyhow::Result;
-
 use super::Seen;
 use super::source::{Source, Weights};
 use crate::export::onnx::NodeProto;
@@ -18,10 +16,8 @@ use crate::export::onnx::NodeProto;
 const MOST_FACTOR: f32 = 32.0;
 
 /// Changes weights of all sources; returns how many pairs of layers were equalised. What was seen before is out of date.
-///
-/// # Errors
-/// None at present: pairs that cannot be equalised are left alone.
-pub fn equalise(sources: &mut [Source], seen: &Seen) -> Result<usize> {
+/// Pairs that cannot be equalised are left alone.
+pub fn equalise(sources: &mut [Source], seen: &Seen) -> usize {
     // Ties are known by what was computed before anything is changed.
     let mut factors: HashMap<u64, Vec<f32>> = HashMap::new();
     let mut plans = Vec::new();
@@ -45,14 +41,14 @@ pub fn equalise(sources: &mut [Source], seen: &Seen) -> Result<usize> {
     }
     for (at, first, second, factors) in &plans {
         let source = &mut sources[*at];
+        // Read only now: a layer in a chain is the second of one pair and the first of the next.
         if let (Some(mut made), Some(mut read)) = (source.weights(first), source.weights(second)) {
             apply(&mut made, &mut read, factors);
             source.set_weights(first, &made);
-            // The two layers may be one after the other in a chain: read again what the first call left.
             source.set_weights(second, &read);
         }
     }
-    Ok(factors.len())
+    factors.len()
 }
 
 /// Convolution, the one convolution that reads its ReLU, and that ReLU's value.

@@ -14,9 +14,10 @@ use crate::batch::Batch;
 use crate::export::bundle::contract_of;
 use crate::export::follow::{search_graph, template_graph};
 use crate::model::{ModelConfig, Pass, TrackerNet};
-use crate::ops::Precision;
+use crate::ops::{Precision, images_from_bytes};
 use crate::params::lock;
 use crate::sampler::Pair;
+use crate::task::track::{PIXEL_MEAN, PIXEL_SCALE};
 use roadhound_shared::contract::FollowContract;
 
 fn config() -> ModelConfig {
@@ -95,6 +96,12 @@ impl Fixture {
             rounding: Rounding::Largest,
             pixels: pixel_params(&self.contract.normalisation).unwrap(),
         }
+    }
+
+    /// Crops of the whole batch as the network takes them.
+    fn images(&self, rgb: &[u8], px: usize) -> Tensor {
+        let shape = (self.batch.len, px, px, 3);
+        images_from_bytes(rgb, shape, PIXEL_MEAN, PIXEL_SCALE, &Device::Cpu).unwrap()
     }
 
     /// An output of the search graph for every pair.
@@ -201,7 +208,7 @@ fn equalised_layers_compute_the_same_function() {
     let f = fixture();
     let mut equal = f.sources();
     let seen = Seen::watch(&equal, &f.samples(), || {}).unwrap();
-    let pairs = equalise::equalise(&mut equal, &seen).unwrap();
+    let pairs = equalise::equalise(&mut equal, &seen);
     assert!(pairs >= 4, "{pairs}");
     let graphs: Vec<Vec<u8>> = equal.iter().map(Source::to_bytes).collect();
     assert_ne!(graphs[1], f.graphs[1]);
@@ -300,15 +307,7 @@ fn training_in_eight_bits_computes_what_the_quantised_graph_computes() {
     let expected = f.outputs(&graphs, "score");
     let plain = f.outputs(&f.graphs, "score");
     let score = |pass: Pass| -> Vec<f32> {
-        let images = |rgb: &[u8]| {
-            let values = rgb.iter().map(|v| (f32::from(*v) - 114.0) / 58.0);
-            let shape = (f.batch.len, 32, 32, 3);
-            Tensor::from_iter(values, &Device::Cpu)
-                .unwrap()
-                .reshape(shape)
-                .unwrap()
-        };
-        let features = |rgb: &[u8]| f.net.features(&images(rgb), pass).unwrap();
+        let features = |rgb: &[u8]| f.net.features(&f.images(rgb, 32), pass).unwrap();
         let first = features(&f.batch.template_rgb);
         let latest = features(&f.batch.template_latest_rgb);
         let template = f.net.mix_templates(&first, &latest).unwrap();
@@ -337,22 +336,9 @@ fn training_in_eight_bits_computes_what_the_quantised_graph_computes() {
 fn gradients_in_eight_bits_point_where_those_in_f32_do() {
     let f = fixture();
     let gradients = |pass: Pass| {
-        let crops = |rgb: &[u8], px: usize| {
-            let values = rgb.iter().map(|v| (f32::from(*v) - 114.0) / 58.0);
-            let shape = (f.batch.len, px, px, 3);
-            Tensor::from_iter(values, &Device::Cpu)
-                .unwrap()
-                .reshape(shape)
-                .unwrap()
-        };
-        let template = f
-            .net
-            .features(&crops(&f.batch.template_rgb, 16), pass)
-            .unwrap();
-        let search = f
-            .net
-            .features(&crops(&f.batch.search_rgb, 32), pass)
-            .unwrap();
+        let features = |rgb: &[u8], px| f.net.features(&f.images(rgb, px), pass).unwrap();
+        let template = features(&f.batch.template_rgb, 16);
+        let search = features(&f.batch.search_rgb, 32);
         let maps = f.net.heads(&template, &search, pass).unwrap();
         let loss = (maps.score_logits.sqr().unwrap().mean_all().unwrap()
             + maps.presence_logits.sqr().unwrap().mean_all().unwrap())

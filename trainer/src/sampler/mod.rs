@@ -471,14 +471,6 @@ impl Sampler {
         self.packs.iter().map(|pack| pack.tracks.len()).sum()
     }
 
-    /// Epoch and index of a pair counted from the start of the run.
-    pub fn position(&self, pair_number: u64) -> (u64, u64) {
-        (
-            pair_number / self.config.pairs_per_epoch,
-            pair_number % self.config.pairs_per_epoch,
-        )
-    }
-
     /// Decides what a pair shows, without touching a pixel.
     pub fn plan(&self, epoch: u64, index: u64) -> PairPlan {
         self.plan_with(epoch, index, &mut sample_rng(self.seed, epoch, index))
@@ -499,6 +491,19 @@ impl Sampler {
             progress,
         }
         .draw(rng)
+    }
+
+    /// Makes the pair that has this number, counted from the start of the run: see [`Sampler::draw`].
+    ///
+    /// # Errors
+    /// An image that cannot be read.
+    pub fn draw_number(
+        &self,
+        number: u64,
+        scratch: &mut SamplerScratch,
+    ) -> Result<Pair, DataError> {
+        let pairs = self.config.pairs_per_epoch;
+        self.draw(number / pairs, number % pairs, scratch)
     }
 
     /// Makes a pair: the same for the same seed, epoch and index, on any thread and in any order.
