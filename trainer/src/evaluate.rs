@@ -631,6 +631,26 @@ mod tests {
     }
 
     #[test]
+    fn presence_ranks_all_frames_but_the_first_of_every_run() {
+        let mut with_absence = followed(&[(true, 0.0), (true, 0.9), (false, 0.1)]);
+        with_absence.score.absent = 1;
+        let runs = [with_absence, followed(&[(true, 0.0), (true, 0.05)])];
+        let found = presence(&runs).unwrap();
+        // 0.9 lies above 0.1; of 0.9 and 0.05 one does. The zeros of the first frames would lie below.
+        assert_eq!(found.roc_auc_within_runs, Some(1.0));
+        assert_eq!(found.roc_auc, Some(0.5));
+    }
+
+    #[test]
+    fn a_target_that_is_there_and_called_lost_counts_from_the_second_frame_on() {
+        let mut run = followed(&[(true, 0.9), (true, 0.9), (false, 0.9), (true, 0.9)]);
+        for report in &mut run.reports[..3] {
+            report.box_in_image = None;
+        }
+        assert_eq!(run.false_lost(), 1);
+    }
+
+    #[test]
     fn pairs_are_scored_at_the_peak_and_presence_in_its_own_bin() {
         let contract = FollowContract::new(FollowSizes::default()).unwrap();
         let pair = |present: bool, red: u8, left_px: f32| {
