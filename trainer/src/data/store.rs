@@ -257,7 +257,7 @@ pub fn stored_size(path: &Path) -> Result<(u32, u32), DataError> {
         return Err(DataError::Image {
             path: path.to_owned(),
             reason: format!(
-                "{}x{} px, at most {MAX_PIXELS} pixels are decoded",
+                "{}x{} px, expected 1 to {MAX_PIXELS} pixels",
                 size.0, size.1
             ),
         });
@@ -520,6 +520,41 @@ mod tests {
             error.contains("0.png") && error.contains("decodes to 20x10"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_size_in_a_header_is_checked_before_pixels_are_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("huge.png");
+        // The beginning of a PNG, up to its size: all that is read before the check.
+        let claim = |width_px: u32, height_px: u32| {
+            let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+            bytes.extend(width_px.to_be_bytes());
+            bytes.extend(height_px.to_be_bytes());
+            std::fs::write(&path, bytes).unwrap();
+        };
+        claim(7680, 4320);
+        assert_eq!(stored_size(&path).unwrap(), (7680, 4320));
+        for (width_px, height_px) in [(7680, 4321), (u32::MAX, u32::MAX)] {
+            claim(width_px, height_px);
+            let said = format!("{width_px}x{height_px} px, expected 1 to 33177600 pixels");
+            let mut store = ImageStore::new(1 << 20, 560);
+            let announced = store.register_sized(&path.as_path().into(), (640, 360));
+            for error in [
+                stored_size(&path).unwrap_err(),
+                open(&path).unwrap_err(),
+                store
+                    .register(&folder.path().join("./huge.png"))
+                    .unwrap_err(),
+                store.get(announced).unwrap_err(),
+            ] {
+                let error = error.to_string();
+                assert!(
+                    error.contains("huge.png") && error.ends_with(&said),
+                    "{error}"
+                );
+            }
+        }
     }
 
     #[test]
