@@ -74,6 +74,30 @@ fn report(captured_at: Timestamp) -> Report {
 }
 
 #[test]
+fn a_video_larger_than_8k_is_refused_and_one_of_8k_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let first_frame = |width_px: u32, height_px: u32| {
+        let path = folder.path().join(format!("{height_px}.mp4"));
+        let data = vec![120; (width_px * height_px) as usize];
+        let pixels = Pixels::Packed {
+            format: PixelFormat::Grey8,
+            width_px,
+            height_px,
+            data: &data,
+        };
+        let mut sink = VideoSink::create(&path, 25.0).unwrap();
+        sink.write(&pixels, &report(Timestamp(0))).unwrap();
+        sink.finish().unwrap();
+        let mut source = open(&path, &Options::default()).unwrap();
+        let frame = source.next_frame();
+        frame.map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(first_frame(7680, 4320), Ok(()));
+    let said = first_frame(7680, 4336).unwrap_err();
+    assert!(said.contains("larger than this program decodes"), "{said}");
+}
+
+#[test]
 fn annotated_video_reads_back_with_its_size_times_and_pictures() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.mp4");

@@ -261,11 +261,12 @@ mod tests {
     }
 
     #[test]
-    fn layout_of_zero_pixels_is_refused() {
-        assert!(matches!(
-            "0x720:rgb".parse::<RawLayout>(),
-            Err(RawLayoutError::Size { .. })
-        ));
+    fn layout_of_no_pixels_or_more_than_are_accepted_is_refused() {
+        for layout in ["0x720:rgb", "7680x4321:rgb", "4294967295x4294967295:grey"] {
+            let size = layout.parse::<RawLayout>();
+            assert!(matches!(size, Err(RawLayoutError::Size { .. })), "{layout}");
+        }
+        assert!("7680x4320:rgb".parse::<RawLayout>().is_ok());
     }
 
     #[test]
