@@ -157,8 +157,7 @@ const fn leg(workers: usize, threads: usize, end: End) -> Leg {
 }
 
 /// Trains in these legs and returns the last checkpoint.
-fn train(root: &Path, out: PathBuf, legs: &[Leg]) -> Checkpoint {
-    let run = configuration(root);
+fn train(run: &TrackerRun, out: PathBuf, legs: &[Leg]) -> Checkpoint {
     let data = Arc::new(Dataset::open(&run.data).unwrap());
     for Leg {
         workers,
@@ -172,7 +171,7 @@ fn train(root: &Path, out: PathBuf, legs: &[Leg]) -> Checkpoint {
             .unwrap();
         let raised = AtomicBool::new(false);
         let stop = &raised;
-        let (mut task, sampler) = task(&run, &data);
+        let (mut task, sampler) = task(run, &data);
         let loop_ = Run {
             folder: out.clone(),
             config: run.train.clone(),
@@ -213,8 +212,9 @@ fn train(root: &Path, out: PathBuf, legs: &[Leg]) -> Checkpoint {
 fn workers_threads_and_interruptions_do_not_change_a_single_bit() {
     let folder = tempfile::tempdir().unwrap();
     write_pack(folder.path());
+    let run = configuration(folder.path());
     let out = |name: &str| folder.path().join(name);
-    let plain = train(folder.path(), out("plain"), &[leg(1, 1, End::Whole)]);
+    let plain = train(&run, out("plain"), &[leg(1, 1, End::Whole)]);
     assert_eq!(plain.step, STEPS);
     let record = report::read_run(&out("plain")).unwrap();
     assert_eq!((record.losses.len(), record.validation.len()), (3, 2));
@@ -242,9 +242,28 @@ fn workers_threads_and_interruptions_do_not_change_a_single_bit() {
         ),
     ];
     for (name, legs) in cases {
-        let other = train(folder.path(), out(name), legs);
+        let other = train(&run, out(name), legs);
         assert!(plain == other, "{name}: the checkpoint differs");
     }
+}
+
+#[test]
+fn a_run_that_ends_in_eight_bits_is_resumed_in_them_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    write_pack(folder.path());
+    let out = |name: &str| folder.path().join(name);
+    let mut run = configuration(folder.path());
+    let f32 = train(&run, out("f32"), &[leg(1, 2, End::Whole)]);
+    run.train.quantised_share = 0.5; // the last three of the six steps
+    let plain = train(&run, out("plain"), &[leg(1, 2, End::Whole)]);
+    assert!(f32.weights != plain.weights, "eight bits change nothing");
+    let legs = [
+        leg(2, 1, End::Stop(4)),
+        leg(1, 1, End::Kill(6)),
+        leg(2, 2, End::Whole),
+    ];
+    let other = train(&run, out("stopped"), &legs);
+    assert!(plain == other, "the checkpoint differs");
 }
 
 /// What the test above would not show if augmentation did nothing, or everything were drawn from one stream.

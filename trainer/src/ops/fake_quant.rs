@@ -27,7 +27,8 @@ use crate::quantise::weights::{Rounding, filter_scale, rounded};
 /// Values that are looked at of a large tensor to find its range.
 const MOST_LOOKED_AT: usize = 1 << 20;
 
-/// Range of activations that bytes cover, taken from the batch itself: no state, so that a resumed run is the same.
+/// Range of activations that bytes cover, taken from the batch itself: no state, so that a resumed run is the same. On a
+/// GPU it is all of the range, which can be found there.
 pub const BATCH_RANGE: Observer = Observer::Percentile(99.995);
 
 /// Rounds every value to the nearest byte's.
@@ -38,7 +39,12 @@ pub fn fake_quantise(x: &Tensor, params: QuantParams) -> Result<Tensor> {
     if x.device().is_cpu() {
         return x.contiguous()?.apply_op1(Round { params });
     }
-    // The same of candle's own operators, on any device.
+    fake_quantise_anywhere(x, params)
+}
+
+/// The same of candle's own operators, on any device. Values halfway between two bytes go away from 0 instead of to the
+/// even one.
+fn fake_quantise_anywhere(x: &Tensor, params: QuantParams) -> Result<Tensor> {
     let (low, high) = range(params);
     let inside = x.detach().clamp(low, high)?;
     let steps = (inside / f64::from(params.scale()))?.round()?;
@@ -67,7 +73,7 @@ pub fn fake_quantise_batch(x: &Tensor, relu: bool) -> Result<Tensor> {
 pub fn batch_params(x: &Tensor, relu: bool) -> Result<QuantParams> {
     let x = x.detach();
     let channels = x.dim(D::Minus1)?;
-    let params = if x.device().is_cpu() {
+    if x.device().is_cpu() {
         let x = x.contiguous()?;
         super::with_f32([&x], |[values]| {
             let mut seen = Histogram::default();
@@ -83,17 +89,21 @@ pub fn batch_params(x: &Tensor, relu: bool) -> Result<QuantParams> {
             BATCH_RANGE
                 .params(&seen, relu)
                 .map_err(candle_core::Error::wrap)
-        })?
+        })
     } else {
-        let flat = x.flatten_all()?;
-        let (low, high) = (
-            flat.min(0)?.to_scalar::<f32>()?,
-            flat.max(0)?.to_scalar::<f32>()?,
-        );
-        let low = if relu { 0.0 } else { low.min(0.0) };
-        params_of(f64::from(low), f64::from(high.max(0.0))).map_err(candle_core::Error::wrap)?
-    };
-    Ok(params)
+        whole_range(&x, relu)
+    }
+}
+
+/// Bytes over all values, of candle's own operators.
+fn whole_range(x: &Tensor, relu: bool) -> Result<QuantParams> {
+    let flat = x.flatten_all()?;
+    let (low, high) = (
+        flat.min(0)?.to_scalar::<f32>()?,
+        flat.max(0)?.to_scalar::<f32>()?,
+    );
+    let low = if relu { 0.0 } else { low.min(0.0) };
+    params_of(f64::from(low), f64::from(high.max(0.0))).map_err(candle_core::Error::wrap)
 }
 
 /// Rounds weights to signed bytes, one scale an output channel, as the quantiser does; gradients pass unchanged.
@@ -235,6 +245,30 @@ mod tests {
                 found[i]
             );
         }
+    }
+
+    /// A GPU has no operator of its own: what it computes is tested here, on the CPU.
+    #[test]
+    fn other_devices_compute_the_same_values_and_gradients() {
+        let params = QuantParams::new(0.0127, 60).unwrap(); // -0.76 to 2.48, no value halfway between two bytes
+        let weights = Tensor::from_vec(spread(101), 101, &Device::Cpu).unwrap();
+        let run = |quantise: fn(&Tensor, QuantParams) -> Result<Tensor>| {
+            let x = Var::from_vec(spread(101), 101, &Device::Cpu).unwrap();
+            let y = quantise(x.as_tensor(), params).unwrap();
+            let loss = (&y * &weights).unwrap().sum_all().unwrap();
+            let gradient = loss.backward().unwrap().get(&x).unwrap().to_vec1::<f32>();
+            (y.to_vec1::<f32>().unwrap(), gradient.unwrap())
+        };
+        assert_eq!(run(fake_quantise_anywhere), run(fake_quantise));
+    }
+
+    #[test]
+    fn the_whole_range_of_a_batch_ends_at_its_extremes() {
+        let x = Tensor::new(&[[-0.5f32, 0.25], [2.05, 1.0]], &Device::Cpu).unwrap();
+        let signed = whole_range(&x, false).unwrap();
+        assert_eq!((signed.zero_point(), signed.scale()), (50, 0.01));
+        let relu = whole_range(&x, true).unwrap();
+        assert_eq!((relu.zero_point(), relu.scale() * 255.0), (0, 2.05));
     }
 
     #[test]

@@ -4,13 +4,14 @@
 use candle_core::{Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use roadhound_shared::quantised::QuantParams;
 
 use crate::batch::Batch;
 use crate::descent::Descent;
 use crate::model::{ModelConfig, TrackerNet};
 use crate::ops::{
-    BnStats, ConvBn, DeviceChoice, Precision, RunningStats, batch_norm, conv2d, global_max_pool,
-    images_from_bytes, open_device,
+    BnStats, ConvBn, DeviceChoice, Precision, RunningStats, batch_norm, conv2d, fake_quantise,
+    fake_quantise_weights, global_max_pool, images_from_bytes, open_device,
 };
 use crate::optim::{AdamW, OptimConfig};
 use crate::params::Snapshot;
@@ -198,6 +199,17 @@ fn the_fused_layer_on_the_gpu_equals_the_cpu_and_moves_its_statistics() {
 fn global_maxima_on_the_gpu_equal_the_cpu() {
     compare("global_max_pool", &[&[3, 16, 16, 96]], 1e-7, |t| {
         global_max_pool(&t[0])
+    });
+}
+
+#[test]
+fn values_are_rounded_to_those_of_bytes_on_the_gpu_as_on_the_cpu() {
+    let params = QuantParams::new(0.0061, 100).unwrap(); // -0.61 to 0.95
+    compare("fake_quantise", &[&[2, 4, 8]], 1e-6, |t| {
+        fake_quantise(&t[0], params)
+    });
+    compare("fake_quantise_weights", &[&[3, 3, 4, 8]], 1e-6, |t| {
+        fake_quantise_weights(&t[0], None)
     });
 }
 
