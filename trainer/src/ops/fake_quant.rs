@@ -117,7 +117,7 @@ fn whole_range(x: &Tensor, relu: bool) -> Result<QuantParams> {
 pub fn fake_quantise_weights(weights: &Tensor, input_factor: Option<&[f32]>) -> Result<Tensor> {
     let (_, _, inputs, outputs) = weights.dims4()?;
     let factor = |i: usize| input_factor.map_or(1.0, |f| f[i]);
-    if input_factor.is_some_and(|f| f.len() != inputs || f.iter().any(|v| *v == 0.0)) {
+    if input_factor.is_some_and(|f| f.len() != inputs || f.contains(&0.0)) {
         candle_core::bail!(
             "fake_quantise_weights: factors for {inputs} channels that are not 0 were expected"
         );
