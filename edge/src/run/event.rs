@@ -1,6 +1,5 @@
 //! What became of one frame, or of the time without one: what every sink is told.
 
-use roadhound_shared::frame::Timestamp;
 use roadhound_shared::tracker::{Phase, Report};
 use serde::Serialize;
 
@@ -94,21 +93,9 @@ pub struct Line {
     pub mark: bool,
 }
 
-/// Where nothing is known yet.
-pub(crate) fn idle(captured_at: Timestamp) -> Report {
-    Report {
-        box_in_image: None,
-        phase: Phase::Idle,
-        score: 0.0,
-        presence: 0.0,
-        similarity: 0.0,
-        captured_at,
-        since: captured_at,
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod testing {
+    use roadhound_shared::frame::Timestamp;
     use roadhound_shared::geometry::BoxXywh;
 
     use super::*;
@@ -124,7 +111,7 @@ pub(crate) mod testing {
                 score: 0.9,
                 presence: 0.8,
                 similarity: 0.7,
-                ..idle(Timestamp(number * 33_333))
+                ..Report::idle(Timestamp(number * 33_333))
             },
             image_px: (640, 360),
             latency_micros: 21_000,

@@ -9,9 +9,9 @@ use roadhound_shared::follow::Follower;
 use roadhound_shared::frame::{FrameView, Timestamp};
 use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::network::FollowNetwork;
-use roadhound_shared::tracker::Phase;
+use roadhound_shared::tracker::{Phase, Report};
 
-use super::event::{TrackEvent, idle};
+use super::event::TrackEvent;
 use crate::capture::stage::Captured;
 use crate::capture::{Encoding, Frame};
 use crate::source::{Pixels, decode_jpeg};
@@ -202,7 +202,7 @@ where
         self.last.unwrap_or(TrackEvent {
             frame: None,
             skipped: 0,
-            report: idle(Timestamp(0)),
+            report: Report::idle(Timestamp(0)),
             image_px: (0, 0),
             latency_micros: 0,
             track_micros: 0,

@@ -84,6 +84,21 @@ pub struct Report {
     pub since: Timestamp,
 }
 
+impl Report {
+    /// Nothing is followed, and nothing known.
+    pub fn idle(captured_at: Timestamp) -> Self {
+        Self {
+            box_in_image: None,
+            phase: Phase::Idle,
+            score: 0.0,
+            presence: 0.0,
+            similarity: 0.0,
+            captured_at,
+            since: captured_at,
+        }
+    }
+}
+
 /// Why a target cannot be followed.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum StartError {
@@ -736,15 +751,7 @@ impl Tracker {
     pub fn skip(&mut self, captured_at: Timestamp) -> Report {
         self.pending = None;
         let Some(mut target) = self.target else {
-            return Report {
-                box_in_image: None,
-                phase: Phase::Idle,
-                score: 0.0,
-                presence: 0.0,
-                similarity: 0.0,
-                captured_at,
-                since: captured_at,
-            };
+            return Report::idle(captured_at);
         };
         self.clock = self.clock.at(captured_at);
         let now = self.clock.now;
