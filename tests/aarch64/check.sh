@@ -5,28 +5,9 @@
 # Says why and passes where the tools are missing: see "ARM without a board" in CONTRIBUTING.md.
 set -euo pipefail
 cd "$(dirname "$0")"
-target=aarch64-unknown-linux-gnu
+. ./tools.sh
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-../../target}/aarch64"
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-
-skip() { echo "aarch64: skipped: $*"; exit 0; }
-command -v qemu-aarch64 >/dev/null || skip "no qemu-aarch64 (package qemu-user)"
-command -v python3 >/dev/null || skip "no python3"
-command -v aarch64-linux-gnu-gcc >/dev/null || skip "no aarch64-linux-gnu-gcc (package gcc-aarch64-linux-gnu)"
-has_std() { [ -n "$(find "$("$1" --print sysroot)/lib/rustlib/$target/lib" -name 'libstd-*' 2>/dev/null)" ]; }
-if ! has_std "${RUSTC:-rustc}"; then
-    # Debian's compiler can have the library for ARM where rustup cannot fetch it.
-    if [ -x /usr/bin/rustc ] && has_std /usr/bin/rustc; then
-        export RUSTC=/usr/bin/rustc
-    else
-        skip "no standard library for $target (rustup target add $target)"
-    fi
-fi
-
 built=$CARGO_TARGET_DIR/$target/release
-# A loader of the same C library as the one that it loads: the system's, where it has arm64 packages.
-loader=()
-[ -e /lib/ld-linux-aarch64.so.1 ] || loader=(-L /usr/aarch64-linux-gnu)
 for processor in max cortex-a53; do
     echo "aarch64: tests on $processor"
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -cpu $processor ${loader[*]}" \

@@ -1,0 +1,129 @@
+"""Sends real crops through the shipped int8 graphs in ONNX Runtime and through `shipped`, the kernels of one path on ARM,
+and compares every byte.
+
+    shipped.py BUNDLE IMAGES PAIRS PATH COMMAND...
+
+BUNDLE holds template.int8.onnx and search.int8.onnx, IMAGES is a folder with pictures somewhere in it. COMMAND starts
+`shipped`, under an emulator or on a board. Of the first pairs every map is compared, of the others what is dequantised: what
+the graphs give. Ends with 1 where a byte differs, with 77 and a line where it cannot compare.
+"""
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+WHOLE_PAIRS = 3
+# In the order of the nodes, as `shipped` has it.
+MAKE_BYTES = ("QuantizeLinear", "QLinearConv", "QLinearAdd", "QLinearMatMul")
+MOVE_BYTES = ("Concat", "Slice")
+
+
+def skip(why):
+    print(f"aarch64: shipped graphs skipped: {why}")
+    sys.exit(77)
+
+
+try:
+    import numpy
+    import onnx
+    import onnxruntime
+    from PIL import Image
+except ImportError as error:
+    skip(f"{error} (pip install onnx onnxruntime numpy pillow; ROADHOUND_PYTHON names the interpreter)")
+flags = Path("/proc/cpuinfo").read_text()
+if "avx512_vnni" not in flags and "avx_vnni" not in flags:
+    skip("without VNNI ONNX Runtime saturates in the middle of a sum")
+
+
+class Oracle:
+    """One graph in ONNX Runtime, with all its maps as outputs."""
+
+    def __init__(self, file):
+        model = onnx.load(file)
+        self.maps, self.results, self.inputs = [], [], []
+        for node in model.graph.node:
+            made = node.output[0]
+            if node.op_type in MAKE_BYTES or node.op_type in MOVE_BYTES and set(node.input) & set(self.maps):
+                self.maps.append(made)
+            if node.op_type == "DequantizeLinear":
+                self.results.append(made)
+            if node.op_type == "QuantizeLinear":
+                self.inputs.append(node.input[0])
+        given = {value.name for value in model.graph.input}
+        wanted = [(name, onnx.TensorProto.UINT8) for name in self.maps]
+        wanted += [(name, onnx.TensorProto.FLOAT) for name in self.results + self.inputs if name not in given]
+        for name, kind in wanted:
+            model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, None))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    def run(self, feeds):
+        names = [output.name for output in self.session.get_outputs()]
+        return {**feeds, **dict(zip(names, self.session.run(names, feeds)))}
+
+
+def little_endian(array):
+    return numpy.ascontiguousarray(array, dtype="|u1" if array.dtype == numpy.uint8 else "<f4").tobytes()
+
+
+def crops(images, dice):
+    """Pairs of normalised crops about places in pictures: a window, and one twice as large that has moved."""
+    files = sorted(path for path in Path(images).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    dice.shuffle(files)
+    for file in files:
+        try:
+            picture = Image.open(file).convert("RGB")
+        except OSError:
+            continue
+        side = dice.uniform(0.08, 0.6) * min(picture.size)
+        x, y = (dice.uniform(0, length) for length in picture.size)
+        moved = [v + side * dice.uniform(-0.4, 0.4) for v in (x, y)]
+        pair = []
+        for (x, y), half, out_px in [((x, y), side / 2, 128), (moved, side, 256)]:
+            step = 2 * half / out_px
+            transform = (step, 0, x - half, 0, step, y - half)
+            window = picture.transform((out_px, out_px), Image.Transform.AFFINE, transform, Image.Resampling.BILINEAR)
+            planes = numpy.asarray(window, dtype="f4").transpose(2, 0, 1)[None]
+            pair.append((planes - numpy.float32(114)) * numpy.float32(1 / 58))
+        yield pair
+
+
+def main():
+    bundle, images, pairs, path = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    files = [f"{bundle}/{graph}.int8.onnx" for graph in ("template", "search")]
+    template, search = (Oracle(file) for file in files)
+    command = [*sys.argv[5:], path, *files, str(WHOLE_PAIRS)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    compared, latest, done = 0, None, 0
+    for first, second in crops(images, random.Random(5)):
+        of_template = template.run({"template": first})
+        features = of_template["features"]
+        feeds = {"search": second, "template_first": features, "template_latest": features if latest is None else latest}
+        of_search = search.run(feeds)
+        latest = features
+        both = [(template, of_template), (search, of_search)]
+        child.stdin.write(b"".join(little_endian(values[name]) for oracle, values in both for name in oracle.inputs))
+        child.stdin.flush()
+        for oracle, values in both:
+            for name in oracle.results + (oracle.maps if done < WHOLE_PAIRS else []):
+                expected = little_endian(values[name])
+                found = child.stdout.read(len(expected))
+                if found != expected:
+                    differ = sum(a != b for a, b in zip(found, expected)) if len(found) == len(expected) else "all"
+                    sys.exit(f"aarch64: {path}: pair {done}, {name}: {differ} of {len(expected)} bytes differ")
+                # Four bytes of f32 are one byte of a map.
+                compared += values[name].size
+        done += 1
+        if done == pairs:
+            break
+    child.stdin.close()
+    if child.wait() != 0:
+        sys.exit(f"aarch64: {path}: {command} failed")
+    if done == 0:
+        skip(f"no pictures in {images}")
+    print(f"aarch64: {path}: {done} pairs of real crops, {compared} bytes compared with ONNX Runtime's, 0 differ")
+
+
+main()
