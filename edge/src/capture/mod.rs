@@ -175,7 +175,7 @@ impl Frame {
 pub enum Poll {
     /// The frame is filled.
     Frame,
-    /// The camera delivered a buffer that it marked as damaged. It has its buffer back.
+    /// The camera delivered a buffer that it marked as damaged. Of the frame, only its `sequence` is filled in.
     Corrupt,
     /// Nothing within the time.
     Nothing,

@@ -124,11 +124,7 @@ pub fn capture(
                     Ok(Poll::Frame) => {
                         camera.frame(clock::monotonic());
                         let number = stats.captured.fetch_add(1, Relaxed);
-                        let gap = last_sequence
-                            .and_then(|last| next.sequence.checked_sub(last + 1))
-                            .filter(|&gap| gap < MOST_LOST);
-                        stats.lost_by_driver.fetch_add(gap.unwrap_or(0), Relaxed);
-                        last_sequence = Some(next.sequence);
+                        count_gap(&mut last_sequence, next.sequence, stats);
                         let waits = open.waits();
                         let frame = pool.fill(|free| std::mem::swap(free, &mut next));
                         match frame {
@@ -144,6 +140,8 @@ pub fn capture(
                     }
                     Ok(Poll::Corrupt) => {
                         stats.corrupt.fetch_add(1, Relaxed);
+                        // Counted as damaged, so it must not be missed in the camera's count as well.
+                        count_gap(&mut last_sequence, next.sequence, stats);
                         camera.corrupt();
                     }
                     Ok(Poll::Nothing) => {}
@@ -168,6 +166,15 @@ pub fn capture(
     End::Stopped
 }
 
+/// Counts the frames that the driver dropped between the last one and this one.
+fn count_gap(last: &mut Option<u64>, sequence: u64, stats: &CaptureStats) {
+    let gap = last
+        .and_then(|last| sequence.checked_sub(last + 1))
+        .filter(|&gap| gap < MOST_LOST);
+    stats.lost_by_driver.fetch_add(gap.unwrap_or(0), Relaxed);
+    *last = Some(sequence);
+}
+
 fn hand_over(
     mut captured: Captured,
     waits: bool,
@@ -186,5 +193,76 @@ fn hand_over(
             Ok(()) => return,
             Err(back) => captured = back,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use roadhound_shared::frame::PixelFormat;
+
+    use super::super::{Encoding, StreamFormat};
+    use super::*;
+
+    /// Delivers buffers with these numbers, the damaged ones marked, and is over.
+    struct Numbered(std::vec::IntoIter<(u64, Poll)>);
+
+    impl LiveSource for Numbered {
+        fn poll(&mut self, frame: &mut Frame, _: Duration) -> Result<Poll, CaptureError> {
+            let Some((sequence, poll)) = self.0.next() else {
+                return Ok(Poll::End);
+            };
+            frame.sequence = sequence;
+            Ok(poll)
+        }
+
+        fn format(&self) -> StreamFormat {
+            StreamFormat {
+                encoding: Encoding::Raw(PixelFormat::Grey8),
+                width_px: 2,
+                height_px: 2,
+                fps: 30.0,
+            }
+        }
+    }
+
+    impl Opener for Vec<(u64, Poll)> {
+        fn open(&mut self) -> Result<Box<dyn LiveSource>, CaptureError> {
+            Ok(Box::new(Numbered(self.clone().into_iter())))
+        }
+
+        fn name(&self) -> String {
+            "numbers".into()
+        }
+    }
+
+    #[test]
+    fn a_damaged_buffer_is_counted_as_damaged_and_not_as_dropped_by_the_driver_as_well() {
+        let mut buffers = vec![
+            (7, Poll::Frame),
+            (8, Poll::Corrupt),
+            (9, Poll::Frame),
+            (12, Poll::Corrupt),
+            (13, Poll::Frame),
+            (MOST_LOST * 2, Poll::Frame),
+        ];
+        let stats = CaptureStats::default();
+        let end = capture(
+            &mut buffers,
+            RetryConfig::default(),
+            8,
+            &Newest::default(),
+            &stats,
+            &AtomicBool::new(false),
+            &|_| (),
+        );
+        assert!(matches!(end, End::Over));
+        let counts = [
+            &stats.captured,
+            &stats.corrupt,
+            &stats.lost_by_driver,
+            &stats.stale,
+        ];
+        assert_eq!(counts.map(|count| count.load(Relaxed)), [4, 2, 2, 3]);
     }
 }

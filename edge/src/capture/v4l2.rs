@@ -119,23 +119,28 @@ impl Opener for V4l2 {
             height_px: agreed.height,
             fps,
         };
+        // Some drivers leave it empty where rows have no padding.
+        let stride_bytes = match agreed.stride as usize {
+            0 => row_bytes(encoding, agreed.width),
+            told => told,
+        };
         let mut stream = MmapStream::with_buffers(&device, Type::VideoCapture, self.config.buffers)
             .map_err(failed)?;
-        // All but the first, which `next` will give to the driver; how many there are, only the driver knows.
-        let queued = (1..MOST_BUFFERS)
-            .take_while(|&index| CaptureStream::queue(&mut stream, index).is_ok())
-            .count();
-        if queued == 0 {
-            return Err(no_format(
-                "gives a single buffer, at least two are needed".into(),
-            ));
+        // All but the first, which `next` will give to the driver; how many there are, only the driver knows. It refuses
+        // the one behind the last, and a driver with a single buffer the second.
+        for index in 1..MOST_BUFFERS {
+            match CaptureStream::queue(&mut stream, index) {
+                Ok(()) => {}
+                Err(e) if index == 1 => return Err(failed(e)),
+                Err(_) => break,
+            }
         }
         stream.start().map_err(failed)?;
         Ok(Box::new(Stream {
             path: path.clone(),
             format,
-            frame_bytes: agreed.size as usize,
-            stride_bytes: agreed.stride as usize,
+            least_bytes: least_bytes(encoding, stride_bytes, agreed.width, agreed.height),
+            stride_bytes,
             last_sequence: 0,
             stream: Some(stream),
             _device: device,
@@ -152,6 +157,29 @@ fn encoding(fourcc: FourCC) -> Option<Encoding> {
         .iter()
         .find(|(name, _)| **name == fourcc.repr)
         .map(|(_, encoding)| *encoding)
+}
+
+/// Bytes of the pixels in a row; of NV12, in a row of either plane.
+fn row_bytes(encoding: Encoding, width_px: u32) -> usize {
+    width_px as usize
+        * match encoding {
+            Encoding::Raw(PixelFormat::Rgb8 | PixelFormat::Bgr8) => 3,
+            Encoding::Raw(PixelFormat::Yuyv) => 2,
+            Encoding::Raw(PixelFormat::Grey8 | PixelFormat::Nv12) => 1,
+            Encoding::Mjpeg => 0,
+        }
+}
+
+/// The fewest bytes that hold a picture. Not the size of the buffer that the driver names: some round that up, and say of
+/// each frame how much of it is in use.
+fn least_bytes(encoding: Encoding, stride_bytes: usize, width_px: u32, height_px: u32) -> usize {
+    let rows = match encoding {
+        Encoding::Mjpeg => return 1,
+        Encoding::Raw(PixelFormat::Nv12) => height_px + height_px / 2,
+        Encoding::Raw(_) => height_px,
+    };
+    // The last row may lack its padding.
+    stride_bytes * (rows as usize).saturating_sub(1) + row_bytes(encoding, width_px)
 }
 
 /// The name under which this device has a layout.
@@ -240,8 +268,8 @@ fn nearest(wanted: u32, least: u32, most: u32, step: u32) -> u32 {
 struct Stream {
     path: PathBuf,
     format: StreamFormat,
-    /// Bytes of a whole raw frame.
-    frame_bytes: usize,
+    /// A buffer with fewer bytes holds no whole picture.
+    least_bytes: usize,
     stride_bytes: usize,
     /// The driver counts in 32 bits.
     last_sequence: u64,
@@ -275,12 +303,10 @@ impl LiveSource for Stream {
         }
         let (bytes, meta) = CaptureStream::next(stream).map_err(failed)?;
         let used = bytes.get(..meta.bytesused as usize).unwrap_or_default();
-        let raw = self.format.encoding != Encoding::Mjpeg;
+        frame.sequence = widened(meta.sequence, self.last_sequence);
+        self.last_sequence = frame.sequence;
         // The buffer goes back to the driver with the next call, whatever is in it.
-        if meta.flags.contains(Flags::ERROR)
-            || used.is_empty()
-            || raw && used.len() < self.frame_bytes
-        {
+        if meta.flags.contains(Flags::ERROR) || used.len() < self.least_bytes {
             return Ok(Poll::Corrupt);
         }
         frame.encoding = self.format.encoding;
@@ -288,8 +314,6 @@ impl LiveSource for Stream {
         frame.stride_bytes = self.stride_bytes;
         frame.bytes.clear();
         frame.bytes.extend_from_slice(used);
-        frame.sequence = widened(meta.sequence, self.last_sequence);
-        self.last_sequence = frame.sequence;
         #[allow(
             clippy::unnecessary_cast,
             reason = "32-bit boards count seconds in 32 bits"
@@ -356,6 +380,27 @@ mod tests {
         assert!(stamp(Flags::TIMESTAMP_UNKNOWN, 0, 5) >= now);
         assert!(stamp(Flags::TIMESTAMP_MONOTONIC, 1 << 40, 0) <= clock::monotonic());
         assert!(stamp(Flags::TIMESTAMP_MONOTONIC, -1, 0) >= now);
+    }
+
+    #[test]
+    fn a_buffer_holds_a_picture_from_its_last_pixel_on() {
+        use PixelFormat::{Nv12, Yuyv};
+        for (format, bytes) in [(Yuyv, 16 * 5 + 12), (Nv12, 16 * 8 + 6)] {
+            let encoding = Encoding::Raw(format);
+            assert_eq!(least_bytes(encoding, 16, 6, 6), bytes);
+            let mut frame = Frame {
+                encoding,
+                width_px: 6,
+                height_px: 6,
+                stride_bytes: 16,
+                bytes: vec![0; bytes],
+                ..Frame::default()
+            };
+            assert!(frame.view().is_ok());
+            frame.bytes.pop();
+            assert!(frame.view().is_err());
+        }
+        assert_eq!(least_bytes(Encoding::Mjpeg, 0, 6, 6), 1);
     }
 
     #[test]
