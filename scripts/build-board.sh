@@ -2,7 +2,7 @@
 # Builds the program for a board, with the feature `camera`, and says how large it is and which C library it needs.
 #
 # Usage: build-board.sh [TARGET]   aarch64-unknown-linux-gnu (default), armv7-unknown-linux-gnueabihf, x86_64-unknown-linux-gnu
-#   FEATURES="camera"              which features; `mqtt` is on by itself: NO_DEFAULT_FEATURES=1 takes it out
+#   FEATURES="camera mqtt"         which features; `f32` adds the half of the built-in model that a board does without
 #   PROFILE=release                half the time to build, a quarter larger; `dist` by itself
 #   FEED=1                         also `feed_camera`, which plays frames into a test camera
 # Leaves $CARGO_TARGET_DIR/board/TARGET/roadhound. Ends with 77 and says why where a tool is missing.
@@ -41,16 +41,16 @@ else
     skip "no $triple-gcc (Debian: apt-get install gcc-$triple)"
 fi
 
+features=${FEATURES:-camera mqtt}
 what=(--bin roadhound)
-[ "${FEED:-0}" = 1 ] && what+=(--example feed_camera)
-[ "${NO_DEFAULT_FEATURES:-0}" = 1 ] && what+=(--no-default-features)
+[ "${FEED:-0}" = 1 ] && what+=(--bin feed_camera) features+=" feed"
 # A folder of its own: the compiler may be another than the desktop's.
-CARGO_TARGET_DIR=$out/build cargo $build --locked --profile "$profile" -p roadhound-edge --features "${FEATURES:-camera}" \
+CARGO_TARGET_DIR=$out/build cargo $build --locked --profile "$profile" -p roadhound-edge --no-default-features --features "$features" \
     "${what[@]}" --target "$as"
 
 mkdir -p "$out/$target"
 built=$out/build/$target/$profile
 cp "$built/roadhound" "$out/$target/"
-[ "${FEED:-0}" = 1 ] && cp "$built/examples/feed_camera" "$out/$target/"
+[ "${FEED:-0}" = 1 ] && cp "$built/feed_camera" "$out/$target/"
 floor=$(grep -ao 'GLIBC_2\.[0-9]*' "$out/$target/roadhound" | sort -uV | tail -1)
 echo "$out/$target/roadhound: $(stat -c %s "$out/$target/roadhound") bytes, needs ${floor:-no C library}"

@@ -21,5 +21,5 @@ if [ -z "${LIBCLANG_PATH:-}" ] && ! ls /usr/lib/llvm-*/lib/libclang*.so* /usr/li
         exit 0
     fi
 fi
-cargo clippy --release --workspace --all-targets --features roadhound-edge/camera -- -D warnings
-cargo test --release --workspace --features roadhound-edge/camera --lib --test run -- v4l2 camera
+cargo clippy --release --workspace --all-targets --features roadhound-edge/feed -- -D warnings
+cargo test --release --workspace --features roadhound-edge/feed --lib --test run -- v4l2 camera

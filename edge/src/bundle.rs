@@ -89,6 +89,11 @@ pub enum BundleReason {
     /// The text is not UTF-8.
     #[error("not text")]
     NotText,
+    /// A program for a board was built without this file.
+    #[error(
+        "left out of this program, which was built without the feature `f32`; a bundle in a folder has it"
+    )]
+    LeftOut,
     /// Integer arithmetic was asked for.
     #[error("--precision int8: this model has no int8 graphs, only f32")]
     NoInt8,
@@ -144,11 +149,16 @@ impl Model {
             (Some(Precision::Int8), None) => return Err(files.at("", BundleReason::NoInt8)),
         };
         let kernels = int8::Path::from_environment().map_err(|e| files.at("", e.into()))?;
-        // All are verified, also those that only people read: a bundle is whole or it is refused.
+        // All are verified, also those that only people read: a bundle is whole or it is refused. Of the built-in model,
+        // all that the program has.
         let mut template = None;
         let mut search = None;
         let mut probe = None;
         for name in manifest.files.keys() {
+            let used = [graphs.template, graphs.search, graphs.probe].contains(&name.as_str());
+            if !used && files.leaves_out(name) {
+                continue;
+            }
             let bytes = files.read(name, MAX_FILE_BYTES)?;
             manifest
                 .verify_file(name, &bytes)
@@ -259,18 +269,21 @@ impl<'a> Files<'a> {
         }
     }
 
+    /// Whether the program was built without this file.
+    fn leaves_out(&self, name: &str) -> bool {
+        match self {
+            Self::BuiltIn(files) => !files.iter().any(|(found, _)| *found == name),
+            Self::Folder(_) => false,
+        }
+    }
+
     fn read(&self, name: &str, most: u64) -> Result<Cow<'static, [u8]>, BundleError> {
         match self {
             Self::BuiltIn(files) => files
                 .iter()
                 .find(|(found, _)| *found == name)
                 .map(|(_, bytes)| Cow::Borrowed(*bytes))
-                .ok_or_else(|| {
-                    self.at(
-                        name,
-                        std::io::Error::from(std::io::ErrorKind::NotFound).into(),
-                    )
-                }),
+                .ok_or_else(|| self.at(name, BundleReason::LeftOut)),
             Self::Folder(folder) => read_at_most(&folder.join(name), most)
                 .map(Cow::Owned)
                 .map_err(|reason| self.at(name, reason)),
@@ -310,7 +323,25 @@ mod tests {
 
     #[test]
     fn built_in_model_is_whole_and_computes_what_its_probe_says() {
-        let model = Model::open(&ModelSource::BuiltIn, Some(Precision::F32), 1).unwrap();
+        let model = Model::open(&ModelSource::BuiltIn, None, 1).unwrap();
         assert_eq!(model.manifest.name, "roadhound-s");
+        assert_eq!(model.precision, Precision::Int8);
+        match Model::open(&ModelSource::BuiltIn, Some(Precision::F32), 1) {
+            Ok(model) => assert_eq!(model.precision, Precision::F32),
+            Err(e) if cfg!(feature = "f32") => panic!("{e}"),
+            Err(e) => assert!(e.to_string().contains("without the feature `f32`"), "{e}"),
+        }
+    }
+
+    #[test]
+    fn a_file_may_be_missing_from_the_program_but_not_from_a_folder() {
+        let built_in = Files::BuiltIn(&[("bundle.toml", b"")]);
+        assert!(built_in.leaves_out("search.onnx") && !built_in.leaves_out("bundle.toml"));
+        let reason = built_in.read("search.onnx", 1).unwrap_err().reason;
+        assert!(matches!(*reason, BundleReason::LeftOut));
+        let folder = Files::Folder(Path::new("/no/such/bundle"));
+        assert!(!folder.leaves_out("search.onnx"));
+        let reason = folder.read("search.onnx", 1).unwrap_err().reason;
+        assert!(matches!(*reason, BundleReason::Io(_)));
     }
 }

@@ -14,8 +14,8 @@ cd "$(dirname "$0")"
 cd ../..
 arm=${1:-}
 if [ -z "$arm" ]; then
-    # `mqtt` is what the program has by itself: no camera, so no libclang.
-    FEATURES=mqtt PROFILE=release scripts/build-board.sh "$target" || { [ $? = 77 ] && exit 0; exit 1; }
+    # what the program has by itself: no camera, so no libclang.
+    FEATURES="f32 mqtt" PROFILE=release scripts/build-board.sh "$target" || { [ $? = 77 ] && exit 0; exit 1; }
     arm=${CARGO_TARGET_DIR:-target}/board/$target/roadhound
 fi
 native=${2:-}
