@@ -366,3 +366,35 @@ fn ends_of_another_length_or_type_are_refused() {
     );
     assert_eq!(fails(Source::F32(&good), &mut to), Ok(()));
 }
+
+/// Virtual machines often do not report AVX-VNNI. The tests of this file run again in a process that assumes it; where
+/// the processor has not got it, that process is ended by its first instruction.
+#[cfg(all(target_arch = "x86_64", unix))]
+#[test]
+#[expect(clippy::print_stdout, reason = "tests say why they pass over")]
+fn avx_vnni_computes_the_definition_where_a_processor_executes_it_without_saying_so() {
+    use std::os::unix::process::ExitStatusExt;
+
+    use roadhound_edge::int8::ASSUME_VARIABLE;
+
+    const ILLEGAL_INSTRUCTION: i32 = 4;
+    if std::env::var_os(ASSUME_VARIABLE).is_some() {
+        return;
+    }
+    if Path::AvxVnni.is_available() || !Path::Avx2.is_available() {
+        println!("skipped: AVX-VNNI is reported, or AVX2 is not there");
+        return;
+    }
+    let done = std::process::Command::new(std::env::current_exe().unwrap())
+        .env(ASSUME_VARIABLE, Path::AvxVnni.name())
+        .output()
+        .unwrap();
+    if done.status.signal() == Some(ILLEGAL_INSTRUCTION) {
+        println!("skipped: this processor has no AVX-VNNI");
+        return;
+    }
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{said}");
+    let result = said.lines().find(|line| line.starts_with("test result"));
+    println!("AVX-VNNI, unreported: {}", result.unwrap_or_default());
+}

@@ -23,5 +23,5 @@ mod scalar;
 mod x86;
 
 pub use graph::{Convolution, Graph, Layout, Number, PlanError, Shape, Value};
-pub use path::{PATH_VARIABLE, Path, UnknownPath};
+pub use path::{ASSUME_VARIABLE, PATH_VARIABLE, Path, UnknownPath};
 pub use program::{Program, Sink, Source};

@@ -35,6 +35,10 @@ pub enum Path {
 /// Name of the environment variable by which the programs can be told to use another path than the fastest.
 pub const PATH_VARIABLE: &str = "ROADHOUND_INT8_PATH";
 
+/// Name of the environment variable that says `avx-vnni` where the processor has AVX-VNNI and a virtual machine does not
+/// report it. Where it has not, the first inference ends the program: the instruction is an illegal one there.
+pub const ASSUME_VARIABLE: &str = "ROADHOUND_INT8_ASSUME";
+
 impl Path {
     /// All, slowest first.
     const ALL: [Self; 8] = [
@@ -48,7 +52,7 @@ impl Path {
         Self::NeonI8mm,
     ];
 
-    /// Does this processor have it?
+    /// Does this processor have it? Of AVX-VNNI it is enough that [`ASSUME_VARIABLE`] says so.
     pub fn is_available(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         {
@@ -60,7 +64,11 @@ impl Path {
             match self {
                 Self::Scalar => true,
                 Self::Avx2 => avx2,
-                Self::AvxVnni => avx2 && is_x86_feature_detected!("avxvnni"),
+                Self::AvxVnni => {
+                    let assumed =
+                        || std::env::var_os(ASSUME_VARIABLE).is_some_and(|v| v == self.name());
+                    avx2 && (is_x86_feature_detected!("avxvnni") || assumed())
+                }
                 Self::Avx512Vnni256 | Self::Avx512Vnni => avx2 && avx512,
                 Self::Neon | Self::NeonDot | Self::NeonI8mm => false,
             }
