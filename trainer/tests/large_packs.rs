@@ -57,6 +57,37 @@ fn check(kind: PackKind) {
 }
 
 #[test]
+fn every_layout_of_videos_can_be_thinned() {
+    let _alone = ALONE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    for kind in [
+        PackKind::Lasot,
+        PackKind::Got10k,
+        PackKind::TrackingNet,
+        PackKind::Mot,
+        PackKind::Kitti,
+        PackKind::Bdd100k,
+    ] {
+        let layout: &Layout = LAYOUTS.iter().find(|layout| layout.kind == kind).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        (layout.write)(folder.path(), layout.whole_videos(1000));
+        let lengths = |keep_every: u32| -> Vec<usize> {
+            let mut config = config_of(folder.path(), kind);
+            config.packs[0].read.keep_every = keep_every;
+            let dataset = Dataset::open(&config).unwrap_or_else(|error| panic!("{error}"));
+            let sequences = &dataset.packs()[0].sequences;
+            sequences.iter().map(|s| s.sequence.frames.len()).collect()
+        };
+        let all = lengths(1);
+        assert_eq!(all.iter().sum::<usize>(), layout.whole_videos(1000));
+        // The first frame, and every seventh behind it.
+        let some: Vec<usize> = all.iter().map(|length| length.div_ceil(7)).collect();
+        assert_eq!(lengths(7), some, "{}", layout.name);
+    }
+}
+
+#[test]
 fn lasot_opens_in_little_memory() {
     check(PackKind::Lasot);
 }

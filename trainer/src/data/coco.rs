@@ -497,6 +497,12 @@ mod tests {
             (320, 240),
             "though no image can be opened"
         );
+        let every_fifth = ReadConfig {
+            keep_every: 5,
+            ..ReadConfig::default()
+        };
+        let thinned = open(&config_of(folder.path(), PackKind::Coco, every_fifth));
+        assert_eq!(thinned.packs()[0].sequences[0].sequence.frames.len(), 3);
     }
 
     #[test]
