@@ -1,7 +1,12 @@
 //! The fuzz targets without a fuzzer: seeds, every input that once crashed, and seeded mutations of both.
 //!
 //! The same bytes on every run and machine. What libFuzzer finds is put under `tests/fuzz/regressions/TARGET/` and is
-//! replayed here for ever.
+//! replayed here for ever. A longer session, of one target and with other mutations:
+//!
+//! ```sh
+//! ROADHOUND_FUZZ_TARGET=onnx_int8 ROADHOUND_FUZZ_ROUNDS=100000 ROADHOUND_FUZZ_SEED=2 \
+//!     cargo test --release -p system-tests --test fuzz_smoke no_target -- --nocapture
+//! ```
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::PathBuf;
@@ -106,9 +111,24 @@ fn regressions(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
         .collect()
 }
 
+/// A number from the environment.
+fn asked<T: std::str::FromStr>(variable: &str) -> Option<T> {
+    let text = std::env::var(variable).ok()?;
+    let number = text.parse().ok();
+    assert!(number.is_some(), "{variable}={text} is no number");
+    number
+}
+
 #[test]
 fn no_target_panics_or_hangs_on_seeds_regressions_and_mutations() {
-    for target in TARGETS {
+    let only = std::env::var("ROADHOUND_FUZZ_TARGET").ok();
+    let targets = || {
+        let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+        TARGETS.iter().filter(move |target| wanted(target.name))
+    };
+    assert!(targets().count() > 0, "no target is named {only:?}");
+    let seed = asked("ROADHOUND_FUZZ_SEED").unwrap_or(7);
+    for target in targets() {
         let seeds = (target.seeds)();
         assert!(
             !seeds.is_empty() && seeds.iter().all(|seed| !seed.is_empty()),
@@ -119,12 +139,12 @@ fn no_target_panics_or_hangs_on_seeds_regressions_and_mutations() {
         let mut inputs: Vec<Vec<u8>> = seeds.clone();
         inputs.extend(regressions(target.name).into_iter().map(|(_, bytes)| bytes));
         let mut dice = Dice(SplitMix64(
-            target
-                .name
-                .bytes()
-                .fold(7, |hash, byte| hash * 31 + u64::from(byte)),
+            target.name.bytes().fold(seed, |hash: u64, byte| {
+                hash.wrapping_mul(31).wrapping_add(u64::from(byte))
+            }),
         ));
-        for round in 0..target.smoke_rounds {
+        let rounds = asked("ROADHOUND_FUZZ_ROUNDS").unwrap_or(target.smoke_rounds);
+        for round in 0..rounds {
             inputs.push(mutate(&seeds[round % seeds.len()], &mut dice));
         }
         let count = inputs.len();
