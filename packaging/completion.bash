@@ -13,7 +13,7 @@ _roadhound() {
     track) options="--init --out --times --jsonl --video --fps --raw --quiet $model --help" ;;
     run) options="--config --check --help" ;;
     demo) options="--folder --seed --frames --quiet $model --help" ;;
-    bench) options="--frames --json --compare $model --help" ;;
+    bench) options="--frames --json --compare --processor-time $model --help" ;;
     *) options="--help --version" ;;
     esac
     if [ "$COMP_CWORD" = 1 ]; then

@@ -6,7 +6,7 @@
 //! in the total only.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use roadhound_shared::contract::FollowContract;
 use roadhound_shared::follow::Follower;
@@ -15,6 +15,7 @@ use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use serde::Serialize;
 
 use crate::bundle::{Contenders, Model, ModelSource, Precision, StartUp, contenders};
+use crate::clock;
 use crate::drive::{Drive, DriveConfig};
 use crate::failure::Failure;
 use crate::infer::{InferError, TractNetwork};
@@ -31,6 +32,37 @@ pub struct BenchOptions {
     pub threads: usize,
     /// Frames to follow.
     pub frames: u32,
+    /// By which watch.
+    pub watch: Watch,
+}
+
+/// What is counted as time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Watch {
+    /// What a clock on the wall shows.
+    #[default]
+    Wall,
+    /// What the processor spends on this thread: for a machine with neighbours, and one thread only.
+    Processor,
+}
+
+impl Watch {
+    /// From some moment on.
+    fn now(self) -> Duration {
+        match self {
+            Self::Wall => clock::elapsed(),
+            Self::Processor => clock::of_this_thread(),
+        }
+    }
+
+    /// A watch that sees all the threads that work.
+    fn sees(self, threads: usize) -> Result<(), Failure> {
+        if self == Self::Processor && threads > 1 {
+            let why = format!("--processor-time sees one thread, not {threads}");
+            return Err(Failure::Usage(why));
+        }
+        Ok(())
+    }
 }
 
 /// Median and 99th percentile.
@@ -139,7 +171,8 @@ impl fmt::Display for Figures {
 /// Notes when the graphs are entered and left.
 struct Timed {
     network: TractNetwork,
-    search: Option<(Instant, Instant)>,
+    watch: Watch,
+    search: Option<(Duration, Duration)>,
     template: Option<Duration>,
 }
 
@@ -147,9 +180,9 @@ impl FollowNetwork for Timed {
     type Error = InferError;
 
     fn template(&mut self, crop_chw: &[f32], out: &mut TemplateOutputs) -> Result<(), InferError> {
-        let started = Instant::now();
+        let started = self.watch.now();
         let result = self.network.template(crop_chw, out);
-        self.template = Some(started.elapsed());
+        self.template = Some(self.watch.now() - started);
         result
     }
 
@@ -160,9 +193,9 @@ impl FollowNetwork for Timed {
         latest: &[f32],
         out: &mut SearchOutputs,
     ) -> Result<(), InferError> {
-        let entered = Instant::now();
+        let entered = self.watch.now();
         let result = self.network.search(crop_chw, first, latest, out);
-        self.search = Some((entered, Instant::now()));
+        self.search = Some((entered, self.watch.now()));
         result
     }
 }
@@ -177,6 +210,8 @@ const WARM_UP: u32 = 5;
 /// # Errors
 /// A model that is refused, or that fails on a frame.
 pub fn bench(options: &BenchOptions) -> Result<Figures, Failure> {
+    let watch = options.watch;
+    watch.sees(options.threads)?;
     let model = Model::open(&options.model, options.precision, options.threads)?;
     let StartUp {
         verify,
@@ -210,6 +245,7 @@ pub fn bench(options: &BenchOptions) -> Result<Figures, Failure> {
 
     let network = Timed {
         network: model.network,
+        watch,
         search: None,
         template: None,
     };
@@ -248,9 +284,9 @@ pub fn bench(options: &BenchOptions) -> Result<Figures, Failure> {
     for i in 1..=options.frames + WARM_UP {
         let view = view(i)?;
         let captured_at = Timestamp(u64::from(i) * 33_333);
-        let started = Instant::now();
+        let started = watch.now();
         follower.step(&view, captured_at).map_err(follow)?;
-        let ended = Instant::now();
+        let ended = watch.now();
         let network = follower.network_mut();
         let refreshed = network.template.take();
         let Some((entered, left)) = network.search.take() else {
@@ -461,6 +497,8 @@ fn digest_of(network: &mut TractNetwork, contract: &FollowContract) -> Result<St
 /// # Errors
 /// A model that is refused, or that fails.
 pub fn compare(options: &BenchOptions) -> Result<Comparison, Failure> {
+    let watch = options.watch;
+    watch.sees(options.threads)?;
     let path = Path::from_environment().map_err(|e| Failure::Usage(e.to_string()))?;
     let Contenders {
         contract,
@@ -481,25 +519,25 @@ pub fn compare(options: &BenchOptions) -> Result<Comparison, Failure> {
     for frame in 0..options.frames + WARM_UP {
         let counts = frame >= WARM_UP;
         for ((_, network), [searches, templates]) in networks.iter_mut().zip(&mut times) {
-            let started = Instant::now();
+            let started = watch.now();
             network
                 .search(&crop, &features, &features, &mut of_search)
                 .map_err(fails)?;
-            let between = Instant::now();
+            let between = watch.now();
             network
                 .template(&template, &mut of_template)
                 .map_err(fails)?;
-            let ended = Instant::now();
+            let ended = watch.now();
             if counts {
                 searches.push(millis(between - started));
                 templates.push(millis(ended - between));
             }
         }
-        let started = Instant::now();
+        let started = watch.now();
         if let Some(products) = peak::products(path, PEAK_ROUNDS)
             && counts
         {
-            peaks.push(products as f64 / started.elapsed().as_secs_f64());
+            peaks.push(products as f64 / (watch.now() - started).as_secs_f64());
         }
     }
     let stages: Vec<[Stage; 2]> = times.into_iter().map(|t| t.map(Stage::of)).collect();

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
-use roadhound_edge::bench::{BenchOptions, bench, compare};
+use roadhound_edge::bench::{BenchOptions, Watch, bench, compare};
 use roadhound_edge::bundle::{ModelSource, Precision};
 use roadhound_edge::demo::{DemoOptions, demo};
 use roadhound_edge::failure::Failure;
@@ -130,6 +130,10 @@ struct BenchArgs {
     /// Time both graphs in int8, in f32 and in tract's own int8, in turn, and the most that the processor can multiply
     #[arg(long)]
     compare: bool,
+    /// Count what the processor spends on this thread instead of the time that passes: for a machine with neighbours.
+    /// Start-up is told in time that passes
+    #[arg(long)]
+    processor_time: bool,
 }
 
 fn parse_box(text: &str) -> Result<BoxXywh, String> {
@@ -220,6 +224,11 @@ fn run(command: Command) -> Result<(), Failure> {
                 precision: args.model.precision,
                 threads: args.model.threads.into(),
                 frames: args.frames,
+                watch: if args.processor_time {
+                    Watch::Processor
+                } else {
+                    Watch::Wall
+                },
             };
             if args.compare {
                 let comparison = compare(&options)?;
