@@ -166,27 +166,17 @@ impl<N: FollowNetwork> Follower<N> {
                 height_px,
             });
         }
-        let Some(window) = self.tracker.next_crop(captured_at) else {
+        let Some(mut window) = self.tracker.next_crop(captured_at) else {
             return Ok(self.tracker.skip(captured_at));
         };
-        crop_tensor(
-            frame,
-            &window,
-            self.contract.search_px,
-            Border::Mean,
-            &self.contract.normalisation,
-            &mut self.scratch,
-            &mut self.search_chw,
-        )?;
-        self.network
-            .search(
-                &self.search_chw,
-                &self.first,
-                &self.latest,
-                &mut self.search_outputs,
-            )
-            .map_err(FollowError::Network)?;
-        let report = self.tracker.accept(&self.search_outputs, captured_at);
+        let report = loop {
+            self.run_search(frame, &window)?;
+            let report = self.tracker.accept(&self.search_outputs, captured_at);
+            match self.tracker.next_look(captured_at) {
+                Some(another) => window = another,
+                None => break report,
+            }
+        };
         if let Some(window) = self.tracker.template_wanted() {
             self.run_template(frame, &window)?;
             if self
@@ -234,6 +224,30 @@ impl<N: FollowNetwork> Follower<N> {
     /// What the search graph said about the last frame that was looked at.
     pub fn search_outputs(&self) -> &SearchOutputs {
         &self.search_outputs
+    }
+
+    fn run_search(
+        &mut self,
+        frame: &FrameView<'_>,
+        window: &CropWindow,
+    ) -> Result<(), FollowError<N::Error>> {
+        crop_tensor(
+            frame,
+            window,
+            self.contract.search_px,
+            Border::Mean,
+            &self.contract.normalisation,
+            &mut self.scratch,
+            &mut self.search_chw,
+        )?;
+        self.network
+            .search(
+                &self.search_chw,
+                &self.first,
+                &self.latest,
+                &mut self.search_outputs,
+            )
+            .map_err(FollowError::Network)
     }
 
     fn run_template(

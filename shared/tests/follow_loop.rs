@@ -159,7 +159,10 @@ fn start() -> BoxXywh {
 impl Drive {
     /// A drive that begins with the red square at [`start`].
     fn new() -> Self {
-        let config = TrackerConfig::default();
+        Self::with(TrackerConfig::default())
+    }
+
+    fn with(config: TrackerConfig) -> Self {
         let mut follower = Follower::new(BrightSquares::default(), contract(), config).unwrap();
         let mut scene = Scene::new();
         scene.paint(&[(start(), RED)]);
@@ -216,6 +219,34 @@ fn a_hidden_square_is_lost_in_time_and_found_again_elsewhere() {
     assert!(drive.at.micros_since(back_at) <= 1_000_000);
     let report = drive.step(&[(back, RED)]);
     assert!(report.box_in_image.unwrap().iou(&back) > 0.9);
+}
+
+#[test]
+fn a_sweep_beside_the_usual_window_finds_what_comes_back_elsewhere_in_fewer_frames() {
+    // Where the sweep stands when it comes back is luck: hidden for several times, back in several places.
+    let frames_until_found = |beside: u32, hidden: u32, x_px: f32| {
+        let config = format!("search.looks_beside = {beside}\nsearch.max_widening = 1.0");
+        let mut drive = Drive::with(TrackerConfig::default().overridden(&config).unwrap());
+        for _ in 0..hidden {
+            drive.step(&[]);
+        }
+        let back = BoxXywh::new(x_px, 280.0, 48.0, 40.0);
+        (1..100)
+            .find(|_| drive.step(&[(back, RED)]).phase == Phase::Tracking)
+            .unwrap()
+    };
+    let sum = |beside: u32| -> u32 {
+        [40, 47, 54, 61]
+            .into_iter()
+            .flat_map(|hidden| [40.0, 320.0, 560.0].map(|x| (hidden, x)))
+            .map(|(hidden, x)| frames_until_found(beside, hidden, x))
+            .sum()
+    };
+    let (in_place, beside) = (sum(0), sum(1));
+    assert!(
+        3 * beside <= 2 * in_place,
+        "{beside} frames, {in_place} in its place"
+    );
 }
 
 #[test]

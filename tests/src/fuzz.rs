@@ -850,7 +850,10 @@ fn tracker(data: &[u8]) {
             .embedding
             .iter_mut()
             .for_each(|v| *v = numbers.usual(1.0));
-        let report = tracker.accept(&outputs, Timestamp(micros));
+        let mut report = tracker.accept(&outputs, Timestamp(micros));
+        while tracker.next_look(Timestamp(micros)).is_some() {
+            report = tracker.accept(&outputs, Timestamp(micros));
+        }
         if let Some(found) = report.box_in_image {
             let (cx, cy) = found.center();
             assert!(found.is_proper(), "{found:?}");

@@ -290,19 +290,23 @@ pub struct SearchConfig {
     pub max_widening: f32,
     /// It never grows beyond this multiple of the image's longer side.
     pub max_side_of_image: f32,
-    /// While lost, every n-th look goes to another place of the image; 0 is off, 1 is always.
+    /// While lost, every n-th look goes to another place of the image: the sweep; 1 is always, 0 is no sweep. With
+    /// `looks_beside` it only counts whether it is 0.
     pub sweep_every: u32,
     /// The first of them after this time.
     pub sweep_after_millis: u32,
     /// How much neighbouring windows of the sweep overlap, as a share of their side.
     pub sweep_overlap: f32,
     /// Of the looks of a lost target that do not sweep, every n-th goes to where it would be had it kept its course; 0 is
-    /// off, 1 is always.
+    /// off, 1 is always. With `looks_beside`: of those looks, and all of them before the sweep begins.
     pub ahead_every: u32,
     /// The course is the mean velocity of trusted boxes over about this time.
     pub course_seconds: f32,
     /// A course is believed for this long.
     pub ahead_at_most_seconds: f32,
+    /// While lost, so many more windows of each frame are looked at, ahead or of the sweep, each for one more run of the search
+    /// graph, and the usual window stays where the target was last seen; 0 lets them take turns with the usual window.
+    pub looks_beside: u32,
 }
 
 impl Default for SearchConfig {
@@ -319,6 +323,7 @@ impl Default for SearchConfig {
             ahead_every: 2,
             course_seconds: 1.0,
             ahead_at_most_seconds: 4.0,
+            looks_beside: 1,
         }
     }
 }
@@ -520,6 +525,7 @@ impl TrackerConfig {
             ),
             ("search.sweep_every", w.sweep_every, 0..=1000),
             ("search.ahead_every", w.ahead_every, 0..=1000),
+            ("search.looks_beside", w.looks_beside, 0..=16),
             (
                 "search.sweep_after_millis",
                 w.sweep_after_millis,

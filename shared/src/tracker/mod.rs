@@ -7,7 +7,9 @@
 //!
 //! For each frame the caller asks [`Tracker::next_crop`], runs the search graph and hands its
 //! outputs to [`Tracker::accept`]; a frame that is dropped goes to [`Tracker::skip`]. After
-//! `accept`, [`Tracker::template_wanted`] may ask for a template of the same frame, whose embedding
+//! `accept`, [`Tracker::next_look`] may ask for another window of the same frame, whose outputs go to
+//! `accept` again: a lost target is looked for in several places at once. Then
+//! [`Tracker::template_wanted`] may ask for a template of the same frame, whose embedding
 //! goes to [`Tracker::accept_template`]. [`crate::follow::Follower`] is that loop.
 //!
 //! What holds whatever the network says: a reported box is finite, its centre is inside the image,
@@ -141,6 +143,8 @@ pub struct Tracker {
     pending: Option<Pending>,
     clock: Clock,
     last_look: Look,
+    /// How many windows of the newest frame were looked at.
+    looks_in_frame: u32,
 }
 
 /// The tracker's own time: the source's, except that it never runs backwards.
@@ -173,7 +177,7 @@ impl Clock {
     }
 }
 
-/// What the last look said, for reports.
+/// What the last look said, for reports; of several looks at one frame, the usual one, or one that supports a claim.
 #[derive(Debug, Clone, Copy, Default)]
 struct Look {
     score: f32,
@@ -210,7 +214,7 @@ struct Target {
     trusted_since: Option<Timestamp>,
     refreshed_at: Timestamp,
     template_due: bool,
-    /// Looks since the target was lost.
+    /// Frames looked at since the target was lost.
     lost_looks: u32,
     /// Where it was heading when it could last be trusted.
     course: Course,
@@ -557,6 +561,7 @@ impl Tracker {
             pending: None,
             clock: Clock::default(),
             last_look: Look::default(),
+            looks_in_frame: 0,
         })
     }
 
@@ -659,9 +664,37 @@ impl Tracker {
 
     /// The window to search in the frame taken at this time; `None` while Idle.
     pub fn next_crop(&mut self, captured_at: Timestamp) -> Option<CropWindow> {
+        self.looks_in_frame = 0;
+        self.pending = self.pending_at(captured_at);
+        self.pending.map(|pending| pending.window)
+    }
+
+    /// After [`Tracker::accept`], while the target is lost and no look supports a claim: another window of the same frame, until
+    /// `search.looks_beside` are done. What the search graph makes of it goes to [`Tracker::accept`] with the same time, and
+    /// that report is the frame's.
+    pub fn next_look(&mut self, captured_at: Timestamp) -> Option<CropWindow> {
         let target = self.target.as_ref()?;
         let now = self.clock.at(captured_at).now;
-        let pending = match self.after_silence(target, now) {
+        let State::Lost {
+            since,
+            last_trusted,
+            claim: None,
+        } = self.state
+        else {
+            return None;
+        };
+        let is_due = (1..=self.config.search.looks_beside).contains(&self.looks_in_frame);
+        if !is_due || now <= since {
+            return None;
+        }
+        self.pending = self.beside(target, last_trusted, now, now.seconds_since(since));
+        self.pending.map(|pending| pending.window)
+    }
+
+    fn pending_at(&self, captured_at: Timestamp) -> Option<Pending> {
+        let target = self.target.as_ref()?;
+        let now = self.clock.at(captured_at).now;
+        Some(match self.after_silence(target, now) {
             State::Idle => return None,
             State::Tracking { .. } | State::Uncertain { .. } => {
                 let expected = target.expected(now, &self.config);
@@ -676,13 +709,15 @@ impl Tracker {
                 claim: None,
             } => {
                 let near = self.look_at(target, target.sane(last_trusted, &self.config.shape), now);
-                self.sweep(target, &near, now.seconds_since(since))
-                    .or_else(|| self.ahead(target, last_trusted, now))
-                    .unwrap_or(near)
+                if self.config.search.looks_beside > 0 {
+                    near
+                } else {
+                    self.sweep(target, &near, now.seconds_since(since))
+                        .or_else(|| self.ahead(target, last_trusted, now))
+                        .unwrap_or(near)
+                }
             }
-        };
-        self.pending = Some(pending);
-        Some(pending.window)
+        })
     }
 
     /// Takes what the search graph made of the window from [`Tracker::next_crop`]. Without such a
@@ -704,18 +739,24 @@ impl Tracker {
         let (score, similarity) = found.map_or((0.0, 0.0), |found| {
             (found.candidate.score, found.similarity)
         });
-        self.last_look = Look {
+        let claim = found
+            .filter(|found| self.may_claim(found, presence, &target))
+            .map(|found| found.box_in_image);
+        let look = Look {
             score,
             presence,
             similarity,
         };
+        self.looks_in_frame += 1;
+        // Presence was calibrated where the target is expected.
+        if self.looks_in_frame == 1 || claim.is_some() {
+            self.last_look = look;
+        }
         let event = Event::Look {
             presence,
             score,
             similarity,
-            claim: found
-                .filter(|found| self.may_claim(found, presence, &target))
-                .map(|found| found.box_in_image),
+            claim,
         };
         let c = &self.config;
         let after = before.next(event, now, target.trusted, &c.presence, &c.reclaim);
@@ -732,7 +773,8 @@ impl Tracker {
                 target.drift(found.as_ref(), pending.expected, now, c);
             }
             (State::Lost { .. }, State::Lost { .. }, _) => {
-                target.lost_looks = target.lost_looks.saturating_add(1);
+                let is_first = u32::from(self.looks_in_frame == 1);
+                target.lost_looks = target.lost_looks.saturating_add(is_first);
             }
             (_, State::Lost { .. } | State::Idle, _) => {
                 target.lost_looks = 0;
@@ -750,6 +792,7 @@ impl Tracker {
     /// one.
     pub fn skip(&mut self, captured_at: Timestamp) -> Report {
         self.pending = None;
+        self.looks_in_frame = 0;
         let Some(mut target) = self.target else {
             return Report::idle(captured_at);
         };
@@ -830,13 +873,44 @@ impl Tracker {
         if c.ahead_every == 0 || !(turn + 1).is_multiple_of(c.ahead_every) {
             return None;
         }
+        self.on_course(target, last_trusted, now)
+    }
+
+    /// The window that is next beside the usual one: where the target was heading, and the places of the sweep in turn.
+    fn beside(
+        &self,
+        target: &Target,
+        last_trusted: BoxXywh,
+        now: Timestamp,
+        lost_seconds: f32,
+    ) -> Option<Pending> {
+        let c = &self.config.search;
+        let frames = target.lost_looks.saturating_sub(1);
+        let turn = frames
+            .wrapping_mul(c.looks_beside)
+            .wrapping_add(self.looks_in_frame - 1);
+        let near = self.look_at(target, target.sane(last_trusted, &self.config.shape), now);
+        let sweeps = c.sweep_every > 0 && lost_seconds >= 1e-3 * c.sweep_after_millis as f32;
+        // A parked target has nothing ahead.
+        let ahead = self
+            .on_course(target, last_trusted, now)
+            .filter(|ahead| c.ahead_every > 0 && ahead.window != near.window);
+        match ahead {
+            Some(ahead) if !sweeps || turn % c.ahead_every == c.ahead_every - 1 => Some(ahead),
+            _ if !sweeps => None,
+            Some(_) => Some(self.sweep_to(target, &near, turn - turn / c.ahead_every)),
+            None => Some(self.sweep_to(target, &near, turn)),
+        }
+    }
+
+    fn on_course(&self, target: &Target, last_trusted: BoxXywh, now: Timestamp) -> Option<Pending> {
+        let c = &self.config.search;
         let (cx, cy) = target.course.after(now, c.ahead_at_most_seconds)?;
         let there = BoxXywh::from_center(cx, cy, last_trusted.w_px, last_trusted.h_px);
         Some(self.look_at(target, target.sane(there, &self.config.shape), now))
     }
 
-    /// The window of this look, if it is one that goes elsewhere: a grid over the image, row by
-    /// row, one place for each such look.
+    /// The window of this look, if it is one that goes elsewhere in the usual one's place.
     fn sweep(&self, target: &Target, near: &Pending, lost_seconds: f32) -> Option<Pending> {
         let c = &self.config.search;
         if c.sweep_every == 0
@@ -845,15 +919,20 @@ impl Tracker {
         {
             return None;
         }
+        Some(self.sweep_to(target, near, target.lost_looks / c.sweep_every))
+    }
+
+    /// One place of a grid over the image, counted row by row, round and round.
+    fn sweep_to(&self, target: &Target, near: &Pending, place: u32) -> Pending {
         let side = near.window.w_px;
-        let step = side * (1.0 - c.sweep_overlap);
+        let step = side * (1.0 - self.config.search.sweep_overlap);
         // Both are at least 1, and at most a few thousand: the side is.
         let places = |image: f32| 1 + libm::ceilf((image - side).max(0.0) / step) as u32;
         let (columns, rows) = (
             places(target.image_width_px),
             places(target.image_height_px),
         );
-        let place = (target.lost_looks / c.sweep_every) % columns.saturating_mul(rows).max(1);
+        let place = place % columns.saturating_mul(rows).max(1);
         let centre = |index: u32, count: u32, image: f32| {
             if count < 2 {
                 return 0.5 * image;
@@ -866,11 +945,11 @@ impl Tracker {
             centre(place / columns, rows, target.image_height_px),
         );
         let (w, h) = (near.expected.w_px, near.expected.h_px);
-        Some(Pending {
+        Pending {
             window: CropWindow::square(cx, cy, side),
             expected: BoxXywh::from_center(cx, cy, w, h),
             elsewhere: true,
-        })
+        }
     }
 
     /// The candidate to act on. While lost, one that could be claimed goes before one that ranks

@@ -308,9 +308,121 @@ fn a_lost_target_is_found_where_it_was_heading() {
 }
 
 #[test]
-fn looks_ahead_are_every_second_one_and_a_parked_target_has_nothing_ahead() {
-    let mut moving = Script::overridden("search.sweep_every = 0");
-    let mut parked = Script::overridden("search.sweep_every = 0");
+fn a_lost_target_is_also_looked_for_ahead_and_then_everywhere_in_the_same_frames() {
+    let mut script = Script::overridden("search.sweep_after_millis = 400");
+    for step in 1..31 {
+        let there = Object::target(car().translated(-4.0 * step as f32, 0.0));
+        script.look_once(0.95, &[there]);
+        assert_eq!(script.look_again(0.95, &[]), None, "while tracked");
+    }
+    script.lose();
+    assert_eq!(script.look_again(0.1, &[]), None, "just lost");
+    let (last, _) = car().translated(-120.0, 0.0).center();
+    let mut places = Vec::new();
+    for step in 1..60 {
+        script.look_once(0.1, &[]);
+        assert!(
+            (script.window.cx_px - last).abs() < 2.0,
+            "the usual one stays"
+        );
+        assert!(script.look_again(0.1, &[]).is_some(), "frame {step}");
+        let beside = script.beside.unwrap();
+        if step < 12 {
+            assert!(beside.cx_px < last, "ahead: {beside:?}");
+        }
+        places.push((beside.cx_px as i32, beside.cy_px as i32));
+        assert_eq!(script.look_again(0.1, &[]), None, "one is enough");
+    }
+    places.sort_unstable();
+    places.dedup();
+    assert!(
+        places.iter().any(|(x, _)| *x > car().center().0 as i32),
+        "{places:?}"
+    );
+    script.skip(FRAME_MICROS);
+    assert_eq!(script.look_again(0.1, &[]), None, "not looked at");
+}
+
+#[test]
+fn the_sweep_beside_leaves_no_place_out_whether_the_target_had_a_course_or_not() {
+    for speed in [0.0, -4.0] {
+        let mut script =
+            Script::overridden("search.sweep_after_millis = 0\nsearch.widen_per_second = 0");
+        for step in 1..31 {
+            script.see(car().translated(speed * step as f32, 0.0));
+        }
+        script.lose();
+        let mut columns = Vec::new();
+        for _ in 0..80 {
+            script.see_nothing();
+            let beside = script.beside.unwrap();
+            columns.push((beside.cx_px as i32, beside.cy_px as i32));
+        }
+        let seen = |x: f32, y: f32| {
+            let side = 0.5 * script.window.w_px;
+            columns
+                .iter()
+                .any(|(cx, cy)| (*cx as f32 - x).abs() <= side && (*cy as f32 - y).abs() <= side)
+        };
+        for x in (2..IMAGE_PX.0).step_by(60) {
+            for y in (2..IMAGE_PX.1).step_by(60) {
+                assert!(seen(x as f32, y as f32), "{x}, {y} at speed {speed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frame_whose_usual_window_supports_a_claim_is_not_swept() {
+    let mut script = Script::overridden("reclaim.soon_millis = 0\nreclaim.frames = 5");
+    script.lose();
+    for _ in 0..60 {
+        script.see_nothing();
+    }
+    assert!(script.beside.is_some());
+    script.see(car());
+    assert_eq!(script.beside, None);
+}
+
+#[test]
+fn the_usual_window_is_what_is_reported_unless_another_supports_a_claim() {
+    let mut script = Script::overridden("search.sweep_after_millis = 0\nreclaim.soon_millis = 0");
+    for _ in 0..30 {
+        script.see(car());
+    }
+    script.lose();
+    for (usual, beside) in [(0.2, 0.1), (0.1, 0.2)] {
+        script.look_once(usual, &[]);
+        let report = script.look_again(beside, &[]).unwrap();
+        assert!((report.presence - usual).abs() < 1e-6, "{report:?}");
+    }
+    let claims = (0..60).filter(|_| {
+        script.look_once(0.1, &[]);
+        let report = script.look_again(0.9, &[Object::target(far_away())]);
+        report.is_some_and(|report| report.presence > 0.8)
+    });
+    assert!(claims.count() >= 2, "the sweep comes by");
+}
+
+#[test]
+fn a_sweep_can_take_the_usual_windows_place_instead() {
+    let mut script = Script::overridden("search.looks_beside = 0\nsearch.sweep_after_millis = 0");
+    script.lose();
+    let mut elsewhere = 0;
+    for _ in 0..20 {
+        script.see_nothing();
+        elsewhere += u32::from((script.window.cx_px - car().center().0).abs() > 20.0);
+        assert_eq!(script.beside, None);
+    }
+    assert!((6..=10).contains(&elsewhere), "{elsewhere}");
+}
+
+#[test]
+fn looks_ahead_in_the_usual_ones_place_are_every_second_one_and_a_parked_target_has_nothing_ahead()
+{
+    let in_turns = "search.sweep_every = 0\nsearch.looks_beside = 0";
+    let mut moving = Script::overridden(in_turns);
+    let mut parked = Script::overridden(in_turns);
     for step in 1..31 {
         moving.see(car().translated(-8.0 * step as f32, 0.0));
         parked.see(car());
@@ -336,6 +448,7 @@ fn the_sweep_sees_every_corner_and_keeps_an_eye_on_the_last_place() {
     for _ in 0..200 {
         script.see_nothing();
         windows.push(script.window);
+        windows.extend(script.beside);
         let (cx, cy) = car().center();
         near += u32::from(script.window.cx_px == cx && script.window.cy_px == cy);
     }

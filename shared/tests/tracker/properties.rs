@@ -102,6 +102,7 @@ fn config() -> impl Strategy<Value = TrackerConfig> {
              presence.lost_at_once_below = 0.0\n search.max_widening = 10.0\n\
              search.sweep_every = 1\n search.sweep_after_millis = 0\n search.sweep_overlap = 0.9\n\
              search.ahead_every = 1\n search.course_seconds = 0.01\n search.ahead_at_most_seconds = 100.0\n\
+             search.looks_beside = 16\n\
              reclaim.frames = 1\n reclaim.millis = 0\n reclaim.min_similarity = -1.0\n\
              reclaim.min_presence = 0.0\n reclaim.min_score = 0.0\n template.min_presence = 0.0\n\
              template.min_score = 0.0\n template.min_similarity = -1.0\n\
@@ -187,7 +188,14 @@ proptest! {
                 Step::Look(outputs, embedding) => {
                     let window = tracker.next_crop(at);
                     prop_assert!(window.is_some_and(|w| w.to_box().is_proper()), "{window:?}");
-                    let report = tracker.accept(&outputs, at);
+                    let mut report = tracker.accept(&outputs, at);
+                    let mut looks = 1;
+                    while let Some(window) = tracker.next_look(at) {
+                        prop_assert!(window.to_box().is_proper());
+                        report = tracker.accept(&outputs, at);
+                        looks += 1;
+                    }
+                    prop_assert!(looks <= 1 + config.search.looks_beside, "{looks} looks");
                     if let (Some(window), Some(embedding)) = (tracker.template_wanted(), embedding) {
                         prop_assert!(window.to_box().is_proper());
                         tracker.accept_template(&embedding);

@@ -58,7 +58,9 @@ pub(crate) struct Script {
     search_px: u32,
     stride_px: u32,
     pub(crate) at: Timestamp,
+    /// The usual window of the newest frame, and one looked at beside it.
     pub(crate) window: CropWindow,
+    pub(crate) beside: Option<CropWindow>,
 }
 
 impl Script {
@@ -79,6 +81,7 @@ impl Script {
             stride_px: contract.stride_px,
             at,
             window,
+            beside: None,
         }
     }
 
@@ -92,10 +95,32 @@ impl Script {
     }
 
     pub(crate) fn look_after(&mut self, micros: u64, presence: f32, objects: &[Object]) -> Report {
+        let mut report = self.look_once_after(micros, presence, objects);
+        while let Some(again) = self.look_again(presence, objects) {
+            report = again;
+        }
+        report
+    }
+
+    /// Only the usual window of the next frame.
+    pub(crate) fn look_once(&mut self, presence: f32, objects: &[Object]) -> Report {
+        self.look_once_after(FRAME_MICROS, presence, objects)
+    }
+
+    fn look_once_after(&mut self, micros: u64, presence: f32, objects: &[Object]) -> Report {
         self.at.0 += micros;
         self.window = self.tracker.next_crop(self.at).unwrap();
-        self.write(presence, objects);
+        self.beside = None;
+        self.write(self.window, presence, objects);
         self.tracker.accept(&self.outputs, self.at)
+    }
+
+    /// Another look at the same frame, if the tracker asks for one.
+    pub(crate) fn look_again(&mut self, presence: f32, objects: &[Object]) -> Option<Report> {
+        let window = self.tracker.next_look(self.at)?;
+        self.beside = Some(window);
+        self.write(window, presence, objects);
+        Some(self.tracker.accept(&self.outputs, self.at))
     }
 
     /// The next frame, which shows the target at this place.
@@ -124,8 +149,8 @@ impl Script {
         panic!("the target is never lost");
     }
 
-    /// Writes what the search graph would say about the current window.
-    fn write(&mut self, presence: f32, objects: &[Object]) {
+    /// Writes what the search graph would say about this window.
+    fn write(&mut self, window: CropWindow, presence: f32, objects: &[Object]) {
         let cells = self.search_px / self.stride_px;
         let plane = (cells * cells) as usize;
         self.outputs.score.fill(0.01);
@@ -133,8 +158,7 @@ impl Script {
         self.outputs.embedding.fill(0.5);
         self.outputs.presence = presence;
         for object in objects {
-            let found = self
-                .window
+            let found = window
                 .crop_from_image(self.search_px)
                 .apply_box(&object.box_in_image);
             let (cx, cy) = found.center();
