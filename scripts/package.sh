@@ -9,9 +9,9 @@ target=${1:-aarch64-unknown-linux-gnu}
 out=${CARGO_TARGET_DIR:-$PWD/target}/board
 command -v dpkg-deb >/dev/null || { echo "package: skipped: no dpkg-deb" >&2; exit 77; }
 case $target in
-aarch64-*) arch=arm64 ;;
-armv7-*) arch=armhf ;;
-x86_64-*) arch=amd64 ;;
+aarch64-*) arch=arm64 triple=aarch64-linux-gnu ;;
+armv7-*) arch=armhf triple=arm-linux-gnueabihf ;;
+x86_64-*) arch=amd64 triple=x86_64-linux-gnu ;;
 *) echo "package: unknown target $target" >&2; exit 2 ;;
 esac
 [ "${BUILT:-0}" = 1 ] || scripts/build-board.sh "$target"
@@ -23,6 +23,13 @@ root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
 install -D -m 755 "$program" "$root/usr/bin/roadhound"
+# What `dist` builds is stripped already; another profile's program is twice as large as it needs to be.
+for strip in "$triple-strip" llvm-strip; do
+    if command -v "$strip" >/dev/null; then
+        "$strip" "$root/usr/bin/roadhound"
+        break
+    fi
+done
 install -D -m 644 packaging/roadhound.service "$root/lib/systemd/system/roadhound.service"
 install -D -m 644 packaging/60-roadhound.rules "$root/lib/udev/rules.d/60-roadhound.rules"
 install -D -m 644 packaging/roadhound.toml "$root/etc/roadhound/roadhound.toml"
