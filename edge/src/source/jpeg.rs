@@ -6,6 +6,7 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
+use super::huffman::with_tables;
 use super::{MAX_PIXELS, Reason};
 use roadhound_host::guard::quietly;
 use roadhound_host::line::joined;
@@ -21,6 +22,8 @@ pub(crate) struct Decoded {
 ///
 /// A picture whose data end before its last row is an error here; most decoders pad it with grey and say nothing.
 pub(crate) fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<Decoded, Reason> {
+    let completed = with_tables(bytes);
+    let bytes = completed.as_deref().unwrap_or(bytes);
     let options = DecoderOptions::default()
         .set_strict_mode(false)
         .set_max_width(1 << 15)

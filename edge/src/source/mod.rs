@@ -14,6 +14,7 @@
 //! ```
 
 mod avi;
+mod huffman;
 mod images;
 mod jpeg;
 mod mp4;
