@@ -28,6 +28,8 @@
 //! assert_eq!(report.phase, Phase::Lost); // it sees nothing and says so
 //! ```
 
+mod select;
+
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem;

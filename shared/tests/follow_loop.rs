@@ -397,3 +397,35 @@ fn a_start_that_fails_follows_nothing() {
     assert!(drive.follower.start(&frame, outside, Timestamp(1)).is_err());
     assert_eq!(drive.step(&[(start(), RED)]).phase, Phase::Idle);
 }
+
+#[test]
+fn a_point_on_a_thing_is_its_box_whatever_its_size_and_what_is_followed_is_left_alone() {
+    let mut drive = Drive::new();
+    let followed = drive.step(&[(start(), RED)]);
+    for side in [14.0, 40.0, 110.0, 200.0] {
+        let thing = BoxXywh::new(300.0, 100.0, side, side);
+        drive.scene.paint(&[(thing, BLUE)]);
+        let frame = drive.scene.frame();
+        let point = (300.0 + 0.3 * side, 100.0 + 0.6 * side);
+        let found = drive.follower.select(&frame, point).unwrap();
+        assert!(found.iou(&thing) > 0.8, "{found:?} of {thing:?}");
+    }
+    // Nothing is there: a square about the point, of a size that can be followed.
+    drive.scene.paint(&[]);
+    let frame = drive.scene.frame();
+    let found = drive.follower.select(&frame, (100.0, 100.0)).unwrap();
+    assert_eq!(found.center(), (100.0, 100.0));
+    assert!((found.w_px - 48.0).abs() < 1.0, "{found:?}");
+    for outside in [(-1.0, 5.0), (5.0, 361.0), (f32::NAN, 5.0)] {
+        assert!(drive.follower.select(&frame, outside).is_err());
+    }
+    let again = drive.step(&[(start(), RED)]);
+    assert_eq!(again.phase, followed.phase);
+    assert!(
+        again
+            .box_in_image
+            .unwrap()
+            .iou(&followed.box_in_image.unwrap())
+            > 0.9
+    );
+}

@@ -570,6 +570,11 @@ impl Tracker {
         &self.config
     }
 
+    /// The decoder, for looks at something else than the target. It keeps nothing from one look to the next.
+    pub(crate) fn decoder_mut(&mut self) -> &mut Decoder {
+        &mut self.decoder
+    }
+
     /// What is known about the target.
     pub fn phase(&self) -> Phase {
         self.state.phase()
