@@ -13,6 +13,8 @@
 //! # Ok::<(), roadhound_edge::config::ConfigError>(())
 //! ```
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +28,7 @@ use crate::capture::rendered::RenderedConfig;
 use crate::capture::replay::ReplayConfig;
 use crate::preview::PreviewConfig;
 use crate::record::RecordingConfig;
+use crate::run::manoeuvre::ManoeuvreConfig;
 
 /// No configuration is longer than this.
 const MAX_BYTES: u64 = 1 << 20;
@@ -294,6 +297,19 @@ impl Default for WatchdogConfig {
     }
 }
 
+/// Reads a small file whole. Its length is not asked for: a device has none, and gives bytes for ever.
+pub(crate) fn read_text(path: &Path, most_bytes: u64) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?
+        .take(most_bytes + 1)
+        .read_to_string(&mut text)?;
+    if read as u64 > most_bytes {
+        let why = format!("longer than the {most_bytes} bytes that are read");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(text)
+}
+
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -310,6 +326,8 @@ pub struct RunConfig {
     pub recording: Option<RecordingConfig>,
     /// A page to look at, and to say what to follow.
     pub preview: Option<PreviewConfig>,
+    /// An accelerometer, whose hard manoeuvres the recording keeps.
+    pub manoeuvre: Option<ManoeuvreConfig>,
     /// Figures about the program itself.
     pub metrics: Option<MetricsConfig>,
     /// When the program takes itself for stuck.
@@ -323,11 +341,7 @@ impl RunConfig {
     /// The file and the first thing in it that cannot be.
     pub fn read(path: &Path) -> Result<Self, String> {
         let at = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-        let length = std::fs::metadata(path).map_err(|e| at(&e))?.len();
-        if length > MAX_BYTES {
-            return Err(at(&format!("{length} bytes, at most {MAX_BYTES} are read")));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| at(&e))?;
+        let text = read_text(path, MAX_BYTES).map_err(|e| at(&e))?;
         Self::parse(&text).map_err(|e| at(&e))
     }
 
@@ -365,6 +379,14 @@ impl RunConfig {
         }
         if let Some(recording) = &self.recording {
             validate_recording(recording)?;
+        }
+        if let Some(manoeuvre) = &self.manoeuvre
+            && !(0.1..=4.0).contains(&manoeuvre.hard_g)
+        {
+            return Err(wrong(
+                "manoeuvre.hard_g",
+                format!("{}, expected 0.1 to 4", manoeuvre.hard_g),
+            ));
         }
         if let Some(metrics) = &self.metrics {
             range("metrics.every_seconds", metrics.every_seconds, 1, 3_600)?;
@@ -516,6 +538,7 @@ impl SinksConfig {
         }
         if let Some(mqtt) = &self.mqtt {
             range("sinks.mqtt.queue", u32::from(mqtt.queue), 1, 65_535)?;
+            range("sinks.mqtt.port", u32::from(mqtt.port), 1, 65_535)?;
             if mqtt.host.trim().is_empty() {
                 return Err(wrong("sinks.mqtt.host", "is empty"));
             }
@@ -665,6 +688,7 @@ mod tests {
                     "sinks",
                     "recording",
                     "preview",
+                    "manoeuvre",
                     "metrics",
                     "watchdog"
                 ],
@@ -769,6 +793,10 @@ mod tests {
                 "sinks.mqtt.topic",
             ),
             (
+                "[camera.rendered]\n[sinks.mqtt]\nhost = \"a\"\nport = 0\n",
+                "sinks.mqtt.port: 0, expected 1 to 65535",
+            ),
+            (
                 "[camera.rendered]\n[sinks.udp]\nto = \"nowhere\"\n",
                 "line 3",
             ),
@@ -779,6 +807,10 @@ mod tests {
             (
                 "[camera.rendered]\n[recording]\nfolder = \"a\"\nquality = 0\n",
                 "recording.quality: 0, expected 1 to 100",
+            ),
+            (
+                "[camera.rendered]\n[manoeuvre]\nhard_g = 0\n",
+                "manoeuvre.hard_g: 0, expected 0.1 to 4",
             ),
             (
                 "[camera.rendered]\n[watchdog]\nstage_silent_seconds = 0\n",

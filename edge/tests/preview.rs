@@ -182,10 +182,26 @@ fn a_box_drawn_on_the_page_is_followed_and_stop_ends_it() {
     until("the target", || {
         board.last().is_some_and(|line| line["phase"] == "tracking")
     });
-    assert_eq!(board.post("/stop", "{}"), Some(204));
-    until("nothing to be followed", || {
-        board.last().is_some_and(|line| line["phase"] == "idle")
+    let stop = || {
+        assert_eq!(board.post("/stop", "{}"), Some(204));
+        until("nothing to be followed", || {
+            board.last().is_some_and(|line| line["phase"] == "idle")
+        });
+    };
+    stop();
+    let (_, answer) = board.get("/live.jpg", "");
+    let frame = &picture(&answer).0["frame"];
+    assert_eq!(
+        board.post(
+            "/follow",
+            &format!("{{\"point\": [40, 50], \"frame\": {frame}}}")
+        ),
+        Some(204)
+    );
+    until("the thing at the point", || {
+        board.last().is_some_and(|line| line["phase"] == "tracking")
     });
+    stop();
     let (status, metrics) = board.get("/metrics", "");
     assert_eq!(status, Some(200));
     assert!(String::from_utf8_lossy(&metrics).contains("roadhound_captured_total"));
@@ -310,7 +326,7 @@ fn whoever_attacks_the_page_is_refused_and_tracking_goes_on() {
 }
 
 #[test]
-fn in_a_browser_a_box_is_drawn_and_seen_to_follow_on_a_desk_and_on_a_phone() {
+fn in_a_browser_a_box_is_drawn_and_a_thing_tapped_and_both_are_followed_on_a_desk_and_on_a_phone() {
     let chromium = ["chromium", "chromium-browser", "google-chrome"]
         .into_iter()
         .find(|name| {
@@ -339,7 +355,6 @@ fn in_a_browser_a_box_is_drawn_and_seen_to_follow_on_a_desk_and_on_a_phone() {
             ])
             .arg(pictures.join(format!("preview-{name}.png")))
             .args([width, height])
-            .env("STOP", "1")
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -349,18 +364,27 @@ fn in_a_browser_a_box_is_drawn_and_seen_to_follow_on_a_desk_and_on_a_phone() {
             String::from_utf8_lossy(&output.stderr)
         );
         // What was drawn is what the tracker began with, and what the page showed is what the tracker said.
-        let boxes: Vec<Vec<f32>> = board
-            .lines()
-            .skip(before)
-            .filter(|line| line["phase"] == "tracking")
-            .map(|line| serde_json::from_value(line["box"].clone()).unwrap())
-            .collect();
+        let lines: Vec<Value> = board.lines().skip(before).collect();
+        let mut targets = lines
+            .chunk_by(|a, b| (a["phase"] == "idle") == (b["phase"] == "idle"))
+            .filter(|lines| lines[0]["phase"] == "tracking")
+            .map(|lines| {
+                let boxes = lines.iter().filter(|line| line["box"].is_array());
+                boxes
+                    .map(|line| serde_json::from_value(line["box"].clone()).unwrap())
+                    .collect()
+            });
+        let boxes: Vec<[f32; 4]> = targets.next().unwrap();
+        // What was tapped is about the point, and more than the few pixels that a finger trembles.
+        let [x, y, w, h] = targets.next().unwrap()[0];
+        let about = x < 42.0 && x + w > 42.0 && y < 43.5 && y + h > 43.5 && w.min(h) > 6.0;
+        assert!(about, "{name}: tapped at 42,43.5 and got {x},{y},{w},{h}");
         let near = boxes[0]
             .iter()
             .zip([30.0, 31.0, 24.0, 25.0])
             .all(|(a, b)| (a - b).abs() < 4.0);
         assert!(near, "{name}: {:?}", boxes[0]);
-        let shown: Vec<f32> = serde_json::from_str(said.trim()).unwrap();
+        let shown: [f32; 4] = serde_json::from_str(said.trim()).unwrap();
         assert!(boxes.contains(&shown), "{name}: {shown:?}");
     }
 }

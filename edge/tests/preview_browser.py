@@ -1,4 +1,5 @@
-"""Opens the page of `roadhound run` in headless Chromium, draws a box in it, and waits until the box is followed.
+"""Opens the page of `roadhound run` in headless Chromium, draws a box in it and waits until the box is followed, then taps a
+thing and waits until that is.
 
 Usage: preview_browser.py CHROMIUM URL SCREENSHOT.png [WIDTH HEIGHT]. Needs nothing but Python: the protocol is JSON over
 a WebSocket, of which a client needs little.
@@ -103,10 +104,24 @@ def main():
             wide = page.value("document.documentElement.scrollWidth")
             if wide > width:
                 sys.exit(f"the page is {wide} px wide on a screen of {width}")
+            stop = lambda: (page.value("document.getElementById('stop').click()"),
+                            page.until("document.getElementById('phase').textContent === 'idle' && track.box === null"))
+            stop()
+            # A fingertip, or the mouse, that trembles: a tap and no box of a few pixels.
+            px, py = x + w / 2, y + h / 2
+            if width < 600:
+                finger = lambda kind, *points: page.call("Input.dispatchTouchEvent", type=kind, touchPoints=[
+                    {"x": at(px, py)["x"] + dx, "y": at(px, py)["y"] + dy} for dx, dy in points])
+                finger("touchStart", (0, 0))
+                finger("touchMove", (5, -4))
+                finger("touchEnd")
+            else:
+                mouse("mousePressed", px, py)
+                mouse("mouseMoved", px + 2 / scale_x, py)
+                mouse("mouseReleased", px + 2 / scale_x, py)
+            page.until("document.getElementById('phase').textContent === 'tracking' && track.box !== null && !from")
+            stop()
             print(json.dumps(found))
-            if os.environ.get("STOP"):
-                page.value("document.getElementById('stop').click()")
-                page.until("document.getElementById('phase').textContent === 'idle'")
         finally:
             browser.kill()
             browser.wait()

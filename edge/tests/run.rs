@@ -300,6 +300,23 @@ fn a_mistake_in_the_configuration_is_one_line_and_status_2() {
             &["sinks.csv.path: no folder /nowhere/at"],
         ),
         (
+            "[camera.rendered]\n[metrics]\ntextfile = \"{}\"\n",
+            &["metrics.textfile: ", "is a folder"],
+        ),
+        // What is read must not be written over.
+        (
+            "[camera]\ndump = \"{}/./roadhound.toml\"\n[camera.replay]\npath = \"{}/roadhound.toml\"\n",
+            &["camera.dump: ", "roadhound.toml is camera.replay.path too"],
+        ),
+        (
+            "[camera.rendered]\n[sinks.csv]\npath = \"{}/a\"\n[metrics]\ntextfile = \"{}/a\"\n",
+            &["metrics.textfile: ", "/a is sinks.csv.path too"],
+        ),
+        (
+            "[camera.rendered]\n[preview]\ntoken_file = \"/dev/zero\"\n",
+            &["preview.token_file: /dev/zero: longer than the 4096 bytes"],
+        ),
+        (
             "[camera.replay]\npath = \"/nowhere.avi\"\n",
             &["/nowhere.avi", "No such file"],
         ),
@@ -322,6 +339,10 @@ fn a_mistake_in_the_configuration_is_one_line_and_status_2() {
     check_refused(
         &["run", "--check", "--config", at],
         &["did you mean 'seed'?"],
+    );
+    check_refused(
+        &["run", "--config", "/dev/zero"],
+        &["/dev/zero: longer than the 1048576 bytes"],
     );
     check_refused(
         &["run", "--config", "/nowhere.toml"],

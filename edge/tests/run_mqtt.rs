@@ -97,12 +97,13 @@ fn a_broker_gets_events_and_status_also_after_it_was_away() {
         ),
     )
     .unwrap();
+    let said = folder.path().join("stderr");
     // The board is up before the broker is.
     let mut board = Ended(
         Command::new(env!("CARGO_BIN_EXE_roadhound"))
             .args(["run", "--config"])
             .arg(&config)
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(&said).unwrap())
             .spawn()
             .unwrap(),
     );
@@ -141,5 +142,17 @@ fn a_broker_gets_events_and_status_also_after_it_was_away() {
             assert_eq!(status[0], ("car/status".to_owned(), "offline".to_owned()));
         }
         drop(running);
-    }
+    } // The broker was not there at first and went away once; that the board left is no trouble.
+    let said = std::fs::read_to_string(said).unwrap();
+    let troubles: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("WARN") || line.contains("ERROR"))
+        .collect();
+    assert_eq!(troubles.len(), 2, "{said}");
+    assert!(
+        troubles
+            .iter()
+            .all(|line| line.contains(&format!("mqtt: 127.0.0.1:{port}: "))),
+        "{said}"
+    );
 }

@@ -12,6 +12,7 @@ use super::pool::Pool;
 use super::reconnect::{Action, Reconnect, RetryConfig};
 use super::{CaptureError, Cause, Frame, LiveSource, Opener, Poll};
 use crate::clock;
+use roadhound_shared::frame::Timestamp;
 
 /// Longest time before the thread looks whether it should stop.
 const LOOK_UP_MILLIS: u64 = 100;
@@ -68,6 +69,24 @@ pub enum End {
     Failed(CaptureError),
 }
 
+/// Makes time stamps grow, whatever a camera says that was opened again, or a recording that was played faster than it
+/// was made: a stream that begins in the past of the one before is moved behind it as a whole, so that its steps stay true.
+#[derive(Debug, Default)]
+struct Times {
+    last: Timestamp,
+    moved_micros: u64,
+}
+
+impl Times {
+    fn growing(&mut self, told: Timestamp) -> Timestamp {
+        let at = told.0.saturating_add(self.moved_micros);
+        let late = (self.last.0.saturating_add(1)).saturating_sub(at);
+        self.moved_micros = self.moved_micros.saturating_add(late);
+        self.last = Timestamp(at.saturating_add(late));
+        self.last
+    }
+}
+
 /// Runs until told to stop, or until there is nothing more to capture. `watch` sees every good frame before the tracker
 /// does, and must not wait.
 pub fn capture(
@@ -84,6 +103,7 @@ pub fn capture(
     let mut pool = Pool::new(buffers);
     let mut next = Frame::default();
     let mut last_sequence: Option<u64> = None;
+    let mut times = Times::default();
     while !stop.load(Relaxed) {
         let now = clock::monotonic();
         stats.alive_at.store(now.0, Relaxed);
@@ -125,6 +145,7 @@ pub fn capture(
                         camera.frame(clock::monotonic());
                         let number = stats.captured.fetch_add(1, Relaxed);
                         count_gap(&mut last_sequence, next.sequence, stats);
+                        next.captured_at = times.growing(next.captured_at);
                         let waits = open.waits();
                         let frame = pool.fill(|free| std::mem::swap(free, &mut next));
                         match frame {
@@ -203,6 +224,7 @@ mod tests {
 
     use super::super::{Encoding, StreamFormat};
     use super::*;
+    use proptest::prelude::*;
 
     /// Delivers buffers with these numbers, the damaged ones marked, and is over.
     struct Numbered(std::vec::IntoIter<(u64, Poll)>);
@@ -264,5 +286,22 @@ mod tests {
             &stats.stale,
         ];
         assert_eq!(counts.map(|count| count.load(Relaxed)), [4, 2, 2, 3]);
+    }
+
+    #[test]
+    fn a_stream_that_begins_in_the_past_is_moved_behind_the_last_frame_and_keeps_its_steps() {
+        let mut times = Times::default();
+        let told = [100, 133, 166, 20, 53, 86, 500];
+        let found = told.map(|at| times.growing(Timestamp(at)).0);
+        assert_eq!(found, [100, 133, 166, 167, 200, 233, 647]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_told_time_grows(told in prop::collection::vec(0u64..1 << 60, 1..50)) {
+            let mut times = Times::default();
+            let found: Vec<u64> = told.iter().map(|&at| times.growing(Timestamp(at)).0).collect();
+            prop_assert!(found.windows(2).all(|pair| pair[0] < pair[1]));
+        }
     }
 }

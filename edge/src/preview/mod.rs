@@ -11,6 +11,7 @@
 //! | `GET /state`, `/metrics` | figures as JSON; everything, as Prometheus reads it |
 //! | `POST /hold {"frame": N}` | keeps picture N until something is followed in it: people take a while to draw a box |
 //! | `POST /follow {"box": [x, y, w, h], "frame": N}` | follows what is in the box, from picture N on |
+//! | `POST /follow {"point": [x, y], "frame": N}` | the same for what is at this point: the network says where it ends |
 //! | `POST /stop {}`, `/mark {}` | follows nothing; keeps the moment |
 //!
 //! **Who may.** On a loopback address everybody on the board; on any other, whoever knows the token, which travels in
@@ -32,10 +33,11 @@ use roadhound_shared::geometry::BoxXywh;
 use serde::{Deserialize, Serialize};
 
 use crate::capture::stage::Captured;
+use crate::config::read_text;
 use crate::record::encode::Jpegs;
 use crate::run::event::TrackEvent;
 use crate::run::stats::Figures;
-use crate::run::tracking::Command;
+use crate::run::tracking::{Command, Target};
 
 /// Pictures that were shown and may be pointed at.
 const SHOWN: usize = 3;
@@ -43,6 +45,8 @@ const SHOWN: usize = 3;
 pub const BUFFERS: usize = SHOWN + 2;
 /// No token is shorter.
 const LEAST_TOKEN: usize = 16;
+/// No file with a token is longer.
+const MOST_TOKEN_FILE: u64 = 4096;
 /// No command is longer.
 pub const MOST_BODY: usize = 1024;
 
@@ -98,12 +102,20 @@ impl Token {
     /// # Errors
     /// A file that cannot be read, or a token that is too short.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let at = |e: String| format!("{}: {e}", path.display());
+        let text = read_text(path, MOST_TOKEN_FILE).map_err(|e| at(e.to_string()))?;
+        Self::parse(&text).map_err(at)
+    }
+
+    /// The first line of a text.
+    ///
+    /// # Errors
+    /// A token that is too short.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let token = text.lines().next().unwrap_or_default().trim();
         if token.len() < LEAST_TOKEN {
             return Err(format!(
-                "{}: a token of {} characters, at least {LEAST_TOKEN} are needed",
-                path.display(),
+                "a token of {} characters, at least {LEAST_TOKEN} are needed",
                 token.len()
             ));
         }
@@ -277,8 +289,30 @@ struct Hold {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Follow {
-    r#box: [f32; 4],
+    #[serde(default)]
+    r#box: Option<[f32; 4]>,
+    #[serde(default)]
+    point: Option<[f32; 2]>,
     frame: u64,
+}
+
+impl Follow {
+    fn target(&self) -> Result<Target, &'static str> {
+        match (self.r#box, self.point) {
+            (Some([x, y, w, h]), None) => {
+                let box_in_image = BoxXywh::new(x, y, w, h);
+                if box_in_image.is_proper() {
+                    Ok(Target::Box(box_in_image))
+                } else {
+                    Err("expected [x, y, w, h] with an area")
+                }
+            }
+            (None, Some([x_px, y_px])) if x_px.is_finite() && y_px.is_finite() => {
+                Ok(Target::Point { x_px, y_px })
+            }
+            _ => Err("expected either a box or a point"),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -411,15 +445,11 @@ fn command(request: &Request<'_>, board: &dyn Board) -> Result<(), (u16, String)
         }
         "/follow" => {
             let follow: Follow = read(request.body)?;
-            let [x, y, w, h] = follow.r#box;
-            let box_in_image = BoxXywh::new(x, y, w, h);
-            if !box_in_image.is_proper() {
-                return Err((400, "expected [x, y, w, h] with an area".into()));
-            }
+            let target = follow.target().map_err(|why| (400, why.to_owned()))?;
             let captured = seen.find(follow.frame).ok_or_else(gone)?;
             seen.lock().held = None;
             Command::Follow {
-                box_in_image,
+                target,
                 frame: Some(captured.frame),
             }
         }
@@ -589,9 +619,30 @@ mod tests {
         assert_eq!(client.post("/follow", &follow(2)).status, 410);
         let told = client.desk.told.lock().unwrap();
         assert!(
-            matches!(&told[0], Command::Follow { box_in_image, frame: Some(_) } if box_in_image.h_px == 16.5)
+            matches!(&told[0], Command::Follow { target: Target::Box(b), frame: Some(_) } if b.h_px == 16.5)
         );
         assert_eq!(told.len(), 2);
+    }
+
+    #[test]
+    fn a_point_is_told_as_a_point_of_its_picture() {
+        let mut client = Client::new();
+        client.desk.sees(4);
+        client.get("/live.jpg", "");
+        assert_eq!(
+            client
+                .post("/follow", "{\"point\": [33.5, 7], \"frame\": 4}")
+                .status,
+            204
+        );
+        let told = client.desk.told.lock().unwrap();
+        let expected = Target::Point {
+            x_px: 33.5,
+            y_px: 7.0,
+        };
+        assert!(
+            matches!(&told[0], Command::Follow { target, frame: Some(_) } if *target == expected)
+        );
     }
 
     #[test]
@@ -607,6 +658,13 @@ mod tests {
             (
                 "/follow",
                 "{\"box\": [1, 2, 3, 4], \"frame\": 1, \"more\": 1}",
+                400,
+            ),
+            ("/follow", "{\"frame\": 1}", 400),
+            ("/follow", "{\"point\": [1e39, 2], \"frame\": 1}", 400),
+            (
+                "/follow",
+                "{\"point\": [1, 2], \"box\": [1, 2, 3, 4], \"frame\": 1}",
                 400,
             ),
             ("/stop", "{\"frame\": 1}", 400),

@@ -8,6 +8,11 @@ const graphs = { fps: [], latency: [] };
 let shown = null, track = null, number = null;
 // Where a box began, and where it is now, in pixels of the image; while there is one the picture stands still.
 let from = null, to = null;
+// Where the pointer went down on the screen, and how far it may tremble in a tap: a fingertip is not a mouse.
+let down = null;
+const TREMBLE_CSS_PX = { touch: 14, pen: 8, mouse: 4 };
+// Where somebody tapped, until the tracker has taken it up.
+let tapped = null;
 let token = sessionStorage.getItem("token") || "";
 if (location.hash.startsWith("#token=")) {
   token = decodeURIComponent(location.hash.slice(7));
@@ -66,7 +71,17 @@ function draw() {
   }
   pen.drawImage(shown, 0, 0);
   if (track.box) box(track.box, colours[track.phase], track.phase !== "tracking");
-  if (from) box(drawn(), "#8ab4f8", true);
+  if (from && !isTap()) box(drawn(), "#8ab4f8", true);
+  if (tapped) {
+    pen.beginPath();
+    pen.setLineDash([]);
+    pen.arc(tapped[0], tapped[1], picture.width / 40, 0, 2 * Math.PI);
+    pen.stroke();
+  }
+}
+
+function isTap() {
+  return Math.hypot(down.x - down.startX, down.y - down.startY) < (TREMBLE_CSS_PX[down.kind] || TREMBLE_CSS_PX.mouse);
 }
 
 function graph(id, values) {
@@ -131,28 +146,38 @@ function where(event) {
 }
 
 picture.addEventListener("pointerdown", (event) => {
-  if (!shown) return;
+  // A second finger means to look closer, not to draw.
+  if (!event.isPrimary) { from = null; draw(); return; }
+  if (!shown || event.button > 0) return;
   picture.setPointerCapture(event.pointerId);
   from = to = where(event);
+  down = { kind: event.pointerType, startX: event.clientX, startY: event.clientY, x: event.clientX, y: event.clientY };
   ask("hold", { frame: track.frame }).catch(() => {});
 });
 picture.addEventListener("pointermove", (event) => {
-  if (!from) return;
+  if (!from || !event.isPrimary) return;
   to = where(event);
+  [down.x, down.y] = [event.clientX, event.clientY];
   draw();
 });
 picture.addEventListener("pointercancel", () => { from = null; draw(); });
-picture.addEventListener("pointerup", (event) => {
-  if (!from) return;
+picture.addEventListener("pointerup", async (event) => {
+  if (!from || !event.isPrimary) return;
   to = where(event);
-  let b = drawn();
-  // A tap: something of an eighth of the picture around it.
-  if (b[2] < 6 || b[3] < 6) {
-    const side = picture.width / 8;
-    b = [to[0] - side / 2, to[1] - side / 2, side, side];
-  }
+  [down.x, down.y] = [event.clientX, event.clientY];
+  const [b, point, frame] = [drawn(), from, track.frame];
+  const tap = isTap();
   from = null;
-  tell("follow", { box: b, frame: track.frame }, "Following.");
+  if (tap) {
+    tapped = point;
+    draw();
+    await tell("follow", { point, frame }, "Following what is there. If the box is wrong, draw one.");
+    tapped = null;
+  } else if (b[2] < 1 || b[3] < 1) {
+    say("That box has no area.");
+  } else {
+    tell("follow", { box: b, frame }, "Following.");
+  }
 });
 at("stop").addEventListener("click", () => tell("stop", {}, "Following nothing."));
 at("mark").addEventListener("click", () => tell("mark", {}, "This moment is kept, where the board records."));

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use roadhound_shared::frame::Timestamp;
+
 use super::{Answer, Board, Live, MOST_BODY, PreviewConfig, Request, Token, answer};
 use crate::clock;
 
@@ -19,6 +21,7 @@ pub const MOST_TIME: Duration = Duration::from_secs(5);
 /// Bytes of the request line and all headers.
 pub const MOST_HEAD: usize = 8192;
 const MOST_HEADERS: usize = 64;
+const TOO_LONG: &str = "the head is too long";
 /// After an error of `accept`: no file descriptors left, as a rule.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A JPEG encoder and a JSON parser need little.
@@ -165,7 +168,7 @@ fn read(stream: &mut TcpStream) -> io::Result<Result<Arrived, Refusal>> {
                 Err(refused) => return Ok(Err(refused)),
             }
             if body.is_none() && bytes.len() >= MOST_HEAD {
-                return Ok(Err((431, "the head is too long")));
+                return Ok(Err((431, TOO_LONG)));
             }
         }
         if let Some((from, length)) = body
@@ -239,37 +242,70 @@ fn find<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {
 
 impl Page {
     fn answer(&self, head: &[u8], body: &[u8]) -> Answer {
-        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-        let mut parsed = httparse::Request::new(&mut headers);
-        // Parsed before; the parser borrows, so it is cheaper to do it again than to copy.
-        if parsed.parse(head).is_err() {
-            return Answer::refused(400, "not HTTP");
-        }
-        let target = parsed.path.unwrap_or_default();
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let text = |name| {
-            find(parsed.headers, name)
-                .and_then(|value| std::str::from_utf8(value).ok())
-                .unwrap_or_default()
-        };
-        let request = Request {
-            method: parsed.method.unwrap_or_default(),
-            path,
-            query,
-            host: text("host"),
-            authorization: find(parsed.headers, "authorization").unwrap_or_default(),
-            content_type: text("content-type"),
-            body,
-        };
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        answer(
-            &request,
+        let now = clock::monotonic();
+        answer_whole(
+            head,
+            body,
             self.token.as_ref(),
             &*self.board,
             &mut live,
-            clock::monotonic(),
+            now,
         )
     }
+}
+
+/// What becomes of the bytes that a client has sent so far: an answer, or `None` while the request is not whole. The sockets
+/// above say the same; this is for tests and fuzzers.
+pub fn respond(
+    bytes: &[u8],
+    token: Option<&Token>,
+    board: &dyn Board,
+    live: &mut Live,
+    now: Timestamp,
+) -> Option<Answer> {
+    match body_of(bytes) {
+        Ok(None) if bytes.len() >= MOST_HEAD => Some(Answer::refused(431, TOO_LONG)),
+        Ok(None) => None,
+        Ok(Some((from, length))) => {
+            let body = bytes.get(from..from + length)?;
+            Some(answer_whole(&bytes[..from], body, token, board, live, now))
+        }
+        Err((status, why)) => Some(Answer::refused(status, why)),
+    }
+}
+
+fn answer_whole(
+    head: &[u8],
+    body: &[u8],
+    token: Option<&Token>,
+    board: &dyn Board,
+    live: &mut Live,
+    now: Timestamp,
+) -> Answer {
+    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut parsed = httparse::Request::new(&mut headers);
+    // Parsed before; the parser borrows, so it is cheaper to do it again than to copy.
+    if parsed.parse(head).is_err() {
+        return Answer::refused(400, "not HTTP");
+    }
+    let target = parsed.path.unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let text = |name| {
+        find(parsed.headers, name)
+            .and_then(|value| std::str::from_utf8(value).ok())
+            .unwrap_or_default()
+    };
+    let request = Request {
+        method: parsed.method.unwrap_or_default(),
+        path,
+        query,
+        host: text("host"),
+        authorization: find(parsed.headers, "authorization").unwrap_or_default(),
+        content_type: text("content-type"),
+        body,
+    };
+    answer(&request, token, board, live, now)
 }
 
 const fn reason(status: u16) -> &'static str {
@@ -313,13 +349,19 @@ fn send(stream: &mut TcpStream, answer: &Answer) -> io::Result<()> {
     bytes.extend(b"\r\n");
     bytes.extend(&answer.body);
     let end = Instant::now() + MOST_TIME;
-    for piece in bytes.chunks(PIECE) {
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
         stream.set_write_timeout(Some(left))?;
-        stream.write_all(piece)?;
+        match stream.write(&rest[..rest.len().min(PIECE)]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(sent) => rest = &rest[sent..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
     }
     // What the other side still sends would make the system forget the answer: read it, for a moment.
     stream.shutdown(std::net::Shutdown::Write)?;

@@ -8,8 +8,8 @@
 //! brought to the disk, so that at most that much and the picture under way is lost. A segment that was ended before is
 //! synced with its folder and never opened for writing again. At the next start the one that was cut off is ended.
 //!
-//! **What is kept.** A segment in which the target was lost or a user asked for the moment to be kept, and those that
-//! reach to within `event_seconds` of it, are events: they have room of their own. On a disk that is full the oldest plain
+//! **What is kept.** A segment in which the target was lost, the car was driven hard ([`crate::run::manoeuvre`]) or a user
+//! asked for the moment to be kept, and those that reach to within `event_seconds` of it, are events: they have room of their own. On a disk that is full the oldest plain
 //! segments go; where none is left, recording waits and tracking goes on.
 //!
 //! - [`avi`]: the file of pictures; [`encode`]: a frame as a JPEG; [`segments`]: names, and which have to go.
@@ -48,6 +48,8 @@ const TIDY_MICROS: u64 = 10_000_000;
 /// After a failure, nothing is tried for this long.
 const PAUSE_MICROS: u64 = 1_000_000;
 const MIB: u64 = 1 << 20;
+/// What a line of the track says where its segment is an event.
+const HAPPENED: [&str; 3] = ["\"phase\":\"lost\"", "\"mark\":true", "\"manoeuvre\":true"];
 /// Bytes of lines that wait for a disk that takes none: minutes of them.
 const MOST_LINES: usize = 1 << 20;
 
@@ -200,8 +202,10 @@ impl Recorder {
 }
 
 fn write_down(tape: &mut Tape, frames: &Receiver<Captured>, events: &Receiver<TrackEvent>) {
-    let wait = Duration::from_millis(u64::from(tape.config.sync_millis).clamp(10, 1000) / 2);
     loop {
+        // A camera that is silent must not make what it delivered before wait for the disk.
+        let left_micros = tape.sync_due.micros_since(clock::monotonic());
+        let wait = Duration::from_micros(left_micros.clamp(1_000, 500_000));
         let captured = frames.recv_timeout(wait);
         let now = clock::monotonic();
         if let Ok(captured) = &captured {
@@ -438,7 +442,9 @@ impl Tape {
 
     fn event(&mut self, event: &TrackEvent, now: Timestamp) {
         let phase = event.report.phase;
-        let happened = event.mark || (phase == Phase::Lost && self.last_phase != Phase::Lost);
+        let happened = event.mark
+            || event.manoeuvre
+            || (phase == Phase::Lost && self.last_phase != Phase::Lost);
         self.last_phase = phase;
         if let Some(open) = self.open.as_mut()
             && open.lines.len() < MOST_LINES
@@ -474,7 +480,10 @@ impl Tape {
         if name.event {
             return name;
         }
-        match rename(&self.config.folder, &name, &kept) {
+        let renamed = rename(&self.config.folder, &name, &kept)
+            // A power cut would give it its old name back.
+            .and_then(|()| File::open(&self.config.folder)?.sync_all());
+        match renamed {
             Ok(()) => kept,
             // Deleted to make room.
             Err(e) if e.kind() == io::ErrorKind::NotFound => name,
@@ -655,9 +664,7 @@ fn recover_all(folder: &Path) -> io::Result<()> {
                     name.stem()
                 );
                 let text = whole_lines(&track)?;
-                if !name.event
-                    && (text.contains("\"phase\":\"lost\"") || text.contains("\"mark\":true"))
-                {
+                if !name.event && HAPPENED.iter().any(|words| text.contains(words)) {
                     rename(
                         folder,
                         &name,
@@ -721,8 +728,20 @@ mod tests {
         Tape::open(config.clone(), Arc::default()).unwrap()
     }
 
-    /// Frames at 30 a second from one second to another; what happens at `lost_at` is told.
+    /// Frames at 30 a second from one second to another; that the target is lost at `lost_at` is told.
     fn record(tape: &mut Tape, seconds: std::ops::Range<u64>, lost_at: Option<u64>) {
+        record_what(tape, seconds, |second, said| {
+            if lost_at == Some(second) {
+                said.report.phase = Phase::Lost;
+            }
+        });
+    }
+
+    fn record_what(
+        tape: &mut Tape,
+        seconds: std::ops::Range<u64>,
+        happens: impl Fn(u64, &mut TrackEvent),
+    ) {
         let mut frame = Frame::default();
         frame.set_tight(PixelFormat::Grey8, 64, 48, &[&[100; 64 * 48]]);
         for n in seconds.start * 30..seconds.end * 30 {
@@ -730,9 +749,7 @@ mod tests {
             frame.captured_at = now;
             tape.frame(&frame, n, now);
             let mut said = event(n);
-            if lost_at == Some(n / 30) {
-                said.report.phase = Phase::Lost;
-            }
+            happens(n / 30, &mut said);
             tape.event(&said, now);
             tape.tick(now);
         }
@@ -804,6 +821,25 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_and_a_hard_manoeuvre_keep_their_segment_also_where_the_power_goes_next() {
+        let what: [fn(&mut TrackEvent); 2] =
+            [|said| said.mark = true, |said| said.manoeuvre = true];
+        for happened in what {
+            let folder = tempfile::tempdir().unwrap();
+            let config = config(folder.path());
+            let mut tape = tape(&config);
+            record_what(&mut tape, 0..28, |second, said| {
+                if second == 15 || second == 25 {
+                    happened(said);
+                }
+            });
+            drop(tape);
+            drop(Tape::open(config, Arc::default()).unwrap());
+            assert_eq!(segments(folder.path()), [(1, false), (2, true), (3, true)]);
+        }
+    }
+
+    #[test]
     fn the_oldest_in_which_nothing_happened_goes_first() {
         let folder = tempfile::tempdir().unwrap();
         let mut small = config(folder.path());
@@ -865,6 +901,29 @@ mod tests {
         tape.failed(&full(), Timestamp(0));
         tape.failed(&full(), Timestamp(0));
         assert_eq!(segments(folder.path()), [(2, true)]);
+    }
+
+    #[test]
+    fn jpegs_of_the_camera_are_stored_byte_for_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tape = tape(&config(folder.path()));
+        let jpeg = include_bytes!("../../tests/data/one.jpg");
+        for n in 0..4 {
+            let frame = Frame {
+                encoding: crate::capture::Encoding::Mjpeg,
+                width_px: 64,
+                height_px: 48,
+                bytes: jpeg.to_vec(),
+                captured_at: Timestamp(1_000_000 + n * 100_000),
+                ..Frame::default()
+            };
+            tape.frame(&frame, n, frame.captured_at);
+        }
+        tape.end();
+        let [avi, _] = paths(folder.path(), &list(folder.path()).unwrap()[0].name);
+        let bytes = std::fs::read(&avi).unwrap();
+        let copies = bytes.windows(jpeg.len()).filter(|w| w == jpeg).count();
+        assert_eq!((copies, pictures(&avi)), (4, 4));
     }
 
     #[test]

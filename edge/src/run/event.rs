@@ -22,6 +22,8 @@ pub struct TrackEvent {
     pub track_micros: u64,
     /// A user asked for this moment to be kept.
     pub mark: bool,
+    /// A hard manoeuvre began.
+    pub manoeuvre: bool,
 }
 
 impl TrackEvent {
@@ -56,6 +58,7 @@ impl TrackEvent {
             track_ms: self.track_micros as f32 / 1e3,
             skipped: self.skipped,
             mark: self.mark,
+            manoeuvre: self.manoeuvre,
         }
     }
 }
@@ -91,6 +94,8 @@ pub struct Line {
     pub skipped: u64,
     /// A user asked for this moment to be kept.
     pub mark: bool,
+    /// A hard manoeuvre began.
+    pub manoeuvre: bool,
 }
 
 #[cfg(test)]
@@ -117,6 +122,7 @@ pub(crate) mod testing {
             latency_micros: 21_000,
             track_micros: 17_000,
             mark: false,
+            manoeuvre: false,
         }
     }
 }

@@ -13,6 +13,7 @@
 //! driver cannot be restarted from within.
 
 pub mod event;
+pub mod manoeuvre;
 pub mod notify;
 pub mod stats;
 pub mod tracking;
@@ -43,9 +44,10 @@ use crate::sink::live::csv::CsvLines;
 use crate::sink::live::jsonl::JsonLines;
 use crate::sink::live::udp::Datagrams;
 use crate::sink::live::{Queue, finish_all, folder_of};
+use manoeuvre::Sensor;
 use notify::Notify;
 use stats::{Machine, RunStats, SinkFigures};
-use tracking::{Command, Stage};
+use tracking::{Command, Stage, Target};
 
 /// How often this thread looks around.
 const ROUND: Duration = Duration::from_millis(50);
@@ -153,25 +155,7 @@ pub fn run(options: &RunOptions) -> Result<(), Failure> {
 fn read(path: &Path) -> Result<RunConfig, Failure> {
     let config = RunConfig::read(path).map_err(Failure::Usage)?;
     let at = |key: &str, what: String| Failure::Usage(format!("{}: {key}: {what}", path.display()));
-    let lines = [
-        (
-            "sinks.jsonl.path",
-            config.sinks.jsonl.as_ref().map(|s| &s.path),
-        ),
-        ("sinks.csv.path", config.sinks.csv.as_ref().map(|s| &s.path)),
-        (
-            "metrics.textfile",
-            config.metrics.as_ref().map(|m| &m.textfile),
-        ),
-        ("camera.dump", config.camera.dump.as_ref()),
-    ];
-    for (key, file) in lines {
-        if let Some(file) = file
-            && !folder_of(file).is_dir()
-        {
-            return Err(at(key, format!("no folder {}", folder_of(file).display())));
-        }
-    }
+    check_files(&config).map_err(|(key, what)| at(key, what))?;
     if config.camera.v4l2.is_some() && !cfg!(feature = "camera") {
         return Err(at(
             "camera.v4l2",
@@ -185,6 +169,16 @@ fn read(path: &Path) -> Result<RunConfig, Failure> {
     {
         preview::Token::read(token).map_err(|e| at("preview.token_file", e))?;
     }
+    #[cfg(feature = "mqtt")]
+    if let Some(file) = config
+        .sinks
+        .mqtt
+        .as_ref()
+        .and_then(|mqtt| mqtt.password_file.as_deref())
+    {
+        crate::sink::live::mqtt::password(file)
+            .map_err(|e| at("sinks.mqtt.password_file", e.to_string()))?;
+    }
     if config.sinks.mqtt.is_some() && !cfg!(feature = "mqtt") {
         return Err(at(
             "sinks.mqtt",
@@ -192,6 +186,56 @@ fn read(path: &Path) -> Result<RunConfig, Failure> {
         ));
     }
     Ok(config)
+}
+
+/// Whether what is written can be there, and is neither read nor written by another part of the configuration.
+fn check_files(config: &RunConfig) -> Result<(), (&'static str, String)> {
+    let sinks = &config.sinks;
+    let written = [
+        ("sinks.jsonl.path", sinks.jsonl.as_ref().map(|s| &s.path)),
+        ("sinks.csv.path", sinks.csv.as_ref().map(|s| &s.path)),
+        (
+            "metrics.textfile",
+            config.metrics.as_ref().map(|m| &m.textfile),
+        ),
+        ("camera.dump", config.camera.dump.as_ref()),
+    ];
+    let read = [
+        (
+            "camera.replay.path",
+            config.camera.replay.as_ref().map(|r| &r.path),
+        ),
+        (
+            "preview.token_file",
+            config.preview.as_ref().and_then(|p| p.token_file.as_ref()),
+        ),
+        (
+            "sinks.mqtt.password_file",
+            sinks.mqtt.as_ref().and_then(|m| m.password_file.as_ref()),
+        ),
+    ];
+    // Two devices, standard output among them, may be one.
+    let same = |a: &Path, b: &Path| {
+        a == b && a != Path::new("-") && !a.starts_with("/dev")
+            || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b && a.is_file())
+    };
+    for (n, (key, file)) in written.iter().enumerate() {
+        let Some(file) = file else { continue };
+        if !folder_of(file).is_dir() {
+            return Err((key, format!("no folder {}", folder_of(file).display())));
+        }
+        if file.is_dir() {
+            return Err((key, format!("{} is a folder", file.display())));
+        }
+        let other = written[..n]
+            .iter()
+            .chain(&read)
+            .find(|(_, other)| other.is_some_and(|other| same(file, other)));
+        if let Some((other, _)) = other {
+            return Err((key, format!("{} is {other} too", file.display())));
+        }
+    }
+    Ok(())
 }
 
 /// Flags that signals set.
@@ -228,6 +272,7 @@ struct Program {
     tell: SyncSender<Told>,
     metrics_due: Instant,
     preview: Option<preview::server::Server>,
+    accelerometer: Option<Sensor>,
 }
 
 /// Commands that may wait for the thread that tracks, which looks for them between two frames.
@@ -351,10 +396,26 @@ impl Program {
             shared,
             config,
             preview: None,
+            accelerometer: None,
         };
+        program.start_accelerometer()?;
         program.start_preview().map_err(Failure::Usage)?;
         program.start_capture()?;
         Ok(program)
+    }
+
+    fn start_accelerometer(&mut self) -> Result<(), Failure> {
+        self.accelerometer = None;
+        let Some(config) = self.config.manoeuvre.clone() else {
+            return Ok(());
+        };
+        let tell = self.tell.clone();
+        // Where sixteen commands wait the tracker hangs, which the watchdog sees to.
+        let hard = move || drop(tell.try_send(Told::Do(Command::Manoeuvre)));
+        let sensor = Sensor::start(config, hard)
+            .map_err(|e| Failure::Usage(format!("no thread for the accelerometer: {e}")))?;
+        self.accelerometer = Some(sensor);
+        Ok(())
     }
 
     fn start_preview(&mut self) -> Result<(), String> {
@@ -532,6 +593,9 @@ impl Program {
             finish_all(leaving, LAST_WORDS);
             *self.shared.sinks() = sinks(&self.config.sinks);
         }
+        if old.manoeuvre != self.config.manoeuvre {
+            self.start_accelerometer()?;
+        }
         let shows = old.preview != self.config.preview;
         if shows && let Err(e) = self.start_preview() {
             log::error!("{e}; no preview");
@@ -556,7 +620,7 @@ impl Program {
         if old.target != self.config.target {
             let command = match self.config.target.initial() {
                 Some(box_in_image) => Command::Follow {
-                    box_in_image,
+                    target: Target::Box(box_in_image),
                     frame: None,
                 },
                 None => Command::Stop,
@@ -603,6 +667,7 @@ impl Program {
     /// Ends everything in the order of the pictures. What hangs is left behind.
     fn finish(&mut self) -> Result<(), Failure> {
         drop(self.preview.take());
+        drop(self.accelerometer.take());
         let captured = self.stop_capture();
         self.shared.stop_tracking.store(true, Relaxed);
         self.shared.place.wake();

@@ -35,6 +35,7 @@ struct Inner {
     undecodable: u64,
     times_lost: u64,
     marks: u64,
+    manoeuvres: u64,
     phase: Phase,
     presence: f32,
     /// Latency of each of the last frames in microseconds; a ring.
@@ -55,6 +56,7 @@ impl Default for RunStats {
             undecodable: 0,
             times_lost: 0,
             marks: 0,
+            manoeuvres: 0,
             phase: Phase::Idle,
             presence: 0.0,
             latency_micros: Vec::with_capacity(WINDOW),
@@ -97,6 +99,7 @@ impl RunStats {
         s.presence = event.report.presence;
         s.undecodable = undecodable;
         s.marks += u64::from(event.mark);
+        s.manoeuvres += u64::from(event.manoeuvre);
         if event.frame.is_none() {
             return;
         }
@@ -274,6 +277,13 @@ impl RunStats {
             "Moments that a user asked to keep.",
         );
         let _ = writeln!(t, "roadhound_marks_total {}", inner.marks);
+        head(
+            t,
+            "manoeuvres_total",
+            "counter",
+            "Hard manoeuvres that the accelerometer felt.",
+        );
+        let _ = writeln!(t, "roadhound_manoeuvres_total {}", inner.manoeuvres);
 
         head(t, "camera_open", "gauge", "1 while the camera is open.");
         let _ = writeln!(

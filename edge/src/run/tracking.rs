@@ -20,20 +20,36 @@ use crate::source::{Pixels, decode_jpeg};
 /// tracker's time must not be ahead of it.
 const SILENCE_BEHIND_MICROS: u64 = 200_000;
 
+/// What is to be followed, in pixels of the image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    /// What is in this box.
+    Box(BoxXywh),
+    /// What is here, whatever its size.
+    Point {
+        /// From the left.
+        x_px: f32,
+        /// From the top.
+        y_px: f32,
+    },
+}
+
 /// What somebody wants of the tracker.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Follow what is in this box.
+    /// Follow this.
     Follow {
-        /// In pixels of the image.
-        box_in_image: BoxXywh,
-        /// The frame that was looked at when the box was drawn; without it, the next one.
+        /// What.
+        target: Target,
+        /// The frame that was looked at when somebody pointed at it; without it, the next one.
         frame: Option<Arc<Frame>>,
     },
     /// Follow nothing.
     Stop,
     /// Keep this moment.
     Mark,
+    /// The car was driven hard.
+    Manoeuvre,
 }
 
 /// Follower, decoder, and what was asked of them.
@@ -41,12 +57,13 @@ pub struct Stage<N> {
     follower: Follower<N>,
     /// Decoded pixels of an MJPEG frame.
     pixels: Vec<u8>,
-    wanted: Option<BoxXywh>,
+    wanted: Option<Target>,
     /// Size of the frames that are followed in.
     size_px: Option<(u32, u32)>,
     last_number: Option<u64>,
     last: Option<TrackEvent>,
     marked: bool,
+    manoeuvred: bool,
     /// Why the last frame or command came to nothing, to be taken by whoever logs.
     complaint: Option<String>,
     undecodable: u64,
@@ -61,11 +78,12 @@ where
         Self {
             follower,
             pixels: Vec::new(),
-            wanted: initial,
+            wanted: initial.map(Target::Box),
             size_px: None,
             last_number: None,
             last: None,
             marked: false,
+            manoeuvred: false,
             complaint: None,
             undecodable: 0,
         }
@@ -85,18 +103,19 @@ where
                 self.follower.stop();
             }
             Command::Mark => self.marked = true,
+            Command::Manoeuvre => self.manoeuvred = true,
             Command::Follow {
-                box_in_image,
+                target,
                 frame: None,
-            } => self.wanted = Some(box_in_image),
+            } => self.wanted = Some(target),
             Command::Follow {
-                box_in_image,
+                target,
                 frame: Some(frame),
             } => {
                 self.wanted = None;
                 let mut pixels = std::mem::take(&mut self.pixels);
                 let started = view(&frame, &mut pixels)
-                    .and_then(|view| self.start(&view, box_in_image, frame.captured_at));
+                    .and_then(|view| self.start(&view, target, frame.captured_at));
                 self.pixels = pixels;
                 if let Err(e) = started {
                     self.complaint = Some(e);
@@ -108,10 +127,17 @@ where
     fn start(
         &mut self,
         view: &FrameView<'_>,
-        initial: BoxXywh,
+        target: Target,
         captured_at: Timestamp,
     ) -> Result<roadhound_shared::tracker::Report, String> {
         self.size_px = Some((view.width_px(), view.height_px()));
+        let initial = match target {
+            Target::Box(box_in_image) => box_in_image,
+            Target::Point { x_px, y_px } => self
+                .follower
+                .select(view, (x_px, y_px))
+                .map_err(|e| e.to_string())?,
+        };
         self.follower
             .start(view, initial, captured_at)
             .map_err(|e| e.to_string())
@@ -146,6 +172,7 @@ where
             latency_micros: 0,
             track_micros: 0,
             mark: std::mem::take(&mut self.marked),
+            manoeuvre: std::mem::take(&mut self.manoeuvred),
         };
         self.last = Some(event);
         event
@@ -156,8 +183,8 @@ where
         view: &FrameView<'_>,
         captured_at: Timestamp,
     ) -> Result<roadhound_shared::tracker::Report, String> {
-        if let Some(initial) = self.wanted.take() {
-            return self.start(view, initial, captured_at);
+        if let Some(target) = self.wanted.take() {
+            return self.start(view, target, captured_at);
         }
         let size_px = (view.width_px(), view.height_px());
         if self.size_px != Some(size_px) {
@@ -191,6 +218,7 @@ where
             latency_micros: 0,
             track_micros: 0,
             mark: std::mem::take(&mut self.marked),
+            manoeuvre: std::mem::take(&mut self.manoeuvred),
             ..last
         };
         self.last = Some(event);
@@ -207,6 +235,7 @@ where
             latency_micros: 0,
             track_micros: 0,
             mark: false,
+            manoeuvre: false,
         })
     }
 
@@ -385,7 +414,7 @@ mod tests {
         stage.on_frame(&mjpeg(0, 0, b"no picture"));
         assert_eq!((stage.take_complaint(), stage.undecodable()), (None, 0));
         stage.command(Command::Follow {
-            box_in_image: BOX,
+            target: Target::Box(BOX),
             frame: None,
         });
         let event = stage.on_frame(&mjpeg(1, 33, jpeg));
@@ -428,7 +457,7 @@ mod tests {
         stage.on_frame(&old);
         stage.on_frame(&grey(5, 165, 64, 48));
         stage.command(Command::Follow {
-            box_in_image: BOX,
+            target: Target::Box(BOX),
             frame: Some(old.frame.clone()),
         });
         assert_eq!(stage.take_complaint(), None);
@@ -439,6 +468,27 @@ mod tests {
             stage.on_frame(&grey(7, 231, 64, 48)).report.phase,
             Phase::Idle
         );
+    }
+
+    #[test]
+    fn what_is_at_a_point_is_followed_from_the_picture_that_was_pointed_at() {
+        let mut stage = stage(None);
+        let shown = grey(0, 0, 64, 48);
+        stage.on_frame(&shown);
+        let mut point = |x_px, y_px| {
+            stage.command(Command::Follow {
+                target: Target::Point { x_px, y_px },
+                frame: Some(shown.frame.clone()),
+            });
+            (stage.take_complaint(), stage.on_frame(&grey(1, 33, 64, 48)))
+        };
+        let (complaint, event) = point(30.0, 20.0);
+        assert_eq!(complaint, None);
+        let found = event.report.box_in_image.unwrap();
+        assert!(found.x_px < 30.0 && found.right_px() > 30.0, "{found:?}");
+        let (complaint, event) = point(70.0, 20.0);
+        assert!(complaint.unwrap().contains("outside the 64x48 image"));
+        assert_eq!(event.report.phase, Phase::Idle);
     }
 
     #[test]
@@ -455,10 +505,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_told_with_the_next_event_and_only_there() {
+    fn a_mark_or_a_manoeuvre_is_told_with_the_next_event_and_only_there() {
         let mut stage = stage(Some(BOX));
         stage.command(Command::Mark);
-        let marks = [0, 1].map(|n| stage.on_frame(&grey(n, 33 * n, 64, 48)).mark);
-        assert_eq!(marks, [true, false]);
+        let mut told = |n| {
+            let event = stage.on_frame(&grey(n, 33 * n, 64, 48));
+            stage.command(Command::Manoeuvre);
+            (event.mark, event.manoeuvre)
+        };
+        assert_eq!([0, 1].map(&mut told), [(true, false), (false, true)]);
     }
 }

@@ -7,7 +7,7 @@ use super::{LiveSink, lines_file};
 use crate::run::event::TrackEvent;
 
 /// Names of the columns.
-pub const HEADER: &str = "frame,t_micros,unix_micros,phase,x,y,w,h,score,presence,similarity,latency_ms,track_ms,skipped,mark";
+pub const HEADER: &str = "frame,t_micros,unix_micros,phase,x,y,w,h,score,presence,similarity,latency_ms,track_ms,skipped,mark,manoeuvre";
 
 /// Appends lines; a file that is new or empty gets the header first.
 pub struct CsvLines {
@@ -47,14 +47,15 @@ impl LiveSink for CsvLines {
         }
         writeln!(
             to,
-            ",{:.4},{:.4},{:.4},{:.3},{:.3},{},{}",
+            ",{:.4},{:.4},{:.4},{:.3},{:.3},{},{},{}",
             l.score,
             l.presence,
             l.similarity,
             l.latency_ms,
             l.track_ms,
             l.skipped,
-            u8::from(l.mark)
+            u8::from(l.mark),
+            u8::from(l.manoeuvre)
         )?;
         self.out.write_all(&self.line)?;
         self.out.flush()

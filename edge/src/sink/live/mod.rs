@@ -38,13 +38,16 @@ use crate::run::event::TrackEvent;
 
 /// Pause before a sink that failed is opened again.
 const PAUSE: Duration = Duration::from_secs(2);
+/// A failure this long after the one before is another one, and worth a line in the log.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// Takes events, one by one, for as long as it likes.
 pub trait LiveSink: Send {
     /// Writes one event.
     ///
     /// # Errors
-    /// What the system said; unless it [stays open](Self::stays_open), the sink is opened again after a pause.
+    /// What the system said; unless it [stays open](Self::stays_open), the sink is opened again after a pause. A sink that
+    /// says `NotConnected` has told people itself.
     fn write(&mut self, event: &TrackEvent) -> io::Result<()>;
 
     /// Whether the sink mends itself after an error, so that it need not be opened again.
@@ -154,20 +157,32 @@ pub fn finish_all(mut queues: Vec<Queue>, patience: Duration) {
     queues.into_iter().for_each(|queue| queue.finish_until(end));
 }
 
+/// When to say that a sink is broken: a disk that is full would say so thirty times a second.
+#[derive(Default)]
+struct Complaints {
+    last_at: Option<Instant>,
+}
+
+impl Complaints {
+    /// Whether nothing was said for so long that this is another trouble than the last.
+    fn is_news(&mut self, now: Instant) -> bool {
+        let before = self.last_at.replace(now);
+        before.is_none_or(|before| now.duration_since(before) > QUIET)
+    }
+}
+
 fn drain<F>(name: &str, waiting: &Receiver<TrackEvent>, mut open: F, stats: &SinkStats)
 where
     F: FnMut() -> io::Result<Box<dyn LiveSink>>,
 {
     let mut sink: Option<Box<dyn LiveSink>> = None;
     let mut retry_at = Instant::now();
-    let mut complained = false;
-    let mut complain = |what: &str, e: &io::Error| {
+    let mut complaints = Complaints::default();
+    let mut failed = |what: &str, e: &io::Error| {
         stats.errors.fetch_add(1, Relaxed);
-        // Once: a disk that is full says so thirty times a second.
-        if !complained {
+        if e.kind() != io::ErrorKind::NotConnected && complaints.is_news(Instant::now()) {
             log::error!("{name}: {what}: {e}");
         }
-        complained = true;
     };
     loop {
         // Opened before the first event: a sink may have something to say on its own.
@@ -175,7 +190,7 @@ where
             match open() {
                 Ok(opened) => sink = Some(opened),
                 Err(e) => {
-                    complain("cannot be opened", &e);
+                    failed("cannot be opened", &e);
                     retry_at = Instant::now() + PAUSE;
                 }
             }
@@ -191,7 +206,7 @@ where
             }
             Some(Err(e)) => {
                 stats.dropped.fetch_add(1, Relaxed);
-                complain("cannot be written", &e);
+                failed("cannot be written", &e);
                 if !sink.as_ref().is_some_and(|sink| sink.stays_open()) {
                     sink = None;
                     retry_at = Instant::now() + PAUSE;
@@ -267,6 +282,17 @@ mod tests {
             queue.stats().dropped()
         );
         queue.finish(Duration::from_millis(10));
+    }
+
+    #[test]
+    fn a_trouble_is_told_once_and_the_next_one_again() {
+        let mut complaints = Complaints::default();
+        let began = Instant::now();
+        let told: Vec<u64> = (0..300)
+            .filter(|second| !(100..200).contains(second))
+            .filter(|&second| complaints.is_news(began + Duration::from_secs(second)))
+            .collect();
+        assert_eq!(told, [0, 200]);
     }
 
     #[test]

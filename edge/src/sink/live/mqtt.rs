@@ -18,13 +18,15 @@ use rumqttc::{Client, ConnectionError, Event, LastWill, MqttOptions, Packet, QoS
 
 use super::LiveSink;
 use super::jsonl::json;
-use crate::config::MqttConfig;
+use crate::config::{MqttConfig, read_text};
 use crate::run::event::TrackEvent;
 
 /// Between two attempts to reach a broker.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often the broker hears of us at least.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// No file with a password is longer.
+const MOST_PASSWORD_FILE: u64 = 4096;
 /// How long the last words may take.
 const GOODBYE: Duration = Duration::from_millis(300);
 
@@ -67,24 +69,29 @@ impl Messages {
             let (connected, stop) = (connected.clone(), stop.clone());
             let broker = format!("{}:{}", config.host, config.port);
             move || {
+                // Said once until the broker is there again.
+                let mut complained = false;
                 for event in connection.iter() {
                     match event {
                         Ok(Event::Incoming(Packet::ConnAck(_))) => {
                             log::info!("mqtt: connected to {broker}");
                             let _ = client.try_publish(&status, QoS::AtLeastOnce, true, "online");
                             connected.store(true, Relaxed);
+                            complained = false;
                         }
                         Ok(_) => {}
                         Err(ConnectionError::RequestsDone) => break,
+                        // The client calls it an error that the broker closes after our goodbye.
+                        Err(e) if stop.load(Relaxed) => {
+                            log::debug!("mqtt: {broker}: {e}");
+                            break;
+                        }
                         Err(e) => {
-                            if connected.swap(false, Relaxed) {
-                                log::warn!("mqtt: {broker}: {e}");
-                            } else {
-                                log::debug!("mqtt: {broker}: {e}");
+                            connected.store(false, Relaxed);
+                            if !complained {
+                                log::warn!("mqtt: {broker}: {}; trying again", one_line(&e));
                             }
-                            if stop.load(Relaxed) {
-                                break;
-                            }
+                            complained = true;
                             std::thread::sleep(PAUSE);
                         }
                     }
@@ -108,8 +115,20 @@ impl Messages {
     }
 }
 
-fn password(path: &Path) -> io::Result<String> {
-    let text = std::fs::read_to_string(path)
+/// The client's errors name their cause only in words of their own; some of those have line breaks.
+fn one_line(e: &ConnectionError) -> String {
+    e.to_string()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The first line of a file.
+///
+/// # Errors
+/// The file and what the system said.
+pub fn password(path: &Path) -> io::Result<String> {
+    let text = read_text(path, MOST_PASSWORD_FILE)
         .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
