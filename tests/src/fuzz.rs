@@ -4,7 +4,12 @@
 //! targets under `tests/fuzz` hand these functions to libFuzzer; `tests/tests/fuzz_smoke.rs` feeds them the seeds, every
 //! input that once crashed, and some thousands of mutations, without a nightly compiler.
 //!
+//! [`mutate`] makes inputs out of seeds; `examples/fuzz_run.rs` makes millions.
+//!
 //! Readers of folders take several files in one input, apart by zero bytes, in the order of their seeds.
+
+mod board;
+pub mod mutate;
 
 use std::path::Path;
 
@@ -52,6 +57,15 @@ pub const TARGETS: &[Target] = &[
     target("configuration", configuration, configuration_seeds, 300),
     target("board_config", board_config, board_config_seeds, 300),
     target("dump_times", dump_times, dump_times_seeds, 200),
+    target(
+        "live_frame",
+        board::live_frame,
+        board::live_frame_seeds,
+        300,
+    ),
+    target("control", board::control, board::control_seeds, 300),
+    target("http", board::http, board::http_seeds, 300),
+    target("recording", board::recording, board::recording_seeds, 150),
     target("checkpoint", checkpoint, checkpoint_seeds, 200),
     target("raw_dump", raw_dump, raw_seeds, 200),
     target("avi", avi, avi_seeds, 60),

@@ -12,91 +12,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use roadhound_shared::mix::SplitMix64;
 use system_tests::fuzz::TARGETS;
+use system_tests::fuzz::mutate::{Dice, mutate};
 use system_tests::workspace;
 
 /// No input keeps a parser busy for longer, on a machine with neighbours.
 const MOST_TIME: Duration = Duration::from_secs(10);
-
-struct Dice(SplitMix64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0.next()
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-}
-
-/// What breaks parsers: numbers at the edges of their types, the brackets of every format, lengths that lie.
-const TOKENS: &[&[u8]] = &[
-    b"0",
-    b"-1",
-    b"nan",
-    b"inf",
-    b"1e39",
-    b"4294967296",
-    b"-9223372036854775808",
-    b"18446744073709551615",
-    b",",
-    b"\n",
-    b"\0",
-    b"\"",
-    b"{",
-    b"}",
-    b"[",
-    b"]",
-    b"<",
-    b"</",
-    b"&#x0;",
-    b"\xff\xff\xff\xff",
-    b"\x00\x00\x00\x00",
-    b"\x7f\xff\xff\xff",
-    b"\xff\xd8",
-    b"\xff\xc0",
-    b"\xc3\x28",
-    b"\xf0\x9f\x9a\x97",
-    b"null",
-    b"true",
-    b"../",
-    b":",
-];
-
-fn mutate(seed: &[u8], dice: &mut Dice) -> Vec<u8> {
-    let mut bytes = seed.to_vec();
-    for _ in 0..1 + dice.below(4) {
-        let at = dice
-            .below(bytes.len() + 1)
-            .min(bytes.len().saturating_sub(1));
-        match dice.below(7) {
-            0 if !bytes.is_empty() => bytes[at] ^= 1 << dice.below(8),
-            1 if !bytes.is_empty() => bytes[at] = dice.next() as u8,
-            2 => bytes.truncate(at),
-            3 => {
-                let token = TOKENS[dice.below(TOKENS.len())];
-                bytes.splice(at..at, token.iter().copied());
-            }
-            4 => {
-                let token = TOKENS[dice.below(TOKENS.len())];
-                let end = (at + token.len()).min(bytes.len());
-                bytes.splice(at..end, token.iter().copied());
-            }
-            5 => {
-                let end = (at + dice.below(40)).min(bytes.len());
-                bytes.drain(at..end);
-            }
-            _ => {
-                let end = (at + dice.below(40)).min(bytes.len());
-                let copy = bytes[at..end].to_vec();
-                bytes.splice(at..at, copy);
-            }
-        }
-    }
-    bytes
-}
 
 fn regressions(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = workspace().join("tests/fuzz/regressions").join(target);
@@ -127,7 +48,7 @@ fn no_target_panics_or_hangs_on_seeds_regressions_and_mutations() {
         TARGETS.iter().filter(move |target| wanted(target.name))
     };
     assert!(targets().count() > 0, "no target is named {only:?}");
-    let seed = asked("ROADHOUND_FUZZ_SEED").unwrap_or(7);
+    let seed: u64 = asked("ROADHOUND_FUZZ_SEED").unwrap_or(7);
     for target in targets() {
         let seeds = (target.seeds)();
         assert!(
@@ -138,14 +59,10 @@ fn no_target_panics_or_hangs_on_seeds_regressions_and_mutations() {
         let started = Instant::now();
         let mut inputs: Vec<Vec<u8>> = seeds.clone();
         inputs.extend(regressions(target.name).into_iter().map(|(_, bytes)| bytes));
-        let mut dice = Dice(SplitMix64(
-            target.name.bytes().fold(seed, |hash: u64, byte| {
-                hash.wrapping_mul(31).wrapping_add(u64::from(byte))
-            }),
-        ));
+        let mut dice = Dice::of(target.name, seed);
         let rounds = asked("ROADHOUND_FUZZ_ROUNDS").unwrap_or(target.smoke_rounds);
-        for round in 0..rounds {
-            inputs.push(mutate(&seeds[round % seeds.len()], &mut dice));
+        for _ in 0..rounds {
+            inputs.push(mutate(&seeds, &mut dice));
         }
         let count = inputs.len();
         for (index, input) in inputs.into_iter().enumerate() {
