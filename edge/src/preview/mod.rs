@@ -28,6 +28,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use roadhound_host::line::joined;
 use roadhound_shared::frame::Timestamp;
 use roadhound_shared::geometry::BoxXywh;
 use serde::{Deserialize, Serialize};
@@ -432,7 +433,8 @@ fn live_picture(
 
 fn command(request: &Request<'_>, board: &dyn Board) -> Result<(), (u16, String)> {
     fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, (u16, String)> {
-        serde_json::from_slice(body).map_err(|e| (400, e.to_string()))
+        // A key that is quoted may have a line break.
+        serde_json::from_slice(body).map_err(|e| (400, joined(&e.to_string())))
     }
     let gone = || (410, "that picture is gone: take a newer one".to_owned());
     let seen = board.seen();
@@ -661,6 +663,7 @@ mod tests {
                 400,
             ),
             ("/follow", "{\"frame\": 1}", 400),
+            ("/stop", "{\"a\\nb\": 1}", 400),
             ("/follow", "{\"point\": [1e39, 2], \"frame\": 1}", 400),
             (
                 "/follow",
@@ -673,7 +676,10 @@ mod tests {
             ("/live.jpg", "{}", 405),
             ("/../etc/passwd", "{}", 404),
         ] {
-            assert_eq!(client.post(path, body).status, status, "{path} {body}");
+            let answer = client.post(path, body);
+            assert_eq!(answer.status, status, "{path} {body}");
+            let lines = answer.body.iter().filter(|&&byte| byte == b'\n').count();
+            assert_eq!(lines, 1, "{path} {body}");
         }
         assert!(client.desk.told.lock().unwrap().is_empty());
         assert_eq!(
