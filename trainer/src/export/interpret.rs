@@ -26,6 +26,12 @@ pub enum GraphError {
     /// A file without a graph.
     #[error("the model has no graph")]
     NoGraph,
+    /// A name that would break a line, or worse, wherever it is told.
+    #[error("the name {name:?} holds control characters")]
+    Name {
+        /// It.
+        name: String,
+    },
     /// A constant that cannot be read.
     #[error("initializer {name} has type {data_type} and {bytes} bytes for dimensions {dims:?}")]
     Initializer {
@@ -97,6 +103,16 @@ impl Graph {
             .map_err(GraphError::Decode)?
             .graph
             .ok_or(GraphError::NoGraph)?;
+        // Messages hold names as they are.
+        let of_constants = graph.initializer.iter().map(|t| &t.name);
+        let of_nodes = graph.node.iter().flat_map(|n| {
+            let own = [&n.name, &n.op_type].into_iter();
+            own.chain(&n.input).chain(&n.output)
+        });
+        let broken = |name: &&String| name.contains(char::is_control);
+        if let Some(name) = of_constants.chain(of_nodes).find(broken) {
+            return Err(GraphError::Name { name: name.clone() });
+        }
         let mut constants = HashMap::new();
         for tensor in &graph.initializer {
             constants.insert(tensor.name.clone(), constant(tensor)?);
@@ -632,6 +648,17 @@ mod tests {
         let graph = Graph::parse(&g.finish(&[]))?;
         let values = graph.run(&[("x", x.clone())])?;
         Ok(values[&y].floats().unwrap().clone())
+    }
+
+    #[test]
+    fn names_that_would_break_a_line_are_refused() {
+        let x = array(&[1, 1, 1, 1], &[1.0]);
+        for (kind, input) in [("Re\nlu", "x"), ("Relu", "x\u{1b}[2J")] {
+            let error = run(&x, |g| g.node(kind, &[input], vec![])).unwrap_err();
+            let line = error.to_string();
+            assert!(line.contains("control characters"), "{line}");
+            assert!(!line.contains(char::is_control), "{line}");
+        }
     }
 
     #[test]
