@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use roadhound_shared::contract::{FollowContract, TensorSpec};
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
+use tract_onnx::pb::GraphProto;
 use tract_onnx::prelude::*;
 
 use roadhound_host::guard::quietly;
@@ -187,12 +188,36 @@ pub enum Int8 {
 /// Nodes that may turn out not to be computable when shapes are known, before all are left to tract.
 const MOST_REJECTIONS: usize = 16;
 
+/// Refuses a transposition whose order names an axis twice: tract would look for the exchanges that lead to it for ever,
+/// and take memory for each.
+fn check_transposes(graph: &GraphProto) -> TractResult<()> {
+    for node in &graph.node {
+        for attribute in &node.attribute {
+            let order = &attribute.ints;
+            let mut axes = order.clone();
+            axes.sort_unstable();
+            let is_order = axes.into_iter().eq(0..order.len() as i64);
+            if node.op_type == "Transpose" && attribute.name == "perm" && !is_order {
+                return Err(TractError::msg(format!(
+                    "Transpose to '{}': {order:?} is no order of axes",
+                    node.output.join(", ")
+                )));
+            }
+            for nested in attribute.g.iter().chain(&attribute.graphs) {
+                check_transposes(nested)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Reads a file, with its quantised parts taken out and put back as operators of ours. What cannot be fused stays with
 /// tract, and the log says so.
 fn read(file: &str, bytes: &[u8], int8: Int8, threads: usize) -> TractResult<TypedModel> {
     let mut onnx = onnx();
     fused::register_add(&mut onnx);
     let proto = onnx.proto_model_for_read(&mut Cursor::new(bytes))?;
+    proto.graph.as_ref().map_or(Ok(()), check_transposes)?;
     let stock = || onnx.model_for_proto_model(&proto)?.into_typed();
     let Int8::Kernels(path) = int8 else {
         return stock();

@@ -286,6 +286,26 @@ fn malformed_graphs_give_an_error_or_run_and_never_crash() {
     }
 }
 
+#[test]
+fn a_transposition_that_names_an_axis_twice_is_refused() {
+    let c = contract();
+    let t = &c.tensors;
+    let shape = &t.template.shape;
+    for order in [vec![0, 1, 1, 3], vec![0, 1, 2, 4], vec![-1, 0, 1, 2]] {
+        let nodes = vec![node(
+            "Transpose",
+            &[&t.template.name],
+            &t.features.name,
+            vec![ints("perm", &order)],
+        )];
+        let inputs = vec![value_info(&t.template.name, shape)];
+        let outputs = vec![value_info(&t.features.name, shape)];
+        let graph = model(nodes, vec![], inputs, outputs);
+        let error = load(&graph, Int8::Stock, 1).err().unwrap().to_string();
+        assert!(error.contains("is no order of axes"), "{error}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
