@@ -32,6 +32,9 @@ use roadhound_trainer::data::layout::Layout;
 use roadhound_trainer::data::store::ImageStore;
 use roadhound_trainer::data::{PackKind, ReadConfig, read_pack, truth as truth_table};
 use roadhound_trainer::export::interpret::OnnxNetwork;
+use roadhound_trainer::labelled::{
+    LabelledError, Samples, folder, idx as idx_format, npz as npz_format, table,
+};
 use roadhound_trainer::report::page_of;
 use roadhound_trainer::tune::space::Space;
 
@@ -85,6 +88,10 @@ pub const TARGETS: &[Target] = &[
     target("voc", voc, voc_seeds, 200),
     target("coco", coco, coco_seeds, 200),
     target("truth", truth, truth_seeds, 200),
+    target("idx", idx, idx_seeds, 200),
+    target("npz", npz, npz_seeds, 200),
+    target("samples_csv", samples_csv, samples_csv_seeds, 200),
+    target("mosaic", mosaic, mosaic_seeds, 150),
     target("world", world, world_seeds, 200),
     target("search_space", search_space, search_space_seeds, 300),
     target("report", report, report_seeds, 200),
@@ -532,6 +539,122 @@ fn image_seeds() -> Vec<Vec<u8>> {
     vec![
         encoded(24, 16, image::ImageFormat::Jpeg),
         encoded(17, 90, image::ImageFormat::Png),
+    ]
+}
+
+// ---- samples with labels
+
+/// What was accepted can be read to its last row, and what was refused names the folder it lies in.
+fn samples(folder: &Path, read: Result<Samples, LabelledError>) {
+    match read {
+        Ok(samples) => {
+            let last = samples.row(samples.len() - 1);
+            assert_eq!(last.len(), samples.shape().len());
+            assert!(last.iter().all(|value| value.is_finite()));
+            let classes = samples.class_count() as u32;
+            assert!(samples.labels().iter().all(|label| *label < classes));
+        }
+        Err(error) => {
+            let line = error.to_string();
+            assert!(
+                line.contains(&*folder.to_string_lossy()) && !line.contains('\n'),
+                "{line}"
+            );
+        }
+    }
+}
+
+/// Images and labels, apart at the first six times 0xfe: both hold zeros.
+fn idx(data: &[u8]) {
+    let at = data.windows(APART.len()).position(|w| w == APART);
+    let (images, labels) = match at {
+        Some(at) => (&data[..at], &data[at + APART.len()..]),
+        None => (data, &data[..0]),
+    };
+    with_files(&[("images", images), ("labels", labels)], |folder| {
+        let (images, labels) = (folder.join("images"), folder.join("labels"));
+        samples(folder, idx_format::read(&images, &labels));
+    });
+}
+
+const APART: &[u8] = &[0xfe; 6];
+
+fn idx_seeds() -> Vec<Vec<u8>> {
+    let images: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 9, 8, 7, 6];
+    let labels: &[u8] = &[0, 0, 8, 1, 0, 0, 0, 2, 5, 4];
+    // The same labels as a gzip file of one stored block.
+    let zipped: &[u8] = &[
+        0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1, 10, 0, 0xf5, 0xff, 0, 0, 8, 1, 0, 0, 0, 2, 5, 4,
+        0x45, 0x9c, 0x86, 0xef, 10, 0, 0, 0,
+    ];
+    vec![
+        [images, APART, labels].concat(),
+        [images, APART, zipped].concat(),
+    ]
+}
+
+fn npz(data: &[u8]) {
+    with_files(&[("a.npz", data)], |folder| {
+        let path = folder.join("a.npz");
+        samples(folder, npz_format::read(&path, "x_train", "y_train"));
+    });
+    let _ = npz_format::parse(data);
+}
+
+/// Two samples of two bytes as numpy writes them, as archives and as one bare array.
+fn npz_seeds() -> Vec<Vec<u8>> {
+    let array = |shape: &str, values: &[u8]| {
+        let head = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape}), }}\n");
+        let length = (head.len() as u16).to_le_bytes();
+        [b"\x93NUMPY\x01\x00", &length[..], head.as_bytes(), values].concat()
+    };
+    let numpys = |name: &str| {
+        let path = crate::workspace().join("trainer/tests/data").join(name);
+        std::fs::read(path).unwrap_or_default()
+    };
+    vec![
+        numpys("two_pictures_stored.npz"),
+        numpys("two_pictures_deflated.npz"),
+        array("2, 2", &[1, 2, 3, 4]),
+    ]
+}
+
+fn samples_csv(data: &[u8]) {
+    for (label, header) in [
+        (table::LabelColumn::default(), false),
+        (table::LabelColumn::Number(0), true),
+    ] {
+        let config = table::TableConfig { label, header };
+        samples(
+            Path::new("a.csv"),
+            table::parse("a.csv".as_ref(), data, &config),
+        );
+    }
+}
+
+fn samples_csv_seeds() -> Vec<Vec<u8>> {
+    vec![
+        b"14.23,1.71,2.43,0\n13.2,1.78,2.14,1\n".to_vec(),
+        b"kind,width\nrose,0.5\n\"a, b\",1e3\n".to_vec(),
+    ]
+}
+
+/// The labels as text up to the first zero byte, then the picture.
+fn mosaic(data: &[u8]) {
+    let [labels, picture] = parts(data);
+    with_files(&[("m.png", picture), ("l.bin", labels)], |folder_path| {
+        let (picture, labels) = (folder_path.join("m.png"), folder_path.join("l.bin"));
+        samples(folder_path, folder::read_mosaic(&picture, &labels, 4, 3));
+    });
+}
+
+fn mosaic_seeds() -> Vec<Vec<u8>> {
+    vec![
+        [
+            &[3u8, 1, 2, 3, 0][..],
+            &encoded(8, 12, image::ImageFormat::Png),
+        ]
+        .concat(),
     ]
 }
 

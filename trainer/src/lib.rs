@@ -18,6 +18,7 @@ pub mod descent;
 pub mod evaluate;
 pub mod export;
 pub mod gap;
+pub mod labelled;
 pub mod loss;
 pub mod model;
 pub mod network;
