@@ -520,6 +520,33 @@ impl TractNetwork {
     }
 }
 
+/// One f32 graph by itself, with inputs and outputs of its own: what the trainer's other systems export.
+pub struct LoneGraph(Graph);
+
+impl LoneGraph {
+    /// Loads and optimises a graph; `file` is what errors name.
+    ///
+    /// # Errors
+    /// As [`TractNetwork::load`].
+    pub fn load(
+        file: &str,
+        bytes: &[u8],
+        inputs: &[&TensorSpec],
+        outputs: &[&TensorSpec],
+    ) -> Result<Self, InferError> {
+        let int8 = Int8::Kernels(Path::detect());
+        Graph::load(file, bytes, inputs, outputs, int8, 1).map(Self)
+    }
+
+    /// Runs the graph; inputs and outputs in the order in which they were named.
+    ///
+    /// # Errors
+    /// A graph that fails on these values.
+    pub fn run(&mut self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) -> Result<(), InferError> {
+        self.0.run(inputs, outputs)
+    }
+}
+
 /// Runs `work` on the pool, if there is one.
 fn on<T>(executor: Option<&multithread::Executor>, work: impl FnOnce() -> T) -> T {
     match executor {

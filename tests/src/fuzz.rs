@@ -17,7 +17,7 @@ use roadhound_edge::capture::dump::Times;
 use roadhound_edge::config::RunConfig;
 use roadhound_edge::infer::TractNetwork;
 use roadhound_edge::source::{Options, RawLayout, open};
-use roadhound_shared::contract::{BundleManifest, FollowContract, FollowSizes, Probe};
+use roadhound_shared::contract::{BundleManifest, FollowContract, FollowSizes, Probe, sha256_hex};
 use roadhound_shared::frame::{FrameView, PixelFormat, Timestamp};
 use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
@@ -27,14 +27,17 @@ use roadhound_shared::preprocess::{
 use roadhound_shared::tracker::{Tracker, TrackerConfig};
 use roadhound_shared::world::{Region, WorldConfig};
 use roadhound_trainer::checkpoint::Checkpoint;
-use roadhound_trainer::config::TrackerRun;
+use roadhound_trainer::config::{SystemConfig, TrackerRun};
 use roadhound_trainer::data::layout::Layout;
 use roadhound_trainer::data::store::ImageStore;
 use roadhound_trainer::data::{PackKind, ReadConfig, read_pack, truth as truth_table};
 use roadhound_trainer::export::interpret::OnnxNetwork;
+use roadhound_trainer::export::package;
 use roadhound_trainer::labelled::{
     LabelledError, Samples, folder, idx as idx_format, npz as npz_format, table,
 };
+use roadhound_trainer::metric::MetricRun;
+use roadhound_trainer::metric::pairs::PairSets;
 use roadhound_trainer::report::page_of;
 use roadhound_trainer::tune::space::Space;
 
@@ -92,6 +95,8 @@ pub const TARGETS: &[Target] = &[
     target("npz", npz, npz_seeds, 200),
     target("samples_csv", samples_csv, samples_csv_seeds, 200),
     target("mosaic", mosaic, mosaic_seeds, 150),
+    target("metric_pairs", metric_pairs, metric_pairs_seeds, 200),
+    target("model", model, model_seeds, 150),
     target("world", world, world_seeds, 200),
     target("search_space", search_space, search_space_seeds, 300),
     target("report", report, report_seeds, 200),
@@ -315,6 +320,13 @@ fn configuration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
+    match MetricRun::parse(text) {
+        Ok(run) => assert!(
+            run.to_toml()
+                .is_ok_and(|text| MetricRun::parse(&text).is_ok())
+        ),
+        Err(error) => assert!(!error.to_string().contains('\n'), "two lines: {error}"),
+    }
     if let Ok(run) = TrackerRun::parse(text) {
         let _ = run.data.validate();
         let _ = run.sampler.validate();
@@ -339,6 +351,9 @@ fn configuration_seeds() -> Vec<Vec<u8>> {
             .into_bytes(),
     ];
     seeds.push(b"seed = 3\n[train]\nbatch = 8\n[[data.packs]]\nname = \"a\"\nkind = \"voc\"\nweight = 1.0\nread = { list = \"train.txt\" }\n".to_vec());
+    seeds.push(include_bytes!("../../configs/metric-wine.toml").to_vec());
+    let metric = MetricRun::default().to_toml();
+    seeds.push(metric.unwrap_or_default().into_bytes());
     seeds
 }
 
@@ -656,6 +671,46 @@ fn mosaic_seeds() -> Vec<Vec<u8>> {
         ]
         .concat(),
     ]
+}
+
+/// Every pair that comes out is one of two samples of ten.
+fn metric_pairs(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    match PairSets::parse("p.csv".as_ref(), text, 10) {
+        Ok(sets) => {
+            let all = sets.similar.iter().chain(&sets.dissimilar);
+            assert!(all.into_iter().all(|(a, b)| a != b && *a.max(b) < 10));
+        }
+        Err(error) => assert!(!error.to_string().contains('\n'), "two lines: {error}"),
+    }
+}
+
+fn metric_pairs_seeds() -> Vec<Vec<u8>> {
+    vec![b"a,b,similar\n0,1,1\n2,9,0\n".to_vec()]
+}
+
+/// The manifest of a saved model and its probe; hashes of the probe are made right, so that it is looked at.
+fn model(data: &[u8]) {
+    let [manifest, probe] = parts(data);
+    let text = String::from_utf8_lossy(manifest).replace("HASH", &sha256_hex(probe));
+    let files: &[(&str, &[u8])] = &[("model.toml", text.as_bytes()), ("probe.json", probe)];
+    with_files(files, |folder| {
+        let Ok(packed) = package::read(folder) else {
+            return;
+        };
+        for (card, probe) in packed.manifest.graphs.iter().zip(&packed.probes) {
+            let _ = package::replay(card, probe, |_| Ok(probe.outputs.clone()));
+        }
+    });
+}
+
+fn model_seeds() -> Vec<Vec<u8>> {
+    joined(&[
+        "system = \"metric\"\nversion = \"0.1.0\"\nconfig_sha256 = \"\"\n[files]\n\"probe.json\" = \"HASH\"\n[scores]\na = 0.5\n[[graphs]]\nfile = \"a.onnx\"\npurpose = \"p\"\n[[graphs.inputs]]\nname = \"x\"\nshape = [1, 2]\n[[graphs.outputs]]\nname = \"y\"\nshape = [1, 1]\n",
+        "[{\"file\":\"a.onnx\",\"inputs\":[[1.0,2.0]],\"outputs\":[[3.0]]}]",
+    ])
 }
 
 // ---- annotations
@@ -1141,28 +1196,45 @@ fn search_space_seeds() -> Vec<Vec<u8>> {
 
 /// Losses, validation, calibration, facts and settings of a run: a page or one line, and no tag that they brought along.
 fn report(data: &[u8]) {
-    let [losses, validation, calibration, facts, config] = parts(data);
-    let files: &[(&str, &[u8])] = &[
+    let [losses, validation, calibration, facts, config, panels] = parts(data);
+    let mut files: Vec<(&str, &[u8])> = vec![
         ("losses.csv", losses),
         ("validation.csv", validation),
         ("calibration.csv", calibration),
         ("facts.json", facts),
         ("config.toml", config),
     ];
-    with_files(files, |folder| match page_of(&[folder.to_owned()]) {
+    if !panels.is_empty() {
+        files.push(("panels.json", panels));
+    }
+    with_files(&files, |folder| match page_of(&[folder.to_owned()]) {
         Ok(page) => assert!(!page.contains("<script"), "a page with a script"),
         Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
     });
 }
 
 fn report_seeds() -> Vec<Vec<u8>> {
-    joined(&[
+    let panels = r#"[{"kind":"figures","title":"a","figures":[{"name":"b","value":0.5},{"name":"c","value":null}]},
+{"kind":"lines","title":"a","x_label":"x","lines":[{"name":"b","points":[[0,1],[1,0.5]]}],"note":""},
+{"kind":"scatter","title":"a","clouds":[{"name":"b","points":[[0,1],[1e308,-1e308]]}],"note":"n"},
+{"kind":"table","title":"a","columns":["b"],"rows":[["c"]],"note":""},{"kind":"picture","title":"a","file":"a.png","note":""}]"#;
+    let metric = joined(&[
+        "step,samples,objective\n1,60,0.5\n2,120,0.25\n",
+        "",
+        "",
+        r#"{"system":"metric","version":"0.1.0","seed":3}"#,
+        "seed = 3\n[learner]\nkind = \"nca\"\n",
+        panels,
+    ]);
+    let mut seeds = joined(&[
         "step,pairs,rate,total,score\n10,80,0.001,2.5,1.5\n20,160,0.001,nan,1.25\n",
         "step,pairs,auc,presence_auc\n20,160,0.5,0.75\n",
         "lower,upper,count,mean_predicted,share_present\n0,0.1,3,0.05,0\n0.9,1,5,0.95,1\n",
         r#"{"version":"0.1.0","commit":null,"seed":3,"config_sha256":"ab","started_from":null,"device":"cpu","parameters":5,"macs_per_frame":7,"data":[]}"#,
         "seed = 3\n[train]\nbatch = 8\n",
-    ])
+    ]);
+    seeds.extend(metric);
+    seeds
 }
 
 /// Writes files into a folder that is gone afterwards.

@@ -10,7 +10,7 @@ use roadhound_edge::drive::{Drive, DriveConfig};
 use roadhound_trainer::augment::AugmentConfig;
 use roadhound_trainer::batch::{Batch, PrefetchConfig, Prefetcher};
 use roadhound_trainer::checkpoint::Checkpoint;
-use roadhound_trainer::config::TrackerRun;
+use roadhound_trainer::config::{SystemConfig, TrackerRun};
 use roadhound_trainer::data::Dataset;
 use roadhound_trainer::model::TrackerNet;
 use roadhound_trainer::report;

@@ -1,11 +1,13 @@
 //! Typed configuration: one TOML file a run, checked whole before anything starts.
 //!
-//! In: the text of a file. Out: [`TrackerRun`], every default filled in; its TOML is what the run writes and hashes.
+//! In: the text of a file. Out: [`TrackerRun`], or the [`SystemConfig`] of another system, every default filled in; its
+//! TOML is what the run writes and hashes.
 //!
 //! ```
-//! let run = roadhound_trainer::config::TrackerRun::parse("seed = 7\n[optim]\nlearning_rate = 0.001\n").unwrap();
+//! use roadhound_trainer::config::{SystemConfig, TrackerRun};
+//! let run = TrackerRun::parse("seed = 7\n[optim]\nlearning_rate = 0.001\n").unwrap();
 //! assert_eq!((run.seed, run.optim.learning_rate), (7, 0.001));
-//! let error = roadhound_trainer::config::TrackerRun::parse("[optim]\nlerning_rate = 0.001\n").unwrap_err();
+//! let error = TrackerRun::parse("[optim]\nlerning_rate = 0.001\n").unwrap_err();
 //! assert!(error.to_string().contains("lerning_rate"));
 //! ```
 
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use roadhound_host::line::joined;
 use roadhound_shared::contract::sha256_hex;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::AugmentConfig;
@@ -108,59 +111,30 @@ pub enum ConfigError {
     Value(String),
 }
 
-impl TrackerRun {
+/// The configuration of a system: every default filled in, unknown keys refused.
+pub trait SystemConfig: Serialize + DeserializeOwned {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// The first value that cannot be used.
+    fn validate(&self) -> Result<(), ConfigError>;
+
     /// Parses and validates; the error is one line with the line number and the key.
-    pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let run: Self =
+    ///
+    /// # Errors
+    /// Text that is no such configuration.
+    fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Self =
             toml::from_str(text).map_err(|e| ConfigError::Syntax(one_line(text, &e)))?;
-        run.model
-            .validate()
-            .map_err(|e| ConfigError::Value(e.to_string()))?;
-        for (name, value) in [
-            ("train.batch", run.train.batch),
-            ("compute.threads", run.compute.threads),
-            ("compute.workers", run.compute.workers),
-        ] {
-            if value == 0 || value > 4096 {
-                return Err(ConfigError::Value(format!(
-                    "{name} is {value}, expected 1 to 4096"
-                )));
-            }
-        }
-        for (name, value) in [
-            ("train.log_every", run.train.log_every),
-            ("train.validate_every", run.train.validate_every),
-            ("train.checkpoint_every", run.train.checkpoint_every),
-            ("train.pairs", run.train.pairs),
-        ] {
-            if value == 0 {
-                return Err(ConfigError::Value(format!("{name} is 0")));
-            }
-        }
-        for (name, share) in [
-            ("train.average_keep", run.train.average_keep),
-            ("train.freeze_norm_share", run.train.freeze_norm_share),
-            ("train.quantised_share", run.train.quantised_share),
-            ("loss.presence_smoothing", run.loss.presence_smoothing),
-            ("loss.score_smoothing", run.loss.score_smoothing),
-        ] {
-            if !(0.0..=1.0).contains(&share) {
-                return Err(ConfigError::Value(format!(
-                    "{name} is {share}, expected 0 to 1"
-                )));
-            }
-        }
-        let rate = run.optim.learning_rate;
-        if !(rate > 0.0 && rate < 1.0) {
-            return Err(ConfigError::Value(format!(
-                "optim.learning_rate is {rate}, expected above 0 and below 1"
-            )));
-        }
-        Ok(run)
+        config.validate()?;
+        Ok(config)
     }
 
     /// Reads a file; relative data paths stay relative to the working directory.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    ///
+    /// # Errors
+    /// A file that cannot be read or used, by name.
+    fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|reason| ConfigError::Io {
             path: path.to_owned(),
             reason,
@@ -174,13 +148,81 @@ impl TrackerRun {
     }
 
     /// The resolved configuration as TOML, every default spelled out.
-    pub fn to_toml(&self) -> Result<String, ConfigError> {
+    ///
+    /// # Errors
+    /// None in practice: what was read can be written.
+    fn to_toml(&self) -> Result<String, ConfigError> {
         toml::to_string(self).map_err(|e| ConfigError::Value(e.to_string()))
     }
 
-    /// SHA-256 of the resolved configuration, hexadecimal: what a bundle's card names.
-    pub fn hash(&self) -> Result<String, ConfigError> {
+    /// SHA-256 of the resolved configuration, hexadecimal: what a model's card names.
+    ///
+    /// # Errors
+    /// Those of [`SystemConfig::to_toml`].
+    fn hash(&self) -> Result<String, ConfigError> {
         Ok(sha256_hex(self.to_toml()?.as_bytes()))
+    }
+}
+
+/// Refuses a value outside `least..=most`, or that is not a number.
+///
+/// # Errors
+/// One line with the name, the value and the range.
+pub fn in_range(name: &str, value: f64, least: f64, most: f64) -> Result<(), ConfigError> {
+    match (least..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(ConfigError::Value(format!(
+            "{name} is {value}, expected {least} to {most}"
+        ))),
+    }
+}
+
+impl SystemConfig for TrackerRun {
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.model
+            .validate()
+            .map_err(|e| ConfigError::Value(e.to_string()))?;
+        for (name, value) in [
+            ("train.batch", self.train.batch),
+            ("compute.threads", self.compute.threads),
+            ("compute.workers", self.compute.workers),
+        ] {
+            if value == 0 || value > 4096 {
+                return Err(ConfigError::Value(format!(
+                    "{name} is {value}, expected 1 to 4096"
+                )));
+            }
+        }
+        for (name, value) in [
+            ("train.log_every", self.train.log_every),
+            ("train.validate_every", self.train.validate_every),
+            ("train.checkpoint_every", self.train.checkpoint_every),
+            ("train.pairs", self.train.pairs),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::Value(format!("{name} is 0")));
+            }
+        }
+        for (name, share) in [
+            ("train.average_keep", self.train.average_keep),
+            ("train.freeze_norm_share", self.train.freeze_norm_share),
+            ("train.quantised_share", self.train.quantised_share),
+            ("loss.presence_smoothing", self.loss.presence_smoothing),
+            ("loss.score_smoothing", self.loss.score_smoothing),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(ConfigError::Value(format!(
+                    "{name} is {share}, expected 0 to 1"
+                )));
+            }
+        }
+        let rate = self.optim.learning_rate;
+        if !(rate > 0.0 && rate < 1.0) {
+            return Err(ConfigError::Value(format!(
+                "optim.learning_rate is {rate}, expected above 0 and below 1"
+            )));
+        }
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! `roadhound-train`: learns the tracker and writes the bundles that `roadhound` runs.
+//! `roadhound-train`: learns the tracker and writes the bundles that `roadhound` runs; learns other systems on the same parts.
 //!
 //! Exit status: 0 done (also after Ctrl-C, with a checkpoint); 2 bad usage, configuration, data or model, said in one
 //! line.
@@ -47,6 +47,8 @@ enum Command {
     Quantise(commands::QuantiseArguments),
     /// Measure how far two sets of images lie apart on the features of a trained network.
     Gap(commands::GapArguments),
+    /// Learn a Mahalanobis distance from classes or pairs, linear or with a kernel; score it; write L and M.
+    Metric(commands::MetricArguments),
     /// Render drives with exact boxes: training packs and evaluation clips.
     Render(commands::RenderArguments),
 }
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Tune(a) => commands::tune(&a),
         Command::Quantise(a) => commands::quantise(&a),
         Command::Gap(a) => commands::gap(&a),
+        Command::Metric(a) => commands::metric(&a),
         Command::Render(a) => commands::render(&a),
     };
     match result {

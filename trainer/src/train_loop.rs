@@ -5,18 +5,17 @@
 //! | file | what |
 //! |---|---|
 //! | `config.toml` | the resolved configuration, written before the first step |
-//! | `losses.csv` | one line per logging interval: step, pairs, rate, gradient norm, loss parts, speed, loader share |
+//! | `losses.csv` | one line per logging interval: step, pairs (or samples), rate, gradient norm, loss parts, speed, loader share |
 //! | `validation.csv` | figures of the averaged weights on held-out data |
 //! | `calibration.csv` | presence at the last validation: bins with predicted and true share |
 //! | `last.safetensors`, `best.safetensors` | checkpoints, replaced atomically |
+//! | `panels.json` | what a task shows beside its curves ([`crate::report::panels`]) |
 //! | `bad_batch.png` | the batch that gave a loss that is not a number, if one did |
 //! | `report.html` | a page that shows all this, rewritten after each validation ([`crate::report`]) |
 //!
 //! A run that is stopped (Ctrl-C, power cut) and resumed gives the weights of an uninterrupted one, to the bit:
 //! every random choice is a function of the seed and of the step.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -30,6 +29,8 @@ use crate::descent::Descent;
 use crate::optim::{AdamW, OptimConfig};
 use crate::outputs;
 use crate::params::Params;
+use crate::report::panels;
+use crate::run_log::{append_csv, best_of, drop_torn_line, rewind_log};
 use crate::task::Task;
 
 /// Length and rhythm of a run.
@@ -193,8 +194,9 @@ impl Run<'_> {
         self.report();
 
         let mut batches = batches(step)?;
-        let bar = self.progress_bar(steps, step);
-        let mut best = best_auc(&self.folder.join("validation.csv"))?;
+        let bar = self.progress_bar(task.unit(), steps, step);
+        let (figure, sign) = task.best_by().column_and_sign();
+        let mut best = best_of(&self.folder.join("validation.csv"), figure, sign)?;
         let mut tally = Tally::default();
         let mut since = Instant::now();
         while step < steps {
@@ -234,7 +236,7 @@ impl Run<'_> {
             bar.set_position(step * self.config.batch as u64);
 
             if step % self.config.log_every == 0 || step == steps {
-                self.log_losses(step, rate, &tally, since.elapsed())?;
+                self.log_losses(task.unit(), step, rate, &tally, since.elapsed())?;
                 bar.set_message(format!("loss {value:.2}"));
                 tally = Tally::default();
                 since = Instant::now();
@@ -242,18 +244,20 @@ impl Run<'_> {
             let stopping = self.stop.load(Ordering::Relaxed);
             if step % self.config.validate_every == 0 || step == steps {
                 let figures = task.validate(&descent.average()?)?;
-                self.log_validation(step, &figures)?;
+                self.log_validation(task.unit(), step, &figures)?;
                 if let Some(csv) = task.calibration_csv() {
                     let path = self.folder.join("calibration.csv");
                     outputs::file(&path, csv)?;
                 }
+                let shown = task.panels(&self.folder)?;
+                if !shown.is_empty() {
+                    panels::write(&self.folder, &shown)?;
+                }
                 self.report();
-                let auc = figures
-                    .iter()
-                    .find(|(name, _)| *name == "auc")
-                    .map_or(0.0, |(_, v)| *v);
-                if auc > best {
-                    best = auc;
+                let value = figures.iter().find(|(name, _)| *name == figure);
+                let value = value.map_or(0.0, |(_, v)| *v);
+                if best.is_none_or(|best| sign * value > sign * best) {
+                    best = Some(value);
                     let path = self.folder.join("best.safetensors");
                     self.checkpoint(&path, step, task.params(), &descent)?;
                 }
@@ -290,10 +294,17 @@ impl Run<'_> {
         }
     }
 
-    fn log_losses(&self, step: u64, rate: f64, tally: &Tally, elapsed: Duration) -> Result<()> {
+    fn log_losses(
+        &self,
+        unit: &str,
+        step: u64,
+        rate: f64,
+        tally: &Tally,
+        elapsed: Duration,
+    ) -> Result<()> {
         let names: Vec<&str> = tally.parts.iter().map(|(name, _)| *name).collect();
         let header = format!(
-            "step,pairs,rate,gradient_norm,{},pairs_per_s,loader_share",
+            "step,{unit},rate,gradient_norm,{},{unit}_per_s,loader_share",
             names.join(",")
         );
         let n = tally.steps.max(1) as f64;
@@ -315,12 +326,12 @@ impl Run<'_> {
         append_csv(&self.folder.join("losses.csv"), &header, &line)
     }
 
-    fn log_validation(&self, step: u64, figures: &[(&'static str, f64)]) -> Result<()> {
+    fn log_validation(&self, unit: &str, step: u64, figures: &[(&'static str, f64)]) -> Result<()> {
         let names: Vec<&str> = figures.iter().map(|(name, _)| *name).collect();
         let values: Vec<String> = figures.iter().map(|(_, v)| format!("{v:.5}")).collect();
         let pairs = step * self.config.batch as u64;
         log::info!(
-            "step {step}, {pairs} pairs: {}",
+            "step {step}, {pairs} {unit}: {}",
             figures
                 .iter()
                 .map(|(n, v)| format!("{n} {v:.3}"))
@@ -329,108 +340,25 @@ impl Run<'_> {
         );
         append_csv(
             &self.folder.join("validation.csv"),
-            &format!("step,pairs,{}", names.join(",")),
+            &format!("step,{unit},{}", names.join(",")),
             &format!("{step},{pairs},{}", values.join(",")),
         )
     }
 
-    fn progress_bar(&self, steps: u64, step: u64) -> ProgressBar {
+    fn progress_bar(&self, unit: &str, steps: u64, step: u64) -> ProgressBar {
         if self.quiet {
             return ProgressBar::hidden();
         }
         let bar = ProgressBar::new(steps * self.config.batch as u64);
-        if let Ok(style) =
-            ProgressStyle::with_template("{bar:30} {pos}/{len} pairs, {per_sec}, {eta} left, {msg}")
-        {
+        let template =
+            format!("{{bar:30}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left, {{msg}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
         bar.set_position(step * self.config.batch as u64);
         bar.reset_eta();
         bar
     }
-}
-
-/// Appends a line, after a header where the file is new.
-fn append_csv(path: &Path, header: &str, line: &str) -> Result<()> {
-    let name = || format!("{}", path.display());
-    let new = !path.exists();
-    let mut file: File = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .with_context(name)?;
-    if new {
-        writeln!(file, "{header}").with_context(name)?;
-    }
-    writeln!(file, "{line}").with_context(name)
-}
-
-/// Cuts off what a killed program left of a file's last line; a file that is not there is whole.
-///
-/// # Errors
-/// Those of the file system.
-pub fn drop_torn_line(path: &Path) -> std::io::Result<()> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e),
-    };
-    let whole = bytes
-        .iter()
-        .rposition(|b| *b == b'\n')
-        .map_or(0, |end| end + 1);
-    if whole == 0 {
-        // Not even the header: whoever appends next writes it again.
-        return std::fs::remove_file(path);
-    }
-    if whole == bytes.len() {
-        return Ok(());
-    }
-    OpenOptions::new()
-        .write(true)
-        .open(path)?
-        .set_len(whole as u64)
-}
-
-/// Takes the lines of steps after `step` out of a log: a killed run has written some that the resumed one writes again.
-fn rewind_log(path: &Path, step: u64) -> std::io::Result<()> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e),
-    };
-    let is_later = |line: &&str| {
-        let first = line.split(',').next().unwrap_or_default();
-        first.parse::<u64>().is_ok_and(|of| of > step)
-    };
-    let kept = match text.lines().find(is_later) {
-        // Steps only grow: everything from the first later line on goes.
-        Some(line) => line.as_ptr().addr() - text.as_ptr().addr(),
-        None => return Ok(()),
-    };
-    OpenOptions::new()
-        .write(true)
-        .open(path)?
-        .set_len(kept as u64)
-}
-
-/// The highest AUC in the validation log, so that a resumed run does not take a worse checkpoint for the best one;
-/// negative infinity where there is none.
-fn best_auc(path: &Path) -> Result<f64> {
-    let shown = || format!("{}", path.display());
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(f64::NEG_INFINITY),
-        Err(e) => return Err(e).with_context(shown),
-    };
-    let mut lines = text.lines();
-    let header = lines.next().unwrap_or_default();
-    let Some(column) = header.split(',').position(|name| name == "auc") else {
-        return Ok(f64::NEG_INFINITY);
-    };
-    Ok(lines
-        .filter_map(|line| line.split(',').nth(column)?.parse().ok())
-        .fold(f64::NEG_INFINITY, f64::max))
 }
 
 #[cfg(test)]
@@ -558,23 +486,6 @@ mod tests {
         );
         let best = Checkpoint::load(&folder.path().join("best.safetensors")).unwrap();
         assert_eq!(best.step, 2);
-    }
-
-    #[test]
-    fn a_log_that_a_kill_has_torn_goes_on_with_whole_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("losses.csv");
-        drop_torn_line(&path).unwrap();
-        let whole = "step,loss\n20,1.5\n40,1.25\n";
-        for cut in 0..=whole.len() {
-            std::fs::write(&path, &whole[..cut]).unwrap();
-            drop_torn_line(&path).unwrap();
-            append_csv(&path, "step,loss", "60,1").unwrap();
-            let text = std::fs::read_to_string(&path).unwrap();
-            let kept = &whole[..whole[..cut].rfind('\n').map_or(0, |end| end + 1)];
-            let kept = if kept.is_empty() { "step,loss\n" } else { kept };
-            assert_eq!(text, format!("{kept}60,1\n"), "cut at {cut}");
-        }
     }
 
     #[test]

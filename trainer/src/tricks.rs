@@ -4,7 +4,7 @@
 //! one, and the list of what the recipe is made of:
 //!
 //! ```
-//! use roadhound_trainer::config::TrackerRun;
+//! use roadhound_trainer::config::{SystemConfig, TrackerRun};
 //! use roadhound_trainer::tricks::Trick;
 //! let run = TrackerRun::default();
 //! let without = Trick::named("glare").unwrap().off(&run);
@@ -153,6 +153,7 @@ impl Trick {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::config::SystemConfig;
 
     #[test]
     fn every_trick_is_part_of_the_defaults_and_leaves_a_valid_run_behind() {

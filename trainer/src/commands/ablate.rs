@@ -12,7 +12,7 @@ use roadhound_shared::tracker::TrackerConfig;
 use roadhound_trainer::ablate::{Row, Score, Table, Variant, variants};
 use roadhound_trainer::batch::Batch;
 use roadhound_trainer::checkpoint::Checkpoint;
-use roadhound_trainer::config::TrackerRun;
+use roadhound_trainer::config::{SystemConfig, TrackerRun};
 use roadhound_trainer::data::Dataset;
 use roadhound_trainer::evaluate;
 use roadhound_trainer::export::bundle;

@@ -9,7 +9,7 @@ use candle_core::Device;
 use roadhound_shared::contract::{Calibration, Training};
 use roadhound_shared::tracker::TrackerConfig;
 use roadhound_trainer::calibrate::{Platt, Reliability};
-use roadhound_trainer::config::TrackerRun;
+use roadhound_trainer::config::{SystemConfig, TrackerRun};
 use roadhound_trainer::data::Dataset;
 use roadhound_trainer::export::bundle::{self, Card};
 use roadhound_trainer::model::TrackerNet;

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use roadhound_trainer::batch::Batch;
-use roadhound_trainer::config::TrackerRun;
+use roadhound_trainer::config::{SystemConfig, TrackerRun};
 use roadhound_trainer::data::Dataset;
 use roadhound_trainer::data::sheet::contact_sheet;
 use roadhound_trainer::model::TrackerNet;
 use roadhound_trainer::outputs;
 use roadhound_trainer::report::{self, facts};
 use roadhound_trainer::sampler::{Sampler, SamplerScratch};
+use roadhound_trainer::systems::System;
 
 /// Training pairs on the sheet of samples.
 const SAMPLES: u64 = 18;
@@ -61,6 +62,7 @@ pub(super) fn leave_facts(folder: &Path, beginning: &Beginning<'_>) -> Result<()
     std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
     let here = std::env::current_dir().ok();
     let facts = facts::Facts {
+        system: System::Tracker,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: here.and_then(|folder| facts::commit(&folder)),
         seed: run.seed,

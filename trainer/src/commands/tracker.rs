@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use roadhound_trainer::batch::{Batch, PrefetchConfig, Prefetcher};
 use roadhound_trainer::checkpoint::Checkpoint;
-use roadhound_trainer::config::TrackerRun;
+use roadhound_trainer::config::{SystemConfig, TrackerRun};
 use roadhound_trainer::data::Dataset;
 use roadhound_trainer::export::unfold::network_from_bundle;
 use roadhound_trainer::model::TrackerNet;

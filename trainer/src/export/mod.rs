@@ -6,6 +6,7 @@
 //! - [`integers`]: the operators of quantised graphs.
 //! - [`mod@array`]: the tensors that it computes with.
 //! - [`bundle`]: the folder with manifest, hashes and probe.
+//! - [`package`]: the folder that the other learning systems leave.
 //! - [`unfold`]: the way back, from a bundle to a network that can be trained further.
 
 pub mod array;
@@ -14,4 +15,5 @@ pub mod follow;
 pub mod integers;
 pub mod interpret;
 pub mod onnx;
+pub mod package;
 pub mod unfold;

@@ -4,15 +4,17 @@
 //! With samples the estimate is too large by an amount that grows with the number of features and shrinks with the
 //! number of samples, also for sets of one distribution: read it beside its null.
 
-use super::matrix::Matrix;
+use nalgebra::{DMatrix, DVector};
+
+use crate::linalg;
 
 /// Mean and covariance of a set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
     /// Mean of each feature.
-    pub mean: Vec<f64>,
+    pub mean: DVector<f64>,
     /// Covariance, divided by one less than the number of samples.
-    pub covariance: Matrix,
+    pub covariance: DMatrix<f64>,
 }
 
 impl Moments {
@@ -21,34 +23,19 @@ impl Moments {
     /// # Shapes
     /// `rows`: samples of one length.
     pub fn of(rows: &[Vec<f64>]) -> Self {
-        let dimension = rows.first().map_or(0, Vec::len);
-        let count = rows.len() as f64;
-        let mut mean = vec![0.0; dimension];
-        for row in rows {
-            for (sum, value) in mean.iter_mut().zip(row) {
-                *sum += value / count;
-            }
+        let rows = linalg::from_rows(rows);
+        Self {
+            mean: linalg::column_means(&rows),
+            covariance: linalg::covariance(&rows),
         }
-        let mut covariance = Matrix::zeros(dimension);
-        for row in rows {
-            let centred: Vec<f64> = row.iter().zip(&mean).map(|(v, m)| v - m).collect();
-            for (i, left) in centred.iter().enumerate() {
-                for (j, right) in centred.iter().enumerate() {
-                    *covariance.at(i, j) += left * right / (count - 1.0).max(1.0);
-                }
-            }
-        }
-        Self { mean, covariance }
     }
 
     /// `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`. The last trace is that of `(R C2 R)^(1/2)` with `R` the root of
     /// `C1`, which is symmetric.
     pub fn distance(&self, other: &Self) -> f64 {
-        let means = self.mean.iter().zip(&other.mean);
-        let between: f64 = means.map(|(a, b)| (a - b).powi(2)).sum();
-        let root = self.covariance.symmetric_root();
-        let product = root.times(&other.covariance).times(&root);
-        let (values, _) = product.symmetric_eigen();
+        let between = (&self.mean - &other.mean).norm_squared();
+        let root = linalg::symmetric_root(&self.covariance);
+        let (values, _) = linalg::symmetric_eigen(&(&root * &other.covariance * &root));
         let shared: f64 = values.iter().map(|v| v.max(0.0).sqrt()).sum();
         between + self.covariance.trace() + other.covariance.trace() - 2.0 * shared
     }
@@ -68,8 +55,10 @@ mod tests {
     fn independent_features_add_the_squares_of_their_differences() {
         // For one feature: (m1 - m2)^2 + (s1 - s2)^2.
         let moments = |mean: &[f64], deviation: &[f64]| Moments {
-            mean: mean.to_vec(),
-            covariance: Matrix::diagonal(&deviation.iter().map(|s| s * s).collect::<Vec<_>>()),
+            mean: DVector::from_column_slice(mean),
+            covariance: DMatrix::from_diagonal(
+                &DVector::from_column_slice(deviation).map(|s| s * s),
+            ),
         };
         let a = moments(&[0.0, 1.0, -2.0], &[1.0, 2.0, 0.5]);
         let b = moments(&[3.0, 1.0, -1.0], &[1.0, 0.5, 0.25]);
@@ -82,17 +71,13 @@ mod tests {
     #[test]
     fn covariances_that_do_not_commute_agree_with_the_closed_form_in_two_dimensions() {
         // tr (C1 C2)^(1/2) = sqrt(tr(C1 C2) + 2 sqrt(det C1 det C2)) for 2x2.
-        let matrix = |a: f64, b: f64, c: f64| {
-            let mut m = Matrix::diagonal(&[a, c]);
-            (*m.at(0, 1), *m.at(1, 0)) = (b, b);
-            m
-        };
+        let matrix = |a: f64, b: f64, c: f64| DMatrix::from_row_slice(2, 2, &[a, b, b, c]);
         let (c1, c2) = (matrix(2.0, 0.6, 1.0), matrix(0.5, -0.3, 3.0));
         let (det1, det2) = (2.0 - 0.36, 1.5 - 0.09);
-        let shared = (c1.times(&c2).trace() + 2.0 * f64::sqrt(det1 * det2)).sqrt();
+        let shared = ((&c1 * &c2).trace() + 2.0 * f64::sqrt(det1 * det2)).sqrt();
         let expected = 3.0 + 3.5 - 2.0 * shared;
         let moments = |covariance| Moments {
-            mean: vec![0.0; 2],
+            mean: DVector::zeros(2),
             covariance,
         };
         assert!((moments(c1).distance(&moments(c2)) - expected).abs() < 1e-12);

@@ -5,10 +5,10 @@
 //! the groups of each set train it and the other half test it, then the other way round. Sets of one distribution
 //! give a value about zero, on either side of it.
 
+use nalgebra::{DMatrix, DVector};
 use rand_chacha::ChaCha8Rng;
 
 use super::Samples;
-use super::matrix::Matrix;
 
 /// Weight of the squared coefficients, in samples.
 const RIDGE: f64 = 1.0;
@@ -115,19 +115,26 @@ impl Logistic {
         let mut gradient: Vec<f64> = self.penalised().map(|w| RIDGE * w).collect();
         gradient.push(0.0);
         // A trace of ridge on the constant keeps the matrix definite where every probability has saturated.
-        let mut hessian = Matrix::diagonal(&vec![RIDGE; side]);
-        *hessian.at(side - 1, side - 1) = 1e-9;
+        let mut hessian = DMatrix::from_diagonal_element(side, side, RIDGE);
+        hessian[(side - 1, side - 1)] = 1e-9;
         for (row, label, weight) in samples {
             let p = 1.0 / (1.0 + (-self.logit(row)).exp());
             let (slope, curve) = (weight * (p - label), weight * p * (1.0 - p));
             for (i, x) in row.iter().enumerate() {
                 gradient[i] += slope * x;
                 for (j, y) in row[..=i].iter().enumerate() {
-                    *hessian.at(i, j) += curve * x * y;
+                    hessian[(i, j)] += curve * x * y;
                 }
             }
         }
-        hessian.solve(&gradient)
+        // Only the lower triangle was summed, and only that is read.
+        let factor = hessian.cholesky()?;
+        Some(
+            factor
+                .solve(&DVector::from_vec(gradient))
+                .as_slice()
+                .to_vec(),
+        )
     }
 }
 

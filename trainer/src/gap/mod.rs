@@ -34,7 +34,6 @@ use serde::{Deserialize, Serialize};
 pub mod features;
 pub mod frechet;
 pub mod linear;
-pub mod matrix;
 pub mod mmd;
 pub mod pictures;
 

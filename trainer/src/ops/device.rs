@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_configuration_with_an_unknown_device_names_the_line() {
         let text = "[compute]\ndevice = \"gpu\"\n";
-        let error = crate::config::TrackerRun::parse(text)
+        let error = <crate::config::TrackerRun as crate::config::SystemConfig>::parse(text)
             .unwrap_err()
             .to_string();
         assert!(

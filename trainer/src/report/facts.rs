@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Dataset, LoadedSequence};
+use crate::systems::System;
 
 /// File of the facts in a run's folder.
 pub const FACTS_FILE: &str = "facts.json";
@@ -17,6 +18,8 @@ pub const FACTS_FILE: &str = "facts.json";
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Facts {
+    /// What is trained.
+    pub system: System,
     /// Version of the program.
     pub version: String,
     /// Commit of its source, where that is known.

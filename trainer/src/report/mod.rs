@@ -9,6 +9,7 @@
 //! | `calibration.csv` (`lower,upper,count,mean_predicted,share_present`) | reliability diagram of presence |
 //! | `config.toml` | every key; those that differ from the defaults are marked |
 //! | `facts.json` ([`facts::Facts`]) | program, seed, counts of the data |
+//! | `panels.json` ([`panels`]) | figures, lines, maps, tables and pictures of a system's own |
 //! | `samples.jpg`, `samples_held_out.jpg`, `bad_batch.png` | pictures |
 //!
 //! [`read_run`] and [`write()`] touch files; [`page::render`] is a function from [`RunRecord`]s to text.
@@ -24,13 +25,18 @@ use std::path::{Path, PathBuf};
 
 use roadhound_host::whole;
 
+use crate::systems::System;
+
 pub mod facts;
 pub mod page;
+pub mod panels;
 pub mod plot;
+pub mod scatter;
 pub mod settings;
 pub mod table;
 
 use self::facts::{FACTS_FILE, Facts};
+use self::panels::Panel;
 use self::plot::ReliabilityBin;
 use self::settings::Settings;
 use self::table::Table;
@@ -121,6 +127,26 @@ pub struct RunRecord {
     pub facts: Option<Facts>,
     /// Samples, and the batch that went wrong.
     pub pictures: Vec<Picture>,
+    /// What the system shows beside its curves.
+    pub panels: Vec<Panel>,
+    /// The pictures that panels name, in their order.
+    pub panel_pictures: Vec<Picture>,
+}
+
+impl RunRecord {
+    /// What was trained.
+    pub fn system(&self) -> System {
+        self.facts.as_ref().map_or(System::default(), |f| f.system)
+    }
+
+    /// What the run counts its progress in: a column of its logs.
+    pub fn unit(&self) -> &'static str {
+        let counts_samples = |table: &Table| table.column("samples").is_some();
+        match counts_samples(&self.losses) || counts_samples(&self.validation) {
+            true => "samples",
+            false => "pairs",
+        }
+    }
 }
 
 /// Reads whatever of a run is there.
@@ -129,19 +155,14 @@ pub struct RunRecord {
 /// A folder that holds no run; a file that cannot be read or is malformed, with its line.
 pub fn read_run(folder: &Path) -> Result<RunRecord, ReportError> {
     let config = text(&folder.join("config.toml"))?;
-    let losses = table(&folder.join("losses.csv"), &["step", "pairs"])?;
+    let losses = log(&folder.join("losses.csv"))?;
     if config.is_none() && losses.is_none() {
         return Err(ReportError::NoRun {
             path: folder.to_owned(),
         });
     }
-    let validation = table(&folder.join("validation.csv"), &["step", "pairs"])?;
+    let validation = log(&folder.join("validation.csv"))?;
     let by_step = |table: Option<Table>| table.unwrap_or_default().without_repeats("step");
-    let defaults = crate::config::TrackerRun::default().to_toml();
-    let defaults = defaults.map_err(|e| ReportError::File {
-        path: "the default configuration".into(),
-        reason: e.to_string(),
-    })?;
     let facts_path = folder.join(FACTS_FILE);
     let facts = text(&facts_path)?
         .map(|json| {
@@ -151,6 +172,14 @@ pub fn read_run(folder: &Path) -> Result<RunRecord, ReportError> {
             })
         })
         .transpose()?;
+    let system = facts
+        .as_ref()
+        .map_or(System::default(), |f: &Facts| f.system);
+    let defaults = system.default_toml().map_err(|e| ReportError::File {
+        path: "the default configuration".into(),
+        reason: e.to_string(),
+    })?;
+    let (panels, panel_pictures) = panels::read(folder)?;
     let settings_path = folder.join("config.toml");
     Ok(RunRecord {
         name: name_of(folder),
@@ -163,6 +192,8 @@ pub fn read_run(folder: &Path) -> Result<RunRecord, ReportError> {
         defaults: Settings::parse("the default configuration".as_ref(), &defaults)?,
         facts,
         pictures: pictures(folder)?,
+        panels,
+        panel_pictures,
     })
 }
 
@@ -239,6 +270,20 @@ fn table(path: &Path, needed: &[&str]) -> Result<Option<Table>, ReportError> {
     };
     let table = Table::parse(path, &text)?;
     table.require(path, needed)?;
+    Ok(Some(table))
+}
+
+/// A log by step, counted in pairs or samples.
+fn log(path: &Path) -> Result<Option<Table>, ReportError> {
+    let Some(text) = text(path)? else {
+        return Ok(None);
+    };
+    let table = Table::parse(path, &text)?;
+    let unit = match table.column("samples") {
+        Some(_) => "samples",
+        None => "pairs",
+    };
+    table.require(path, &["step", unit])?;
     Ok(Some(table))
 }
 

@@ -15,21 +15,26 @@ use std::fmt::Write;
 
 use super::RunRecord;
 use super::facts::Facts;
+use super::panels;
 use super::plot::{
     LineChart, SERIES_COLOURS, Series, calibration_error, reliability_diagram, short,
 };
 use super::settings::{Settings, differences};
 use super::table::Table;
+use crate::systems::System;
 
 const STYLE: &str = include_str!("style.css");
 
 /// Share of a step that waiting for data may take (with two workers on a CPU).
 const LOADER_LIMIT_PERCENT: f64 = 5.0;
 
+/// In the place of charts that have no values.
+const NOTHING_LOGGED: &str = "nothing logged yet";
+
 /// Columns of `losses.csv` that are not parts of the loss.
-const POSITION: [&str; 2] = ["step", "pairs"];
+const POSITION: [&str; 3] = ["step", "pairs", "samples"];
 const OPTIMISER: [&str; 2] = ["rate", "gradient_norm"];
-const SPEED: [&str; 2] = ["pairs_per_s", "loader_share"];
+const SPEED: [&str; 3] = ["pairs_per_s", "samples_per_s", "loader_share"];
 
 /// Text as HTML, in elements and in attributes.
 pub fn escape(text: &str) -> String {
@@ -48,7 +53,7 @@ pub fn escape(text: &str) -> String {
 }
 
 /// Bytes as base64 with padding (RFC 4648), for data URIs.
-fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
@@ -88,12 +93,15 @@ fn measure(column: &str) -> Measure<'_> {
         "rate" => ("learning rate", false),
         "gradient_norm" => ("gradient norm, before clipping", false),
         "pairs_per_s" => ("pairs per second", true),
+        "samples_per_s" => ("samples per second", true),
         "loader_share" => ("waiting for data, % of step time", false),
         other => (
             other,
-            !["loss", "error", "ece", "false", "distance"]
-                .iter()
-                .any(|word| other.contains(word)),
+            ![
+                "loss", "error", "ece", "eer", "false", "distance", "kl", "nats",
+            ]
+            .iter()
+            .any(|word| other.contains(word)),
         ),
     };
     Measure {
@@ -120,11 +128,16 @@ fn best(table: &Table, column: &str) -> Option<(f64, f64)> {
         true => 1.0,
         false => -1.0,
     };
-    let values = table.column(column)?.iter().zip(table.column("pairs")?);
+    let values = table.column(column)?.iter().zip(progress(table)?);
     values
         .filter(|(v, _)| v.is_finite())
         .max_by(|a, b| (sign * a.0).total_cmp(&(sign * b.0)))
         .map(|(v, pairs)| (*v, *pairs))
+}
+
+/// How far the run was at each line.
+fn progress(table: &Table) -> Option<&[f64]> {
+    table.column("samples").or_else(|| table.column("pairs"))
 }
 
 fn last(table: &Table, column: &str) -> Option<f64> {
@@ -132,14 +145,19 @@ fn last(table: &Table, column: &str) -> Option<f64> {
 }
 
 fn pairs_done(run: &RunRecord) -> f64 {
-    let of = |table| last(table, "pairs").unwrap_or(0.0);
+    let of = |table| {
+        progress(table)
+            .and_then(<[f64]>::last)
+            .copied()
+            .unwrap_or(0.0)
+    };
     of(&run.losses).max(of(&run.validation))
 }
 
 fn pairs_in_all(run: &RunRecord) -> Option<f64> {
     let settings = run.settings.as_ref()?;
     let (pairs, batch) = (
-        settings.number("train.pairs")?,
+        settings.number(&format!("train.{}", run.unit()))?,
         settings.number("train.batch")?,
     );
     // Whole batches, as the run counts them.
@@ -185,7 +203,10 @@ fn duration(seconds: f64) -> String {
 /// The page of one run, or the comparison of several.
 pub fn render(runs: &[RunRecord]) -> String {
     let title = match runs {
-        [run] => format!("Run {}", run.name),
+        [run] => match run.system() {
+            System::Tracker => format!("Run {}", run.name),
+            system => format!("{}: {}", system.title(), run.name),
+        },
         _ => format!("{} runs compared", runs.len()),
     };
     let mut sections: Vec<(&str, &str, String)> = vec![
@@ -214,12 +235,25 @@ pub fn render(runs: &[RunRecord]) -> String {
             "Speed",
             charts(runs, |r| &r.losses, |c| SPEED.contains(&c), true),
         ),
-        ("calibration", "Calibration of presence", calibration(runs)),
     ];
+    if runs.iter().all(|run| run.system() != System::Tracker) {
+        // Not every system logs all of this.
+        let nothing = missing(NOTHING_LOGGED);
+        sections.retain(|(_, _, body)| *body != nothing);
+    }
+    if runs.iter().all(|run| run.system() == System::Tracker) {
+        sections.push(("calibration", "Calibration of presence", calibration(runs)));
+    }
     match runs {
         [run] => {
-            sections.push(("pictures", "Samples", pictures(run)));
-            sections.push(("data", "Data", data(run.facts.as_ref())));
+            if !run.panels.is_empty() {
+                let shown = panels::html(&run.panels, &run.panel_pictures);
+                sections.insert(0, ("results", "Results", shown));
+            }
+            if run.system() == System::Tracker {
+                sections.push(("pictures", "Samples", pictures(run)));
+                sections.push(("data", "Data", data(run.facts.as_ref())));
+            }
             sections.push(("configuration", "Configuration", configuration(run)));
         }
         _ => {
@@ -265,11 +299,12 @@ pub fn render(runs: &[RunRecord]) -> String {
 
 fn head_of_run(html: &mut String, run: &RunRecord) {
     let done = pairs_done(run);
-    let speed = recent(&run.losses, "pairs_per_s");
-    let mut state = format!("{} pairs seen", thousands(done));
+    let unit = run.unit();
+    let speed = recent(&run.losses, &format!("{unit}_per_s"));
+    let mut state = format!("{} {unit} seen", thousands(done));
     if let Some(all) = pairs_in_all(run) {
         let share = (done / all.max(1.0)).clamp(0.0, 1.0);
-        state = format!("{} of {} pairs", thousands(done), thousands(all));
+        state = format!("{} of {} {unit}", thousands(done), thousands(all));
         if done >= all {
             state += ", finished";
         } else if let Some(speed) = speed.filter(|s| *s > 0.0) {
@@ -303,7 +338,7 @@ fn head_of_run(html: &mut String, run: &RunRecord) {
         if let Some((value, pairs)) = best(&run.validation, column) {
             card(
                 format!("{value:.3}"),
-                format!("{name}, at {} pairs", short(pairs)),
+                format!("{name}, at {} {unit}", short(pairs)),
             );
         }
     }
@@ -311,7 +346,7 @@ fn head_of_run(html: &mut String, run: &RunRecord) {
         card(format!("{error:.3}"), "calibration error".into());
     }
     if let Some(speed) = speed {
-        card(short(speed), "pairs/s, lately".into());
+        card(short(speed), format!("{unit}/s, lately"));
     }
     if let Some(share) = recent(&run.losses, "loader_share") {
         card(
@@ -364,13 +399,13 @@ fn charts<'a>(
         let factor = if measure.percent { 100.0 } else { 1.0 };
         let points = |run: &'a RunRecord| -> Vec<(f64, f64)> {
             let table = table(run);
-            let x = table.column("pairs").unwrap_or_default();
+            let x = progress(table).unwrap_or_default();
             let y = table.column(column).unwrap_or_default();
             x.iter().zip(y).map(|(x, y)| (*x, y * factor)).collect()
         };
         let chart = LineChart {
             title: measure.title.to_owned(),
-            x_label: "pairs".to_owned(),
+            x_label: runs.first().map_or("pairs", RunRecord::unit).to_owned(),
             series: runs
                 .iter()
                 .map(|run| Series {
@@ -410,7 +445,7 @@ fn charts<'a>(
         html.push_str("</figure>\n");
     }
     match html.is_empty() {
-        true => missing("nothing logged yet"),
+        true => missing(NOTHING_LOGGED),
         false => format!("<div class=\"charts\">\n{html}</div>\n"),
     }
 }
@@ -635,7 +670,7 @@ fn comparison(runs: &[RunRecord]) -> String {
         html.push_str("</tr>");
     };
     row(
-        "pairs seen".into(),
+        format!("{} seen", runs.first().map_or("pairs", RunRecord::unit)),
         None,
         runs.iter().map(|r| Some(pairs_done(r))).collect(),
     );
@@ -654,13 +689,15 @@ fn comparison(runs: &[RunRecord]) -> String {
             runs.iter().map(|r| last(&r.validation, column)).collect(),
         );
     }
-    row(
-        "presence: expected calibration error".into(),
-        Some("calibration_error"),
-        runs.iter()
-            .map(|r| calibration_error(&r.calibration))
-            .collect(),
-    );
+    if runs.iter().any(|r| !r.calibration.is_empty()) {
+        row(
+            "presence: expected calibration error".into(),
+            Some("calibration_error"),
+            runs.iter()
+                .map(|r| calibration_error(&r.calibration))
+                .collect(),
+        );
+    }
     for column in columns_of(runs, |r| &r.losses) {
         if OPTIMISER.contains(&column) {
             continue;
@@ -681,7 +718,8 @@ fn program(runs: &[RunRecord]) -> String {
     }
     let unknown = || "unknown".to_owned();
     type Fact = fn(&Facts) -> Option<String>;
-    let facts: [(&str, Fact); 8] = [
+    let facts: [(&str, Fact); 9] = [
+        ("system", |f| Some(f.system.title().to_owned())),
         ("version", |f| Some(f.version.clone())),
         ("commit", |f| f.commit.clone()),
         ("device", |f| Some(f.device.clone())),
@@ -696,14 +734,19 @@ fn program(runs: &[RunRecord]) -> String {
         }),
         ("parameters", |f| Some(thousands(f.parameters as f64))),
         ("MMAC a followed frame", |f| {
-            Some(thousands(f.macs_per_frame as f64 / 1e6))
+            let known = f.system == System::Tracker;
+            known.then(|| thousands(f.macs_per_frame as f64 / 1e6))
         }),
     ];
     let mut html = String::from("<div class=\"scroll\"><table class=\"words keys\">");
     if runs.len() > 1 {
         names_row(&mut html, "", runs);
     }
+    let follows = runs.iter().any(|r| r.system() == System::Tracker);
     for (name, value) in facts {
+        if name.starts_with("MMAC") && !follows {
+            continue;
+        }
         let _ = write!(html, "<tr><td>{name}</td>");
         for run in runs {
             let value = run.facts.as_ref().and_then(value);

@@ -347,7 +347,7 @@ impl LineChart {
 }
 
 /// Colours that the style sheet has for series.
-pub const SERIES_COLOURS: usize = 6;
+pub const SERIES_COLOURS: usize = 10;
 
 fn label(svg: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
     let _ = write!(

@@ -7,6 +7,7 @@ pub mod track;
 use candle_core::{Result, Tensor};
 
 use crate::params::{Params, Snapshot};
+use crate::report::panels::Panel;
 
 /// The loss of one step.
 pub struct StepLoss {
@@ -14,6 +15,25 @@ pub struct StepLoss {
     pub total: Tensor,
     /// Parts by name, for the log; in a fixed order.
     pub parts: Vec<(&'static str, f32)>,
+}
+
+/// The figure of a validation that decides which checkpoint is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BestBy {
+    /// The highest of this name.
+    Highest(&'static str),
+    /// The lowest of this name.
+    Lowest(&'static str),
+}
+
+impl BestBy {
+    /// Its name, and 1 where higher is better, -1 where lower is.
+    pub fn column_and_sign(self) -> (&'static str, f64) {
+        match self {
+            Self::Highest(name) => (name, 1.0),
+            Self::Lowest(name) => (name, -1.0),
+        }
+    }
 }
 
 /// What can be trained.
@@ -34,13 +54,27 @@ pub trait Task {
     /// The loss of `batch`; `step` seeds whatever is random about it.
     fn loss(&self, batch: &Self::Batch, step: u64) -> Result<StepLoss>;
 
+    /// What a batch is counted in: a column of the logs, and the progress bar's word.
+    fn unit(&self) -> &'static str {
+        "pairs"
+    }
+
+    /// Which figure of [`Task::validate`] decides what the best checkpoint is.
+    fn best_by(&self) -> BestBy {
+        BestBy::Highest("auc")
+    }
+
     /// Figures of the weights in `snapshot` on the task's own held-out data, by name.
-    /// A figure called `auc` decides which checkpoint is the best.
     fn validate(&mut self, snapshot: &Snapshot) -> anyhow::Result<Vec<(&'static str, f64)>>;
 
     /// How far the last validation's probabilities can be taken at their word, as CSV; `None` where nothing predicts any.
     fn calibration_csv(&self) -> Option<String> {
         None
+    }
+
+    /// What the report shows beside curves, as of the last validation; pictures are written to `folder` here.
+    fn panels(&mut self, _folder: &std::path::Path) -> anyhow::Result<Vec<Panel>> {
+        Ok(Vec::new())
     }
 
     /// Saves a batch for post-mortem, e.g. after a loss that is not a number.

@@ -20,7 +20,7 @@ use super::{RunFigures, TuneError, Weights};
 use roadhound_host::whole;
 
 use crate::report::table::Table;
-use crate::train_loop::drop_torn_line;
+use crate::run_log::drop_torn_line;
 
 const RUNS_HEADER: &str = "trial,run,frames,auc,absent,false_alarms,false_lost";
 

@@ -1,0 +1,40 @@
+//! What can be trained, by name: the tracker, and the learning systems that share its loop, report and export.
+//!
+//! In: the name in a run's `facts.json`. Out: what the report needs to know of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ConfigError, SystemConfig, TrackerRun};
+use crate::metric::MetricRun;
+
+/// A system by the name of its command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum System {
+    /// Follows one object: `tracker`.
+    #[default]
+    Tracker,
+    /// Mahalanobis distances: `metric`.
+    Metric,
+}
+
+impl System {
+    /// Its configuration with nothing set, as a run writes it.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn default_toml(self) -> Result<String, ConfigError> {
+        match self {
+            Self::Tracker => TrackerRun::default().to_toml(),
+            Self::Metric => MetricRun::default().to_toml(),
+        }
+    }
+
+    /// What its report is headed with.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Tracker => "Tracker",
+            Self::Metric => "Distance metric",
+        }
+    }
+}
