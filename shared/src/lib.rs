@@ -13,7 +13,8 @@
 //! - [`decode`]: network outputs to a few candidate boxes;
 //! - [`tracker`]: the state machine that asks for crops and accepts outputs;
 //! - [`follow`]: the loop that joins all of it, a frame in and a report out;
-//! - [`metrics`]: how good the reports were;
+//! - [`assignment`]: who goes with whom at the smallest cost;
+//! - [`metrics`]: how good the reports were, of one object or of many;
 //! - [`world`]: a rendered drive with exact annotation, where there is no other data.
 //!
 //! # One frame, by hand
@@ -51,6 +52,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod assignment;
 pub mod contract;
 pub mod decode;
 pub mod follow;

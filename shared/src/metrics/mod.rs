@@ -1,4 +1,5 @@
-//! Scores of single-target runs, under the definitions of the benchmarks they come from.
+//! Scores of single-target runs, under the definitions of the benchmarks they come from. Those of many objects with
+//! identities are in [`multi`].
 //!
 //! What enters: for each frame of a run the true box, where there is one, and the box reported, where there was one.
 //! What leaves: a [`RunScore`], means over runs, presence figures ([`presence`]).
@@ -30,6 +31,7 @@
 //! ```
 
 mod got10k;
+pub mod multi;
 mod precision;
 pub mod presence;
 mod success;
