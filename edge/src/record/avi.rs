@@ -1,9 +1,10 @@
 //! MJPEG in AVI, written so that it may be cut off anywhere.
 //!
 //! Enters: JPEG pictures, one by one. Leaves: a file that players and [`crate::source`] read, also while it grows and after
-//! the power went. A picture is appended in one call; every [`Writer::sync`] brings the lengths in the header up to date
-//! and the file to the disk; the index, which players seek by, comes last. [`recover`] does for a file that was cut off
-//! what [`Writer::finish`] would have done, and takes the torn picture at its end away.
+//! the power went. A picture is appended in one call; [`Writer::so_far`] is what somebody else, on another thread, needs to
+//! bring the lengths in the header up to date and the file to the disk; the index, which players seek by, comes last.
+//! [`recover`] does for a file that was cut off what [`Writer::finish`] would have done, and takes the torn picture at its
+//! end away.
 //!
 //! ```
 //! use roadhound_edge::record::avi::{Writer, recover};
@@ -20,6 +21,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Where the first chunk with a picture begins: everything before it has a fixed length.
 pub(super) const HEADER_BYTES: u64 = 224;
@@ -94,9 +96,56 @@ struct Entry {
     bytes: u32,
 }
 
+/// A file that grows, as it was at some moment.
+#[derive(Clone)]
+pub struct SoFar {
+    file: Arc<File>,
+    lengths: Lengths,
+}
+
+impl SoFar {
+    /// Brings the lengths in the header up to date; the file, for whoever brings it to the disk.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write(&self) -> io::Result<&File> {
+        self.lengths.write(&self.file)?;
+        Ok(&self.file)
+    }
+}
+
+/// What the header says about what comes behind it.
+#[derive(Clone, Copy)]
+struct Lengths {
+    /// Where the file ends, and where its pictures do.
+    end: u64,
+    pictures_end: u64,
+    frames: u32,
+    micros_per_frame: Option<u32>,
+}
+
+impl Lengths {
+    fn write(&self, file: &File) -> io::Result<()> {
+        for (at, value) in [
+            (RIFF_LENGTH_AT, (self.end - RIFF_FROM) as u32),
+            (FRAMES_AT, self.frames),
+            (STREAM_FRAMES_AT, self.frames),
+            (MOVI_LENGTH_AT, (self.pictures_end - MOVI_FROM) as u32),
+        ] {
+            file.write_all_at(&value.to_le_bytes(), at)?;
+        }
+        if let Some(micros) = self.micros_per_frame {
+            for at in [MICROS_AT, STREAM_MICROS_AT] {
+                file.write_all_at(&micros.to_le_bytes(), at)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A file that grows.
 pub struct Writer {
-    file: File,
+    file: Arc<File>,
     at: u64,
     entries: Vec<Entry>,
     chunk: Vec<u8>,
@@ -112,13 +161,17 @@ impl Writer {
     pub fn create(path: &Path, width_px: u32, height_px: u32, fps: f64) -> io::Result<Self> {
         let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
         file.write_all(&header(width_px, height_px, fps))?;
-        Ok(Self {
-            file,
+        Ok(Self::of(file))
+    }
+
+    fn of(file: File) -> Self {
+        Self {
+            file: Arc::new(file),
             at: HEADER_BYTES,
             entries: Vec::new(),
             chunk: Vec::new(),
             micros_per_frame: None,
-        })
+        }
     }
 
     /// Appends a picture. After an error the file is as it was before, unless taking the rest away failed too.
@@ -161,38 +214,38 @@ impl Writer {
         self.entries.len()
     }
 
-    /// Brings the lengths in the header up to date and everything to the disk.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn sync(&mut self) -> io::Result<()> {
-        self.lengths(self.at)?;
-        self.file.sync_data()
+    /// The file as it is now.
+    pub fn so_far(&self) -> SoFar {
+        SoFar {
+            file: Arc::clone(&self.file),
+            lengths: self.lengths(self.at),
+        }
     }
 
-    fn lengths(&self, end: u64) -> io::Result<()> {
-        let frames = self.entries.len() as u32;
-        for (at, value) in [
-            (RIFF_LENGTH_AT, (end - RIFF_FROM) as u32),
-            (FRAMES_AT, frames),
-            (STREAM_FRAMES_AT, frames),
-            (MOVI_LENGTH_AT, (self.at - MOVI_FROM) as u32),
-        ] {
-            self.file.write_all_at(&value.to_le_bytes(), at)?;
+    fn lengths(&self, end: u64) -> Lengths {
+        Lengths {
+            end,
+            pictures_end: self.at,
+            frames: self.entries.len() as u32,
+            micros_per_frame: self.micros_per_frame,
         }
-        if let Some(micros) = self.micros_per_frame {
-            for at in [MICROS_AT, STREAM_MICROS_AT] {
-                self.file.write_all_at(&micros.to_le_bytes(), at)?;
-            }
-        }
-        Ok(())
     }
 
     /// Writes the index and ends the file.
     ///
     /// # Errors
     /// What the system says; the file can be recovered then.
-    pub fn finish(self) -> io::Result<()> {
+    pub fn finish(&self) -> io::Result<()> {
+        self.finish_by(File::sync_data)
+    }
+
+    /// The same, with somebody else to bring the file to the disk: first its pictures, and only then what says that they
+    /// are all there.
+    ///
+    /// # Errors
+    /// What the system says; it can be tried again then, or the file be recovered.
+    pub fn finish_by(&self, sync: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
+        sync(&self.file)?;
         let mut index = Vec::with_capacity(8 + 16 * self.entries.len());
         index.extend(b"idx1");
         index.extend((16 * self.entries.len() as u32).to_le_bytes());
@@ -205,8 +258,8 @@ impl Writer {
         self.file.write_all_at(&index, self.at)?;
         let end = self.at + index.len() as u64;
         self.file.set_len(end)?;
-        self.lengths(end)?;
-        self.file.sync_all()
+        self.lengths(end).write(&self.file)?;
+        sync(&self.file)
     }
 }
 
@@ -225,7 +278,7 @@ pub struct Recovered {
 /// # Errors
 /// What the system says, or `InvalidData` for a file that [`Writer`] did not begin.
 pub fn recover(path: &Path) -> io::Result<Recovered> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let file = File::open(path)?;
     let length = file.metadata()?.len();
     let mut input = BufReader::new(&file);
     let mut head = [0; HEADER_BYTES as usize];
@@ -250,13 +303,7 @@ pub fn recover(path: &Path) -> io::Result<Recovered> {
             was_cut: false,
         });
     }
-    let mut writer = Writer {
-        file: file.try_clone()?,
-        at: HEADER_BYTES,
-        entries: Vec::new(),
-        chunk: Vec::new(),
-        micros_per_frame: None,
-    };
+    let mut writer = Writer::of(OpenOptions::new().read(true).write(true).open(path)?);
     loop {
         let mut chunk = [0; 12];
         // A chunk's head and the first two bytes of a picture, with its padding.
@@ -354,8 +401,8 @@ mod tests {
     fn a_file_that_nobody_finished_is_read_and_recovered_to_what_finishing_would_have_made() {
         let folder = tempfile::tempdir().unwrap();
         let (cut, whole) = (folder.path().join("a.avi"), folder.path().join("b.avi"));
-        let mut avi = recording(&cut, 5);
-        avi.sync().unwrap();
+        let avi = recording(&cut, 5);
+        avi.so_far().write().unwrap().sync_data().unwrap();
         drop(avi);
         assert_eq!(readable(&cut), 5);
         recording(&whole, 5).finish().unwrap();

@@ -4,18 +4,23 @@
 //! through bounded queues that neither waits on. Leaves: `NAME.avi` and `NAME.jsonl` (see [`segments`]). The JPEGs of a
 //! camera that delivers JPEGs are stored as they come; others are encoded, at most `fps` of them a second.
 //!
-//! **What a power cut costs.** Pictures are appended as they come, and every `sync_millis` pictures, track and lengths are
-//! brought to the disk, so that at most that much and the picture under way is lost. A segment that was ended before is
-//! synced with its folder and never opened for writing again. At the next start the one that was cut off is ended.
+//! **What is lost.** Pictures and lines are in their files as soon as they come, so that a program that is killed loses the
+//! one under way. Every `sync_millis` both are brought to the disk, on a thread that the writing one does not wait for: a
+//! power cut loses at most `sync_millis` and the time that the disk takes for it. That time is the disk's: what a cut would
+//! cost at this moment, and the slowest sync so far, are in the metrics, and a sync of more than a second is in the log. A
+//! segment that was ended before is synced with its folder and never opened for writing again; only when its pictures are
+//! on the disk does its header say that they are. At the next start those that were cut off are ended.
 //!
 //! **What is kept.** A segment in which the target was lost, the car was driven hard ([`crate::run::manoeuvre`]) or a user
 //! asked for the moment to be kept, and those that reach to within `event_seconds` of it, are events: they have room of their own. On a disk that is full the oldest plain
 //! segments go; where none is left, recording waits and tracking goes on.
 //!
-//! - [`avi`]: the file of pictures; [`encode`]: a frame as a JPEG; [`segments`]: names, and which have to go.
+//! - [`avi`]: the file of pictures; [`encode`]: a frame as a JPEG; [`segments`]: names, and which have to go; `keeper`: what
+//!   may be slow.
 
 pub mod avi;
 pub mod encode;
+mod keeper;
 pub mod segments;
 
 use std::fs::{File, OpenOptions};
@@ -37,7 +42,8 @@ use crate::run::event::TrackEvent;
 use crate::sink::live::jsonl::json;
 use avi::Recovered;
 use encode::Jpegs;
-use segments::{Limits, Name, delete, list, paths, to_delete};
+use keeper::{Disk, Ended, Grown, Keeper, Shelf, System, rename};
+use segments::{Name, delete, list, paths};
 
 /// Frames that wait for the disk; more are dropped and counted.
 pub const QUEUE: usize = 4;
@@ -47,6 +53,8 @@ const EVENTS: usize = 256;
 const TIDY_MICROS: u64 = 10_000_000;
 /// After a failure, nothing is tried for this long.
 const PAUSE_MICROS: u64 = 1_000_000;
+/// A disk that is still busy is asked again after this long.
+const AGAIN_MICROS: u64 = 20_000;
 const MIB: u64 = 1 << 20;
 /// What a line of the track says where its segment is an event.
 const HAPPENED: [&str; 3] = ["\"phase\":\"lost\"", "\"mark\":true", "\"manoeuvre\":true"];
@@ -83,7 +91,7 @@ pub struct RecordingConfig {
     /// How much before and after something is kept with it.
     #[serde(default = "ten")]
     pub event_seconds: u32,
-    /// What a power cut may cost.
+    /// How often what was recorded is brought to the disk.
     #[serde(default = "half_second")]
     pub sync_millis: u32,
 }
@@ -133,6 +141,10 @@ pub struct RecordStats {
     pub segments: AtomicU64,
     /// Segments that were deleted to make room.
     pub deleted: AtomicU64,
+    /// What a power cut would cost now.
+    pub behind_micros: AtomicU64,
+    /// The longest that the disk took for what had been recorded since the last time.
+    pub slowest_sync_micros: AtomicU64,
     done: AtomicBool,
 }
 
@@ -151,7 +163,7 @@ impl Recorder {
     /// A folder that cannot be made or read; no thread.
     pub fn start(config: RecordingConfig) -> io::Result<Self> {
         let stats = Arc::new(RecordStats::default());
-        let mut tape = Tape::open(config, Arc::clone(&stats))?;
+        let mut tape = Tape::open(config, Arc::clone(&stats), Box::new(System))?;
         let (frames, waiting) = sync_channel(QUEUE);
         let (events, waiting_events) = sync_channel(EVENTS);
         let counted = Arc::clone(&stats);
@@ -231,13 +243,56 @@ struct PictureLine {
     unix_micros: u64,
 }
 
+/// The file of lines beside the pictures.
+struct Track {
+    file: Arc<File>,
+    bytes: u64,
+    /// What is not in the file yet.
+    lines: Vec<u8>,
+}
+
+impl Track {
+    fn create(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .open(path)?;
+        Ok(Self {
+            file: Arc::new(file),
+            bytes: 0,
+            lines: Vec::new(),
+        })
+    }
+
+    /// One more line, where there is room for it.
+    fn push(&mut self, line: &[u8]) {
+        if self.lines.len() < MOST_LINES {
+            self.lines.extend_from_slice(line);
+            self.lines.push(b'\n');
+        }
+    }
+
+    /// Writes what is not in the file yet.
+    fn write(&mut self) -> io::Result<()> {
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        if let Err(e) = (&*self.file).write_all(&self.lines) {
+            // Half a line would be taken for damage.
+            self.file.set_len(self.bytes)?;
+            return Err(e);
+        }
+        self.bytes += self.lines.len() as u64;
+        self.lines.clear();
+        Ok(())
+    }
+}
+
 /// The segment that grows.
 struct Open {
     name: Name,
     pictures: avi::Writer,
-    track: File,
-    /// Lines that are not in the file yet.
-    lines: Vec<u8>,
+    track: Track,
     size_px: (u32, u32),
     began: Timestamp,
     first_at: Timestamp,
@@ -248,6 +303,7 @@ struct Open {
 struct Tape {
     config: RecordingConfig,
     stats: Arc<RecordStats>,
+    keeper: Keeper,
     jpegs: Jpegs,
     open: Option<Open>,
     next_number: u64,
@@ -265,16 +321,23 @@ struct Tape {
 }
 
 impl Tape {
-    fn open(config: RecordingConfig, stats: Arc<RecordStats>) -> io::Result<Self> {
+    fn open(
+        config: RecordingConfig,
+        stats: Arc<RecordStats>,
+        disk: Box<dyn Disk>,
+    ) -> io::Result<Self> {
         let named =
             |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", config.folder.display()));
         std::fs::create_dir_all(&config.folder).map_err(named)?;
         recover_all(&config.folder).map_err(named)?;
         let last = list(&config.folder).map_err(named)?.last().copied();
+        let next_number = last.map_or(1, |last| last.name.number + 1);
+        let shelf = Shelf::new(&config, Arc::clone(&stats), next_number);
         Ok(Self {
+            keeper: Keeper::start(shelf, disk)?,
             jpegs: Jpegs::new(config.quality),
             open: None,
-            next_number: last.map_or(1, |last| last.name.number + 1),
+            next_number,
             previous: None,
             happened_at: None,
             last_phase: Phase::Idle,
@@ -299,7 +362,7 @@ impl Tape {
         }
         self.complained = true;
         if is_full(e)
-            && let Err(e) = self.delete_oldest()
+            && let Err(e) = self.keeper.shelf().delete_oldest()
         {
             log::debug!("recording: {}: {e}", self.config.folder.display());
         }
@@ -344,7 +407,8 @@ impl Tape {
                 || open.pictures.bytes() + frame.bytes.len() as u64 + MIB >= avi::MOST_BYTES
         });
         if over {
-            self.close()?;
+            self.keeper.check_room()?;
+            self.close(now);
         }
         // Taken out so that the encoder's buffer can be lent while the segment changes.
         let mut jpegs = std::mem::replace(&mut self.jpegs, Jpegs::new(self.config.quality));
@@ -368,7 +432,7 @@ impl Tape {
         }
         let mut pushed = self.push(jpeg);
         // Recording goes on at the cost of what is oldest, for as long as there is something.
-        while pushed.as_ref().is_err_and(is_full) && self.delete_oldest()? {
+        while pushed.as_ref().is_err_and(is_full) && self.keeper.shelf().delete_oldest()? {
             pushed = self.push(jpeg);
         }
         pushed?;
@@ -386,10 +450,7 @@ impl Tape {
             t_micros: frame.captured_at.0,
             unix_micros: clock::unix_micros().saturating_sub(age),
         };
-        if open.lines.len() < MOST_LINES {
-            serde_json::to_writer(&mut open.lines, &line)?;
-            open.lines.push(b'\n');
-        }
+        open.track.push(&serde_json::to_vec(&line)?);
         Ok(())
     }
 
@@ -400,7 +461,6 @@ impl Tape {
     }
 
     fn begin(&mut self, frame: &Frame, now: Timestamp) -> io::Result<Open> {
-        self.tidy()?;
         let name = Name {
             number: self.next_number,
             unix_seconds: clock::unix_micros() / 1_000_000,
@@ -411,15 +471,7 @@ impl Tape {
         let [pictures, track] = paths(&self.config.folder, &name);
         let begun =
             avi::Writer::create(&pictures, frame.width_px, frame.height_px, self.config.fps)
-                .and_then(|pictures| {
-                    let track = OpenOptions::new()
-                        .append(true)
-                        .create_new(true)
-                        .open(&track)?;
-                    // The names have to be on the disk too.
-                    File::open(&self.config.folder)?.sync_all()?;
-                    Ok((pictures, track))
-                });
+                .and_then(|pictures| Ok((pictures, Track::create(&track)?)));
         let (pictures, track) = match begun {
             Ok(begun) => begun,
             Err(e) => {
@@ -428,11 +480,11 @@ impl Tape {
             }
         };
         self.stats.segments.fetch_add(1, Relaxed);
+        self.keeper.begun(now);
         Ok(Open {
             name,
             pictures,
             track,
-            lines: Vec::new(),
             size_px: (frame.width_px, frame.height_px),
             began: now,
             first_at: frame.captured_at,
@@ -447,11 +499,9 @@ impl Tape {
             || (phase == Phase::Lost && self.last_phase != Phase::Lost);
         self.last_phase = phase;
         if let Some(open) = self.open.as_mut()
-            && open.lines.len() < MOST_LINES
             && json(event, &mut self.line).is_ok()
         {
-            open.lines.extend_from_slice(&self.line);
-            open.lines.push(b'\n');
+            open.track.push(&self.line);
         }
         if !happened {
             return;
@@ -462,8 +512,12 @@ impl Tape {
             .open
             .as_ref()
             .is_none_or(|open| now.micros_since(open.began) < around);
-        if reaches_back && let Some(previous) = self.previous.take() {
-            self.previous = Some(self.keep(previous, now));
+        if reaches_back
+            && let Some(previous) = self.previous.as_mut()
+            && !previous.event
+        {
+            self.keeper.keep(*previous);
+            previous.event = true;
         }
     }
 
@@ -471,122 +525,68 @@ impl Tape {
         u64::from(self.config.event_seconds) * 1_000_000
     }
 
-    /// Gives a segment that is ended the name of an event.
-    fn keep(&mut self, name: Name, now: Timestamp) -> Name {
-        let kept = Name {
-            event: true,
-            ..name
-        };
-        if name.event {
-            return name;
-        }
-        let renamed = rename(&self.config.folder, &name, &kept)
-            // A power cut would give it its old name back.
-            .and_then(|()| File::open(&self.config.folder)?.sync_all());
-        match renamed {
-            Ok(()) => kept,
-            // Deleted to make room.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => name,
-            Err(e) => {
-                self.failed(&e, now);
-                name
-            }
-        }
-    }
-
     fn tick(&mut self, now: Timestamp) {
+        if now >= self.paused_until
+            && let Some(open) = self.open.as_mut()
+            && let Err(e) = open.track.write()
+        {
+            self.failed(&e, now);
+        }
         if now >= self.sync_due {
-            self.sync_due = Timestamp(now.0 + u64::from(self.config.sync_millis) * 1000);
-            if let Err(e) = self.sync() {
-                self.failed(&e, now);
-            }
+            let again_micros = match self.sync(now) {
+                true => u64::from(self.config.sync_millis) * 1000,
+                false => AGAIN_MICROS,
+            };
+            self.sync_due = Timestamp(now.0 + again_micros);
         }
         if now >= self.tidy_due {
             self.tidy_due = Timestamp(now.0 + TIDY_MICROS);
-            if let Err(e) = self.tidy() {
-                self.failed(&e, now);
-            }
+            self.keeper.tidy();
         }
+        let behind_micros = match self.open {
+            Some(_) => self.keeper.shelf().behind_micros(now),
+            None => 0,
+        };
+        self.stats.behind_micros.store(behind_micros, Relaxed);
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    /// Has what was recorded brought to the disk; `false` where that is still busy with what came before.
+    fn sync(&mut self, now: Timestamp) -> bool {
         let Some(open) = self.open.as_mut() else {
-            return Ok(());
+            return true;
         };
         open.set_rate();
-        open.write_lines()?;
-        open.track.sync_data()?;
-        open.pictures.sync()
+        self.keeper.sync(|| Grown {
+            pictures: open.pictures.so_far(),
+            track: Arc::clone(&open.track.file),
+            as_of: now,
+        })
     }
 
-    /// Ends the segment.
-    fn close(&mut self) -> io::Result<()> {
+    /// Ends the segment: nothing more comes to it, and somebody else does the rest.
+    fn close(&mut self, now: Timestamp) {
         let Some(mut open) = self.open.take() else {
-            return Ok(());
+            return;
         };
         open.set_rate();
-        open.write_lines()?;
-        open.track.sync_all()?;
-        let began = open.began;
-        let mut name = open.name;
-        open.pictures.finish()?;
         let around = self.around_micros();
-        if self.happened_at.is_some_and(|at| at.0 + around >= began.0) {
-            let kept = Name {
-                event: true,
-                ..name
-            };
-            rename(&self.config.folder, &name, &kept)?;
-            name = kept;
-        }
-        File::open(&self.config.folder)?.sync_all()?;
-        self.previous = Some(name);
-        Ok(())
+        let event = self
+            .happened_at
+            .is_some_and(|at| at.0 + around >= open.began.0);
+        self.previous = Some(Name { event, ..open.name });
+        self.keeper.end(Ended {
+            name: open.name,
+            pictures: open.pictures,
+            track: open.track,
+            event,
+            as_of: now,
+        });
     }
 
+    /// Ends the segment, and waits until all of them are on the disk.
     fn end(&mut self) {
-        if let Err(e) = self.close() {
-            self.failed(&e, clock::monotonic());
-        }
-    }
-
-    /// Deletes what there is no room for.
-    fn tidy(&mut self) -> io::Result<()> {
-        let limits = Limits {
-            plain_bytes: u64::from(self.config.plain_mib) * MIB,
-            event_bytes: u64::from(self.config.event_mib) * MIB,
-            age_seconds: match self.config.keep_hours {
-                0 => None,
-                hours => Some(u64::from(hours) * 3600),
-            },
-        };
-        let all = list(&self.config.folder)?;
-        let growing = self.open.as_ref().map(|open| open.name.number);
-        for segment in to_delete(&all, &limits).filter(|s| Some(s.name.number) != growing) {
-            delete(&self.config.folder, &segment.name)?;
-            self.stats.deleted.fetch_add(1, Relaxed);
-        }
-        while free_bytes(&self.config.folder)? < u64::from(self.config.free_mib) * MIB {
-            if !self.delete_oldest()? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Deletes the oldest plain segment that is ended; whether there was one.
-    fn delete_oldest(&mut self) -> io::Result<bool> {
-        let growing = self.open.as_ref().map(|open| open.name.number);
-        let all = list(&self.config.folder)?;
-        let oldest = all
-            .iter()
-            .find(|s| !s.name.event && Some(s.name.number) != growing);
-        let Some(oldest) = oldest else {
-            return Ok(false);
-        };
-        delete(&self.config.folder, &oldest.name)?;
-        self.stats.deleted.fetch_add(1, Relaxed);
-        Ok(true)
+        self.close(clock::monotonic());
+        self.keeper.settle();
     }
 }
 
@@ -602,17 +602,6 @@ impl Open {
                 .set_micros_per_frame(mean.min(u64::from(u32::MAX)) as u32);
         }
     }
-
-    fn write_lines(&mut self) -> io::Result<()> {
-        let before = self.track.metadata()?.len();
-        if let Err(e) = self.track.write_all(&self.lines) {
-            // Half a line would be taken for damage.
-            self.track.set_len(before)?;
-            return Err(e);
-        }
-        self.lines.clear();
-        Ok(())
-    }
 }
 
 fn is_full(e: &io::Error) -> bool {
@@ -620,20 +609,6 @@ fn is_full(e: &io::Error) -> bool {
         e.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
-}
-
-fn free_bytes(folder: &Path) -> io::Result<u64> {
-    let disk = rustix::fs::statvfs(folder)?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
-fn rename(folder: &Path, from: &Name, to: &Name) -> io::Result<()> {
-    let ([pictures, track], [new_pictures, new_track]) = (paths(folder, from), paths(folder, to));
-    std::fs::rename(pictures, new_pictures)?;
-    match std::fs::rename(track, new_track) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
 }
 
 /// Ends segments that were cut off, gives tracks the name of their pictures, and takes away what holds nothing.
@@ -725,7 +700,23 @@ mod tests {
     }
 
     fn tape(config: &RecordingConfig) -> Tape {
-        Tape::open(config.clone(), Arc::default()).unwrap()
+        Tape::open(config.clone(), Arc::default(), Box::new(System)).unwrap()
+    }
+
+    /// A disk that takes nothing for as long as it is held.
+    #[derive(Clone, Default)]
+    struct Stuck(Arc<std::sync::RwLock<()>>);
+
+    impl Disk for Stuck {
+        fn data(&self, file: &File) -> io::Result<()> {
+            drop(self.0.read().unwrap());
+            System.data(file)
+        }
+
+        fn names(&self, folder: &Path) -> io::Result<()> {
+            drop(self.0.read().unwrap());
+            System.names(folder)
+        }
     }
 
     /// Frames at 30 a second from one second to another; that the target is lost at `lost_at` is told.
@@ -742,6 +733,16 @@ mod tests {
         seconds: std::ops::Range<u64>,
         happens: impl Fn(u64, &mut TrackEvent),
     ) {
+        // The disk is as fast as the clock of these tests.
+        record_on(tape, seconds, Keeper::settle, happens);
+    }
+
+    fn record_on(
+        tape: &mut Tape,
+        seconds: std::ops::Range<u64>,
+        settle: impl Fn(&Keeper),
+        happens: impl Fn(u64, &mut TrackEvent),
+    ) {
         let mut frame = Frame::default();
         frame.set_tight(PixelFormat::Grey8, 64, 48, &[&[100; 64 * 48]]);
         for n in seconds.start * 30..seconds.end * 30 {
@@ -752,6 +753,7 @@ mod tests {
             happens(n / 30, &mut said);
             tape.event(&said, now);
             tape.tick(now);
+            settle(&tape.keeper);
         }
     }
 
@@ -821,6 +823,57 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_takes_nothing_for_half_a_minute_costs_no_picture_and_says_what_a_power_cut_would()
+     {
+        let folder = tempfile::tempdir().unwrap();
+        let (config, disk) = (config(folder.path()), Stuck::default());
+        let mut tape = Tape::open(config, Arc::default(), Box::new(disk.clone())).unwrap();
+        let held = disk.0.write().unwrap();
+        record_on(&mut tape, 0..28, |_| {}, |_, _| {});
+        // Whoever is killed here has lost nothing: pictures and lines are in their files, ended or not.
+        let all = list(folder.path()).unwrap();
+        assert_eq!(all.len(), 3);
+        let mut found = 0;
+        for segment in &all {
+            let [avi, track] = paths(folder.path(), &segment.name);
+            let in_it = pictures(&avi);
+            let text = std::fs::read_to_string(track).unwrap();
+            let named = text.lines().filter(|line| line.contains("\"picture\":"));
+            assert_eq!(named.count(), in_it);
+            found += in_it;
+        }
+        assert!(found >= 278, "{found} pictures");
+        assert_eq!(tape.stats.dropped.load(Relaxed), 0);
+        let behind = tape.stats.behind_micros.load(Relaxed);
+        assert!((27_900_000..28_000_000).contains(&behind), "{behind}");
+        drop(held);
+        tape.end();
+        for segment in &list(folder.path()).unwrap() {
+            let [avi, _] = paths(folder.path(), &segment.name);
+            assert!(!avi::recover(&avi).unwrap().was_cut);
+        }
+        assert!(tape.keeper.shelf().behind_micros(clock::monotonic()) < 60_000_000);
+    }
+
+    #[test]
+    fn a_disk_that_never_takes_anything_stops_recording_and_not_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let (config, disk) = (config(folder.path()), Stuck::default());
+        let mut tape = Tape::open(config, Arc::default(), Box::new(disk.clone())).unwrap();
+        let held = disk.0.write().unwrap();
+        record_on(&mut tape, 0..200, |_| {}, |_, _| {});
+        assert_eq!(list(folder.path()).unwrap().len(), 9);
+        let (written, dropped) = (&tape.stats.pictures, &tape.stats.dropped);
+        assert!(written.load(Relaxed) < 910);
+        assert!(dropped.load(Relaxed) > 1_000);
+        drop(held);
+        tape.keeper.settle();
+        record(&mut tape, 200..205, None);
+        tape.end();
+        assert_eq!(list(folder.path()).unwrap().len(), 10);
+    }
+
+    #[test]
     fn a_mark_and_a_hard_manoeuvre_keep_their_segment_also_where_the_power_goes_next() {
         let what: [fn(&mut TrackEvent); 2] =
             [|said| said.mark = true, |said| said.manoeuvre = true];
@@ -834,7 +887,7 @@ mod tests {
                 }
             });
             drop(tape);
-            drop(Tape::open(config, Arc::default()).unwrap());
+            drop(self::tape(&config));
             assert_eq!(segments(folder.path()), [(1, false), (2, true), (3, true)]);
         }
     }

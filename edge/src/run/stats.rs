@@ -388,6 +388,22 @@ impl RunStats {
                 "roadhound_recording_errors_total {}",
                 r.errors.load(Relaxed)
             );
+            for (name, what, micros) in [
+                (
+                    "recording_behind_seconds",
+                    "What a power cut would cost now.",
+                    &r.behind_micros,
+                ),
+                (
+                    "recording_slowest_sync_seconds",
+                    "The longest that the disk took for the last pictures.",
+                    &r.slowest_sync_micros,
+                ),
+            ] {
+                head(t, name, "gauge", what);
+                let seconds = micros.load(Relaxed) as f64 / 1e6;
+                let _ = writeln!(t, "roadhound_{name} {seconds}");
+            }
         }
         if let Some(bytes) = machine.resident_bytes {
             head(

@@ -346,7 +346,7 @@ pub(super) fn recording_seeds() -> Vec<Vec<u8>> {
                 for _ in 0..3 {
                     avi.push(&jpeg)?;
                 }
-                avi.sync()?;
+                avi.so_far().write()?;
                 if finished { avi.finish() } else { Ok(()) }
             });
             // A folder without room gives fewer seeds.
