@@ -22,6 +22,7 @@
 //! [`answer`] is pure but for the picture's encoder; sockets and limits are in [`server`].
 
 pub mod server;
+pub mod stand_in;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -476,42 +477,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Arc;
 
+    use super::stand_in::StandIn;
     use super::*;
     use crate::capture::Frame;
     use crate::run::event::testing::event;
     use proptest::prelude::*;
     use roadhound_shared::frame::PixelFormat;
 
-    #[derive(Default)]
-    struct Desk {
-        seen: Seen,
-        told: Mutex<Vec<Command>>,
-    }
-
-    impl Board for Desk {
-        fn seen(&self) -> &Seen {
-            &self.seen
-        }
-
-        fn figures(&self) -> Figures {
-            Figures::default()
-        }
-
-        fn camera_is_open(&self) -> bool {
-            true
-        }
-
-        fn prometheus(&self) -> String {
-            "roadhound_fps 30\n".into()
-        }
-
-        fn command(&self, command: Command) -> bool {
-            self.told.lock().unwrap().push(command);
-            true
-        }
-    }
-
-    impl Desk {
+    impl StandIn {
         fn sees(&self, number: u64) {
             let mut frame = Frame::default();
             frame.set_tight(PixelFormat::Grey8, 64, 48, &[&[100; 64 * 48]]);
@@ -524,7 +497,7 @@ mod tests {
     }
 
     struct Client {
-        desk: Desk,
+        desk: StandIn,
         live: Live,
         token: Option<Token>,
         now: u64,
@@ -534,7 +507,7 @@ mod tests {
         fn new() -> Self {
             let config: PreviewConfig = toml::from_str("").unwrap();
             Self {
-                desk: Desk::default(),
+                desk: StandIn::default(),
                 live: Live::new(&config),
                 token: None,
                 now: 0,
@@ -619,7 +592,7 @@ mod tests {
         assert_eq!(client.post("/follow", &follow(8)).status, 204);
         // What was held is let go with the command.
         assert_eq!(client.post("/follow", &follow(2)).status, 410);
-        let told = client.desk.told.lock().unwrap();
+        let told = client.desk.take_told();
         assert!(
             matches!(&told[0], Command::Follow { target: Target::Box(b), frame: Some(_) } if b.h_px == 16.5)
         );
@@ -637,7 +610,7 @@ mod tests {
                 .status,
             204
         );
-        let told = client.desk.told.lock().unwrap();
+        let told = client.desk.take_told();
         let expected = Target::Point {
             x_px: 33.5,
             y_px: 7.0,
@@ -681,7 +654,7 @@ mod tests {
             let lines = answer.body.iter().filter(|&&byte| byte == b'\n').count();
             assert_eq!(lines, 1, "{path} {body}");
         }
-        assert!(client.desk.told.lock().unwrap().is_empty());
+        assert!(client.desk.take_told().is_empty());
         assert_eq!(
             (
                 client.post("/stop", "{}").status,

@@ -1,15 +1,15 @@
 //! What a camera, a browser and a disk that lost its power can do to `roadhound run`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use roadhound_edge::capture::stage::Captured;
 use roadhound_edge::capture::{Encoding, Frame};
 use roadhound_edge::preview::server::respond;
-use roadhound_edge::preview::{Answer, Board, Live, PreviewConfig, Request, Seen, Token, answer};
+use roadhound_edge::preview::stand_in::StandIn;
+use roadhound_edge::preview::{Answer, Live, PreviewConfig, Request, Token, answer};
 use roadhound_edge::record::avi::recover;
 use roadhound_edge::record::encode::Jpegs;
 use roadhound_edge::record::segments::Name;
-use roadhound_edge::run::stats::Figures;
 use roadhound_edge::run::tracking::{Command, Stage};
 use roadhound_edge::source::{Options, open};
 use roadhound_shared::follow::Follower;
@@ -123,43 +123,9 @@ pub(super) fn live_frame_seeds() -> Vec<Vec<u8>> {
 
 // ---- the page
 
-/// A board with pictures 1 and 2, of which the page has shown the second.
-struct Desk {
-    seen: Seen,
-    told: Mutex<Vec<Command>>,
-    accepts: bool,
-}
-
-impl Board for Desk {
-    fn seen(&self) -> &Seen {
-        &self.seen
-    }
-
-    fn figures(&self) -> Figures {
-        Figures::default()
-    }
-
-    fn camera_is_open(&self) -> bool {
-        true
-    }
-
-    fn prometheus(&self) -> String {
-        "roadhound_fps 30\n".into()
-    }
-
-    fn command(&self, command: Command) -> bool {
-        if self.accepts {
-            self.told
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(command);
-        }
-        self.accepts
-    }
-}
-
+/// Somebody at the page of a board with pictures 1 and 2, of which the page has shown the second.
 struct Client {
-    desk: Desk,
+    desk: StandIn,
     live: Live,
     stage: Stage<Zeros>,
 }
@@ -168,10 +134,9 @@ impl Client {
     fn new(accepts: bool) -> Option<Self> {
         let config: PreviewConfig = toml::from_str("").ok()?;
         let mut client = Self {
-            desk: Desk {
-                seen: Seen::default(),
-                told: Mutex::default(),
-                accepts,
+            desk: match accepts {
+                true => StandIn::default(),
+                false => StandIn::deaf(),
             },
             live: Live::new(&config),
             stage: stage(None)?,
@@ -198,14 +163,7 @@ impl Client {
     }
 
     /// What was understood is done as the thread that tracks would do it.
-    fn obey(&mut self) {
-        let told = std::mem::take(
-            &mut *self
-                .desk
-                .told
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+    fn obey(&mut self, told: Vec<Command>) {
         for command in told {
             self.stage.command(command);
         }
@@ -230,14 +188,9 @@ pub(super) fn control(data: &[u8]) {
         answered.status
     );
     assert!(answered.body.iter().filter(|&&byte| byte == b'\n').count() <= 1);
-    let told = client
-        .desk
-        .told
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .len();
-    assert_eq!(told == 1, answered.status == 204 && path != "/hold");
-    client.obey();
+    let told = client.desk.take_told();
+    assert_eq!(told.len() == 1, answered.status == 204 && path != "/hold");
+    client.obey(told);
     assert!(path == "/follow" || client.stage.last().report.phase == Phase::Idle);
 }
 
@@ -267,18 +220,14 @@ pub(super) fn http(data: &[u8]) {
         let track = answered.track.as_deref().unwrap_or_default();
         assert!(!track.contains(['\r', '\n']), "a header of two lines");
     }
-    client.obey();
+    let told = client.desk.take_told();
+    client.obey(told);
     let Ok(token) = Token::parse("a secret of some length") else {
         return;
     };
     let guarded = respond(data, Some(&token), &client.desk, &mut client.live, now);
     assert_eq!(open.is_some(), guarded.is_some());
-    let told = client
-        .desk
-        .told
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .len();
+    let told = client.desk.take_told().len();
     let knows = data.windows(6).any(|word| word == b"secret");
     assert!(knows || told == 0, "a command without the token");
     if let Some(answered) = guarded.filter(|_| !knows) {
