@@ -3,26 +3,19 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::good_bundle;
+use common::program::Program;
 use serde_json::Value;
 
 struct Board {
     folder: tempfile::TempDir,
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Drop for Board {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    program: Program,
 }
 
 impl Board {
@@ -33,7 +26,6 @@ impl Board {
         let at = folder.path().display();
         std::fs::write(folder.path().join("a.grey"), vec![200; 96 * 96 * 10]).unwrap();
         std::fs::write(folder.path().join("token"), "0123456789abcdef\n").unwrap();
-        let config = folder.path().join("roadhound.toml");
         let text = format!(
             "[model]\nbundle = \"{}\"\n[camera.replay]\npath = \"{at}/a.grey\"\nraw = \"96x96:grey@60\"\nrepeat = true\n\
              [sinks.jsonl]\npath = \"{at}/track.jsonl\"\nqueue = 1000\n[metrics]\ntextfile = \"{at}/roadhound.prom\"\nevery_seconds = 1\n\
@@ -41,38 +33,16 @@ impl Board {
             bundle.display(),
             preview.replace("{}", &at.to_string())
         );
-        std::fs::write(&config, text).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_roadhound"))
-            .args(["run", "--config"])
-            .arg(config)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = said
-            .find_map(|line| {
-                Some(
-                    line.unwrap()
-                        .split_once("http://")?
-                        .1
-                        .trim_end_matches('/')
-                        .parse()
-                        .unwrap(),
-                )
-            })
-            .unwrap();
-        // What it says later has to go somewhere.
-        std::thread::spawn(move || said.for_each(drop));
-        Self {
-            folder,
-            child,
-            address,
-        }
+        let program = Program::start(folder.path(), "roadhound", &text, drop);
+        Self { folder, program }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.program.address()
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
+        let stream = TcpStream::connect(self.address()).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(30)))
             .unwrap();
@@ -285,7 +255,8 @@ fn whoever_attacks_the_page_is_refused_and_tracking_goes_on() {
         while came < 10_000 || began.elapsed() < Duration::from_secs(3) {
             came += 1;
             // The queue of the system may be full for a moment.
-            let Ok(mut stream) = TcpStream::connect_timeout(&board.address, Duration::from_secs(5))
+            let Ok(mut stream) =
+                TcpStream::connect_timeout(&board.address(), Duration::from_secs(5))
             else {
                 continue;
             };
@@ -325,6 +296,116 @@ fn whoever_attacks_the_page_is_refused_and_tracking_goes_on() {
     drop(slow);
 }
 
+/// So many files as this process may have at most.
+fn raise_the_limit_of_files() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    let raised = setrlimit(Resource::Nofile, most).is_ok();
+    let now = if raised { limit.maximum } else { limit.current };
+    now.unwrap_or(u64::MAX)
+}
+
+#[test]
+fn ten_thousand_connections_at_once_cost_a_bounded_amount_and_tracking_goes_on() {
+    const CONNECTIONS: usize = 10_000;
+    const THREADS: usize = 100;
+    // The board has what limit it had.
+    let board = Board::start("connections = 16\n");
+    if raise_the_limit_of_files() < CONNECTIONS as u64 + 100 {
+        println!("passed over: no right to have {CONNECTIONS} files open");
+        return;
+    }
+    until("tracking figures", || board.tracked() > 60.0);
+    let address = board.address();
+    let program = &board.program;
+    let calm = {
+        let (before, began) = (board.lines().count(), Instant::now());
+        std::thread::sleep(Duration::from_secs(3));
+        (board.lines().count() - before) as f64 / began.elapsed().as_secs_f64()
+    };
+    let (files, threads) = (program.open_files(), program.threads());
+    let memory = program.memory_bytes("VmHWM");
+    let (before, began) = (board.lines().count(), Instant::now());
+
+    // Half of them say nothing, half ask for a picture and take none; all of them stay until the last has come.
+    let everybody_is_there = std::sync::Barrier::new(THREADS + 1);
+    let seen_enough = std::sync::Barrier::new(THREADS + 1);
+    let (mut most_files, mut most_threads, mut attacked) = (files, threads, 0.0);
+    let held = std::thread::scope(|scope| {
+        let comers: Vec<_> = (0..THREADS)
+            .map(|n| {
+                let (everybody_is_there, seen_enough) = (&everybody_is_there, &seen_enough);
+                let come = move || {
+                    let mut held = Vec::new();
+                    let end = Instant::now() + Duration::from_secs(120);
+                    while held.len() < CONNECTIONS / THREADS && Instant::now() < end {
+                        // The queue of the system may be full for a moment.
+                        let Ok(mut stream) =
+                            TcpStream::connect_timeout(&address, Duration::from_secs(5))
+                        else {
+                            continue;
+                        };
+                        if n % 2 == 0 {
+                            let _ = stream
+                                .write_all(b"GET /live.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                        }
+                        held.push(stream);
+                    }
+                    everybody_is_there.wait();
+                    seen_enough.wait();
+                    held.len()
+                };
+                let thread = std::thread::Builder::new().stack_size(128 << 10);
+                thread.spawn_scoped(scope, come).unwrap()
+            })
+            .collect();
+        let all_there = std::thread::Builder::new()
+            .spawn_scoped(scope, || {
+                everybody_is_there.wait();
+            })
+            .unwrap();
+        let mut look = || {
+            most_files = most_files.max(program.open_files());
+            most_threads = most_threads.max(program.threads());
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        while !all_there.is_finished() {
+            look();
+        }
+        // They are all there for as long as it takes to see that tracking goes on.
+        let (then, at) = (board.lines().count(), Instant::now());
+        while at.elapsed() < Duration::from_secs(2) {
+            look();
+        }
+        assert!(board.lines().count() > then, "tracking stands still");
+        attacked = (board.lines().count() - before) as f64 / began.elapsed().as_secs_f64();
+        seen_enough.wait();
+        comers
+            .into_iter()
+            .map(|comer| comer.join().unwrap())
+            .sum::<usize>()
+    });
+    let grown = program.memory_bytes("VmHWM") - memory;
+    println!(
+        "{held} connections at once in {:.1} s: at most {most_files} files ({files} before), {most_threads} threads \
+         ({threads} before), {:.1} MB more memory at the highest; {attacked:.1} frames a second tracked, {calm:.1} before",
+        began.elapsed().as_secs_f64(),
+        grown as f64 / 1e6
+    );
+    assert_eq!(held, CONNECTIONS);
+    // Places, and a thread that has been accepted but not yet been counted or has been counted and not yet gone.
+    assert!(most_files <= files + 20, "{most_files} files");
+    assert!(most_threads <= threads + 20, "{most_threads} threads");
+    assert!(grown < 16_000_000, "{grown} bytes");
+    // The attacker takes a whole core of this machine; a tracker that waited for the page would stand still.
+    assert!(attacked > calm / 2.0, "{attacked} frames a second, {calm}");
+    until("an answer", || board.get("/state", "").0 == Some(200));
+}
+
 #[test]
 fn in_a_browser_a_box_is_drawn_and_a_thing_tapped_and_both_are_followed_on_a_desk_and_on_a_phone() {
     let chromium = ["chromium", "chromium-browser", "google-chrome"]
@@ -351,7 +432,7 @@ fn in_a_browser_a_box_is_drawn_and_a_thing_tapped_and_both_are_followed_on_a_des
             .arg(script)
             .args([
                 chromium,
-                &format!("http://localhost:{}/", board.address.port()),
+                &format!("http://localhost:{}/", board.address().port()),
             ])
             .arg(pictures.join(format!("preview-{name}.png")))
             .args([width, height])

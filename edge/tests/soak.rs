@@ -7,22 +7,19 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::io::{BufRead, Read};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use roadhound_edge::drive::{Drive, DriveConfig};
+use common::program::{Program, ask, film};
 use serde::Deserialize;
 
 /// Frames of the drive; it begins anew behind the last.
 const DRIVE_FRAMES: u32 = 240;
 const SIZE_PX: (u32, u32) = (320, 180);
-/// Nothing is silent for longer, on a machine with neighbours.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// What the allocator may keep between the first tenth of the frames and the last: a leak of 4 bytes a frame is more.
 const MOST_GROWN_BYTES: u64 = 4 << 20;
 
@@ -36,121 +33,29 @@ struct Line {
     phase: String,
 }
 
-struct Board {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Drop for Board {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Writes the drive as a raw dump; where the target is in each of its frames.
-fn film(path: &Path) -> Vec<Option<[f32; 4]>> {
-    let config = DriveConfig {
-        width_px: SIZE_PX.0,
-        height_px: SIZE_PX.1,
-        frames: DRIVE_FRAMES,
-        ..DriveConfig::default()
+/// What everything writes to at once.
+fn configuration(folder: &Path, target: [f32; 4], udp: SocketAddr) -> String {
+    let at = folder.display();
+    let (width, height) = SIZE_PX;
+    let model = match std::env::var("ROADHOUND_SOAK_NETWORK").as_deref() {
+        Ok("tiny") => format!(
+            "[model]\nbundle = \"{}\"\n",
+            common::good_bundle(folder).display()
+        ),
+        _ => String::new(),
     };
-    let mut drive = Drive::new(config).unwrap();
-    let mut file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
-    let mut rgb = Vec::new();
-    let truths = (0..DRIVE_FRAMES)
-        .map(|n| {
-            let truth = drive.render(n, &mut rgb);
-            file.write_all(&rgb).unwrap();
-            let b = truth.box_in_image?;
-            Some([b.x_px, b.y_px, b.w_px, b.h_px])
-        })
-        .collect();
-    file.flush().unwrap();
-    truths
-}
-
-impl Board {
-    fn start(folder: &Path, target: [f32; 4], udp: SocketAddr) -> Self {
-        let at = folder.display();
-        let (width, height) = SIZE_PX;
-        let config = folder.join("roadhound.toml");
-        let model = match std::env::var("ROADHOUND_SOAK_NETWORK").as_deref() {
-            Ok("tiny") => format!(
-                "[model]\nbundle = \"{}\"\n",
-                common::good_bundle(folder).display()
-            ),
-            _ => String::new(),
-        };
-        let text = format!(
-            "{model}[camera.replay]\npath = \"{at}/drive.rgb\"\nraw = \"{width}x{height}:rgb@30\"\nlockstep = true\nrepeat = true\n\
-             [camera.retry]\nstall_after_millis = 600000\n[target]\ninit = {target:?}\n\
-             [sinks.jsonl]\npath = \"-\"\nqueue = 1000\n[sinks.csv]\npath = \"/dev/null\"\n[sinks.udp]\nto = \"{udp}\"\n\
-             [metrics]\ntextfile = \"{at}/roadhound.prom\"\nevery_seconds = 1\n\
-             [recording]\nfolder = \"{at}/video\"\nfps = 2.0\nsegment_seconds = 5\nplain_mib = 4\nevent_mib = 4\nfree_mib = 0\n\
-             [preview]\nlisten = \"127.0.0.1:0\"\n[watchdog]\nstage_silent_seconds = 120\n"
-        );
-        std::fs::write(&config, text).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_roadhound"))
-            .args(["run", "--config"])
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = said.find_map(|line| {
-            let line = line.unwrap();
-            let address = line.split_once("http://")?.1.trim_end_matches('/');
-            Some(address.parse().unwrap())
-        });
-        // What it says later has to go somewhere, and is worth reading.
-        std::thread::spawn(move || {
-            said.map_while(Result::ok)
-                .for_each(|line| println!("{line}"))
-        });
-        Self {
-            child,
-            address: address.unwrap(),
-        }
-    }
-
-    fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .unwrap();
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-        kib * 1024
-    }
-
-    fn open_files(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))
-            .unwrap()
-            .count()
-    }
+    format!(
+        "{model}[camera.replay]\npath = \"{at}/drive.rgb\"\nraw = \"{width}x{height}:rgb@30\"\nlockstep = true\nrepeat = true\n\
+         [camera.retry]\nstall_after_millis = 600000\n[target]\ninit = {target:?}\n\
+         [sinks.jsonl]\npath = \"-\"\nqueue = 1000\n[sinks.csv]\npath = \"/dev/null\"\n[sinks.udp]\nto = \"{udp}\"\n\
+         [metrics]\ntextfile = \"{at}/roadhound.prom\"\nevery_seconds = 1\n\
+         [recording]\nfolder = \"{at}/video\"\nfps = 2.0\nsegment_seconds = 5\nplain_mib = 4\nevent_mib = 4\nfree_mib = 0\n\
+         [preview]\nlisten = \"127.0.0.1:0\"\n[watchdog]\nstage_silent_seconds = 120\n"
+    )
 }
 
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
-}
-
-/// One request; what came back, or nothing.
-fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<Vec<u8>> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-    )
-    .ok()?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok()?;
-    Some(answer)
 }
 
 /// Somebody at the page: looks, reads the figures, keeps moments, and points at the target again and again.
@@ -196,20 +101,22 @@ fn memory_is_flat_and_time_only_grows_however_many_frames_there_are() {
     let frames: u64 =
         std::env::var("ROADHOUND_SOAK_FRAMES").map_or(1_500, |text| text.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
-    let truths = film(&folder.path().join("drive.rgb"));
+    let truths = film(&folder.path().join("drive.rgb"), SIZE_PX, DRIVE_FRAMES);
     let target = truths[0].unwrap();
     let listener = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let mut board = Board::start(folder.path(), target, listener.local_addr().unwrap());
+    let text = configuration(folder.path(), target, listener.local_addr().unwrap());
+    // What it says is worth reading.
+    let mut board = Program::start(folder.path(), "roadhound", &text, |line| println!("{line}"));
     let (stop, followed) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
     );
     let visitor = std::thread::spawn({
-        let (stop, followed, address) = (Arc::clone(&stop), Arc::clone(&followed), board.address);
+        let (stop, followed, address) = (Arc::clone(&stop), Arc::clone(&followed), board.address());
         move || visit(address, &truths, &stop, &followed)
     });
 
-    let mut lines = BufReader::new(board.child.stdout.take().unwrap());
+    let mut lines = board.stdout();
     let (mut text, mut last): (String, Option<Line>) = (String::new(), None);
     let mut seen = 0_u64;
     let mut phases = std::collections::BTreeMap::<String, u64>::new();
@@ -234,7 +141,7 @@ fn memory_is_flat_and_time_only_grows_however_many_frames_there_are() {
         last = Some(line);
         // A hundred looks, and one more for every hundredth that was passed over.
         if seen * 100 / frames > samples.len() as u64 {
-            samples.push((seen, board.resident_bytes(), board.open_files()));
+            samples.push((seen, board.memory_bytes("VmRSS"), board.open_files()));
             if samples.len() % 10 == 1 {
                 let (_, bytes, files) = samples[samples.len() - 1];
                 println!(
@@ -248,17 +155,10 @@ fn memory_is_flat_and_time_only_grows_however_many_frames_there_are() {
     stop.store(true, Relaxed);
     // The page is left before the program is, which waits for nobody.
     visitor.join().unwrap();
-    let pid = board.child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-15", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    board.signal("-15");
     let mut rest = Vec::new();
     lines.read_to_end(&mut rest).unwrap();
-    assert!(board.child.wait().unwrap().success());
+    assert!(board.ended_well());
 
     let at = |share: usize| samples[(samples.len() - 1) * share / 100];
     println!(

@@ -4,6 +4,8 @@
 //! score and box are constant, so the window of the tracker keeps the box in place.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod program;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
