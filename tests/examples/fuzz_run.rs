@@ -1,8 +1,8 @@
 //! Feeds millions of mutations to the fuzz targets, on stable and without coverage: `fuzz_run [INPUTS [TARGET...]]`.
 //!
-//! Targets take turns of a second until all together have had their INPUTS (ten million by itself); without names, those of
-//! the board: its configuration, what cameras deliver, requests, commands, and what a power cut leaves. An input that panics
-//! or takes ten seconds ends the run with status 1 and is kept.
+//! Targets take turns of a second until each has had its share of the INPUTS (ten million by itself): the same number for a
+//! slow one as for a fast one. Without names, those of the board: its configuration, what cameras deliver, requests,
+//! commands, and what a power cut leaves. An input that panics or takes ten seconds ends the run with status 1 and is kept.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -96,13 +96,15 @@ fn run() -> Result<()> {
             })
         })
         .collect::<Result<Vec<Run>>>()?;
+    let share = wanted.div_ceil(runs.len() as u64);
     let (began, mut said_at, mut done) = (Instant::now(), Instant::now(), 0);
-    while done < wanted {
+    while runs.iter().any(|run| run.inputs < share) {
         for run in &mut runs {
-            done += run.turn(wanted - done)?;
+            done += run.turn(share - run.inputs)?;
         }
         if said_at.elapsed() > EVERY {
             said_at = Instant::now();
+            runs.iter().for_each(|run| say(&run.line()));
             say(&format!(
                 "{done} inputs in {:.0} s",
                 began.elapsed().as_secs_f64()
