@@ -2,7 +2,8 @@
 //!
 //! What enters: a [`FrameView`] in any pixel format and a [`CropWindow`] in image pixels, wholly or partly outside
 //! the frame if need be. What leaves: a square crop, as interleaved bytes ([`crop_rgb8`]) or as a normalised planar
-//! tensor ([`crop_tensor`]).
+//! tensor ([`crop_tensor`]); or one of any [`CropSize`] ([`crop_rgb8_sized`], [`crop_tensor_sized`]), such as a whole
+//! frame letterboxed.
 //!
 //! Only the pixels of the window are read, in their own format, and colour is converted after resampling. Each
 //! output pixel is the mean of the image over the area it covers (a box filter, exact to the fraction of a pixel);
@@ -43,6 +44,27 @@ use crate::geometry::{AxisAffine, BoxXywh};
 /// Longest side of a crop, in pixels.
 pub const MAX_CROP_PX: u32 = 4096;
 
+/// Columns and rows of a crop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CropSize {
+    /// Columns.
+    pub width_px: u32,
+    /// Rows.
+    pub height_px: u32,
+}
+
+impl CropSize {
+    /// As many columns as rows.
+    #[must_use]
+    pub const fn square(side_px: u32) -> Self {
+        Self {
+            width_px: side_px,
+            height_px: side_px,
+        }
+    }
+}
+
 /// The part of an image that becomes a crop: centre and size in image pixels. It may reach beyond the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,6 +102,28 @@ impl CropWindow {
         Self::square(cx_px, cy_px, side_px)
     }
 
+    /// The smallest window of the crop's aspect that holds the whole frame in its middle: a letterbox.
+    ///
+    /// ```
+    /// use roadhound_shared::preprocess::{CropSize, CropWindow};
+    /// let size = CropSize { width_px: 416, height_px: 256 };
+    /// let window = CropWindow::letterbox(1920, 1080, size);
+    /// assert_eq!((window.w_px, window.cy_px), (1920.0, 540.0));
+    /// assert!((window.h_px - 1920.0 * 256.0 / 416.0).abs() < 1e-2);
+    /// ```
+    #[must_use]
+    pub fn letterbox(frame_width_px: u32, frame_height_px: u32, size: CropSize) -> Self {
+        let (w_px, h_px) = (frame_width_px as f32, frame_height_px as f32);
+        let (width, height) = (size.width_px.max(1) as f32, size.height_px.max(1) as f32);
+        let image_from_crop = (w_px / width).max(h_px / height);
+        Self {
+            cx_px: w_px / 2.0,
+            cy_px: h_px / 2.0,
+            w_px: width * image_from_crop,
+            h_px: height * image_from_crop,
+        }
+    }
+
     /// The box that the window covers.
     #[must_use]
     pub fn to_box(&self) -> BoxXywh {
@@ -89,11 +133,16 @@ impl CropWindow {
     /// Maps pixels of a crop of `crop_px` a side to the image.
     #[must_use]
     pub fn image_from_crop(&self, crop_px: u32) -> AxisAffine {
-        let crop_px = crop_px as f32;
+        self.image_from_sized_crop(CropSize::square(crop_px))
+    }
+
+    /// Maps pixels of a crop of any size to the image.
+    #[must_use]
+    pub fn image_from_sized_crop(&self, size: CropSize) -> AxisAffine {
         AxisAffine::new(
-            self.w_px / crop_px,
+            self.w_px / size.width_px as f32,
             self.cx_px - self.w_px / 2.0,
-            self.h_px / crop_px,
+            self.h_px / size.height_px as f32,
             self.cy_px - self.h_px / 2.0,
         )
     }
@@ -101,13 +150,19 @@ impl CropWindow {
     /// Maps image pixels to a crop of `crop_px` a side. Finite where both sides of the window are positive.
     #[must_use]
     pub fn crop_from_image(&self, crop_px: u32) -> AxisAffine {
-        let crop_px = crop_px as f32;
-        let (scale_x, scale_y) = (crop_px / self.w_px, crop_px / self.h_px);
+        self.sized_crop_from_image(CropSize::square(crop_px))
+    }
+
+    /// Maps image pixels to a crop of any size. Finite where both sides of the window are positive.
+    #[must_use]
+    pub fn sized_crop_from_image(&self, size: CropSize) -> AxisAffine {
+        let (width, height) = (size.width_px as f32, size.height_px as f32);
+        let (scale_x, scale_y) = (width / self.w_px, height / self.h_px);
         AxisAffine::new(
             scale_x,
-            crop_px / 2.0 - self.cx_px * scale_x,
+            width / 2.0 - self.cx_px * scale_x,
             scale_y,
-            crop_px / 2.0 - self.cy_px * scale_y,
+            height / 2.0 - self.cy_px * scale_y,
         )
     }
 }
@@ -166,7 +221,7 @@ pub enum PreprocessError {
         /// Side asked for.
         crop_px: u32,
     },
-    /// The output buffer is not `3 * crop_px * crop_px` long.
+    /// The output buffer does not hold three values a pixel.
     #[error("crop buffer holds {found} values, expected {expected}")]
     OutputLength {
         /// Values needed.
@@ -203,14 +258,33 @@ pub fn crop_rgb8(
     scratch: &mut CropScratch,
     out_hwc: &mut [u8],
 ) -> Result<(), PreprocessError> {
-    let side = check(window, crop_px, out_hwc.len())?;
+    let size = CropSize::square(crop_px);
+    crop_rgb8_sized(frame, window, size, border, scratch, out_hwc)
+}
+
+/// Resamples a window to interleaved bytes of any size, rounded to nearest. A window of another aspect is stretched.
+///
+/// # Shapes
+/// - `out_hwc`: `[height_px, width_px, 3]`, red, green, blue.
+///
+/// # Errors
+/// Those of [`crop_rgb8`].
+pub fn crop_rgb8_sized(
+    frame: &FrameView<'_>,
+    window: &CropWindow,
+    size: CropSize,
+    border: Border,
+    scratch: &mut CropScratch,
+    out_hwc: &mut [u8],
+) -> Result<(), PreprocessError> {
+    let (side, _) = check(window, size, out_hwc.len())?;
     // At this magnitude a float's last bit is one, so that adding it rounds to nearest; `as` would be slower. No value
     // exceeds 255 by as much as a half.
     let round = |value: f32| (value + 8_388_608.0).to_bits() & 0xff;
     // Packed first, in a loop without three-byte steps, which keep compilers from using vectors.
     let mut packed = core::mem::take(&mut scratch.packed);
     packed.resize(side, 0);
-    resample(frame, window, side, border, scratch, |y, row| {
+    resample(frame, window, size, border, scratch, |y, row| {
         row.convert(&mut packed, |packed, rgb| {
             *packed = round(rgb[0]) | round(rgb[1]) << 8 | round(rgb[2]) << 16;
         });
@@ -240,12 +314,32 @@ pub fn crop_tensor(
     scratch: &mut CropScratch,
     out_chw: &mut [f32],
 ) -> Result<(), PreprocessError> {
-    let side = check(window, crop_px, out_chw.len())?;
+    let size = CropSize::square(crop_px);
+    crop_tensor_sized(frame, window, size, border, normalisation, scratch, out_chw)
+}
+
+/// Resamples a window to a normalised planar tensor of any size. A window of another aspect is stretched.
+///
+/// # Shapes
+/// - `out_chw`: `[3, height_px, width_px]`, red, green, blue planes.
+///
+/// # Errors
+/// Those of [`crop_tensor`].
+pub fn crop_tensor_sized(
+    frame: &FrameView<'_>,
+    window: &CropWindow,
+    size: CropSize,
+    border: Border,
+    normalisation: &Normalisation,
+    scratch: &mut CropScratch,
+    out_chw: &mut [f32],
+) -> Result<(), PreprocessError> {
+    let (width, height) = check(window, size, out_chw.len())?;
     let Normalisation { mean, scale } = *normalisation;
-    let (red, rest) = out_chw.split_at_mut(side * side);
-    let (green, blue) = rest.split_at_mut(side * side);
-    resample(frame, window, side, border, scratch, |y, row| {
-        let span = side * y..side * (y + 1);
+    let (red, rest) = out_chw.split_at_mut(width * height);
+    let (green, blue) = rest.split_at_mut(width * height);
+    resample(frame, window, size, border, scratch, |y, row| {
+        let span = width * y..width * (y + 1);
         let planes = red[span.clone()]
             .iter_mut()
             .zip(&mut green[span.clone()])
@@ -259,7 +353,12 @@ pub fn crop_tensor(
     Ok(())
 }
 
-fn check(window: &CropWindow, crop_px: u32, found: usize) -> Result<usize, PreprocessError> {
+/// Columns and rows.
+fn check(
+    window: &CropWindow,
+    size: CropSize,
+    found: usize,
+) -> Result<(usize, usize), PreprocessError> {
     let CropWindow {
         cx_px,
         cy_px,
@@ -275,15 +374,17 @@ fn check(window: &CropWindow, crop_px: u32, found: usize) -> Result<usize, Prepr
             h_px,
         });
     }
-    if !(1..=MAX_CROP_PX).contains(&crop_px) {
-        return Err(PreprocessError::CropSize { crop_px });
+    for crop_px in [size.width_px, size.height_px] {
+        if !(1..=MAX_CROP_PX).contains(&crop_px) {
+            return Err(PreprocessError::CropSize { crop_px });
+        }
     }
-    let side = crop_px as usize;
-    let expected = 3 * side * side;
+    let (width, height) = (size.width_px as usize, size.height_px as usize);
+    let expected = 3 * width * height;
     if found != expected {
         return Err(PreprocessError::OutputLength { expected, found });
     }
-    Ok(side)
+    Ok((width, height))
 }
 
 /// All of a weight: the weights of one output pixel, with what lies outside the frame, sum to this.
@@ -842,7 +943,7 @@ impl YuvToRgb {
 fn resample(
     frame: &FrameView<'_>,
     window: &CropWindow,
-    side: usize,
+    size: CropSize,
     border: Border,
     scratch: &mut CropScratch,
     mut emit: impl FnMut(usize, Row<'_>),
@@ -861,14 +962,14 @@ fn resample(
     columns.fill(
         origin(window.cx_px, window.w_px),
         f64::from(window.w_px),
-        side,
+        size.width_px as usize,
         width,
         replicate,
     );
     rows.fill(
         origin(window.cy_px, window.h_px),
         f64::from(window.h_px),
-        side,
+        size.height_px as usize,
         height,
         replicate,
     );
@@ -896,7 +997,7 @@ fn resample(
         chroma.prepare(Layout::Chroma, columns, plane.row(0).len(), [c1, c2, 0, 0]);
     }
     let yuv = YuvToRgb::new(frame.yuv_matrix());
-    for y in 0..side {
+    for y in 0..size.height_px as usize {
         first.combine_rows(&plane, rows.of(y), along_row);
         first.combine_columns(layout);
         if let Some(plane) = &chroma_plane {

@@ -36,16 +36,16 @@ pub fn blend_superellipse(
     let columns = shared_span(
         cx,
         1.03 * half_w,
-        canvas.side_px,
+        canvas.width_px,
         origin_in_canvas[0],
-        source.side_px,
+        source.width_px,
     );
     let rows = shared_span(
         cy,
         1.03 * half_h,
-        canvas.side_px,
+        canvas.height_px,
         origin_in_canvas[1],
-        source.side_px,
+        source.height_px,
     );
     if columns.is_empty() {
         return;
@@ -55,8 +55,8 @@ pub fn blend_superellipse(
     let across: Vec<f32> = columns.clone().map(|x| term(x, cx, half_w)).collect();
     for y in rows {
         let down = term(y, cy, half_h);
-        let canvas_row = y * canvas.side_px as usize;
-        let source_row = (y as i32 - origin_in_canvas[1]) as usize * source.side_px as usize;
+        let canvas_row = y * canvas.width_px as usize;
+        let source_row = (y as i32 - origin_in_canvas[1]) as usize * source.width_px as usize;
         let source_start =
             (source_row as i32 + columns.start as i32 - origin_in_canvas[0]) as usize * 3;
         let canvas_start = (canvas_row + columns.start) * 3;
@@ -75,10 +75,10 @@ pub fn blend_superellipse(
 
 /// Blends `source` into `canvas` as far as `opacity` (0 to 255, one value a pixel of the source) says.
 pub fn blend_cut_out(canvas: &mut Crop, source: &Crop, origin_in_canvas: [i32; 2], opacity: &[u8]) {
-    let (canvas_px, source_px) = (canvas.side_px as usize, source.side_px as usize);
+    let (canvas_px, source_px) = (canvas.width_px as usize, source.width_px as usize);
     for (y, row) in opacity.chunks_exact(source_px.max(1)).enumerate() {
         let to_y = origin_in_canvas[1] + y as i32;
-        if !(0..canvas_px as i32).contains(&to_y) {
+        if !(0..canvas.height_px as i32).contains(&to_y) {
             continue;
         }
         for (x, &over) in row.iter().enumerate() {
@@ -115,20 +115,21 @@ fn shared_span(
 
 /// Hides a rectangle, clipped to the canvas, behind a fill. A texture's first pixel lands on the rectangle's corner.
 pub fn cover(canvas: &mut Crop, area: &BoxLtrb, fill: Fill<'_>) {
-    let side = canvas.side_px as f32;
-    let edge = |value: f32| value.round().clamp(0.0, side) as u32;
-    let (left, right) = (edge(area.left_px), edge(area.right_px));
-    for y in edge(area.top_px)..edge(area.bottom_px) {
+    let edge = |value: f32, side: u32| value.round().clamp(0.0, side as f32) as u32;
+    let across = |value| edge(value, canvas.width_px);
+    let down = |value| edge(value, canvas.height_px);
+    let (left, right) = (across(area.left_px), across(area.right_px));
+    let (top, bottom) = (down(area.top_px), down(area.bottom_px));
+    for y in top..bottom {
         for x in left..right {
             let rgb = match fill {
                 Fill::Colour(rgb) => rgb,
-                Fill::Texture(texture) if texture.side_px == 0 => return,
-                Fill::Texture(texture) => texture.at(
-                    (x - left) % texture.side_px,
-                    (y - edge(area.top_px)) % texture.side_px,
-                ),
+                Fill::Texture(texture) if texture.pixels.is_empty() => return,
+                Fill::Texture(texture) => {
+                    texture.at((x - left) % texture.width_px, (y - top) % texture.height_px)
+                }
             };
-            let at = (y as usize * canvas.side_px as usize + x as usize) * 3;
+            let at = (y as usize * canvas.width_px as usize + x as usize) * 3;
             canvas.pixels[at..at + 3].copy_from_slice(&rgb);
         }
     }

@@ -27,20 +27,20 @@ type Block = [[f32; 8]; 8];
 /// Replaces a crop by what would be left of it after JPEG at this quality (1 to 100). Borders beyond whole blocks
 /// repeat the last pixel.
 pub fn jpeg_round_trip(crop: &mut Crop, quality: u32) {
-    let side = crop.side_px() as usize;
+    let (width, height) = (crop.width_px as usize, crop.height_px as usize);
     let basis = cosine_basis();
     let (luma, chroma) = (
         Quantiser::new(&LUMA_STEPS, quality),
         Quantiser::new(&CHROMA_STEPS, quality),
     );
-    for top in (0..side).step_by(16) {
-        for left in (0..side).step_by(16) {
+    for top in (0..height).step_by(16) {
+        for left in (0..width).step_by(16) {
             let mut y = [[[0.0; 8]; 8]; 4];
             let (mut cb, mut cr) = ([[0.0; 8]; 8], [[0.0; 8]; 8]);
             for row in 0..16 {
-                let from = (top + row).min(side - 1) * side;
+                let from = (top + row).min(height - 1) * width;
                 for column in 0..16 {
-                    let at = (from + (left + column).min(side - 1)) * 3;
+                    let at = (from + (left + column).min(width - 1)) * 3;
                     let [r, g, b] = [0, 1, 2].map(|channel| f32::from(crop.pixels[at + channel]));
                     y[row / 8 * 2 + column / 8][row % 8][column % 8] =
                         0.299 * r + 0.587 * g + 0.114 * b - 128.0;
@@ -51,9 +51,9 @@ pub fn jpeg_round_trip(crop: &mut Crop, quality: u32) {
             y.iter_mut().for_each(|block| luma.lose(block, &basis));
             chroma.lose(&mut cb, &basis);
             chroma.lose(&mut cr, &basis);
-            for row in 0..16.min(side - top) {
-                for column in 0..16.min(side - left) {
-                    let at = ((top + row) * side + left + column) * 3;
+            for row in 0..16.min(height - top) {
+                for column in 0..16.min(width - left) {
+                    let at = ((top + row) * width + left + column) * 3;
                     let luma = y[row / 8 * 2 + column / 8][row % 8][column % 8] + 128.5;
                     let (cb, cr) = (cb[row / 2][column / 2], cr[row / 2][column / 2]);
                     let rgb = [

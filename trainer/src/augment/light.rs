@@ -3,7 +3,7 @@
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use roadhound_shared::frame::FrameView;
-use roadhound_shared::preprocess::{Border, CropWindow, crop_rgb8};
+use roadhound_shared::preprocess::{Border, CropSize, CropWindow, crop_rgb8_sized};
 
 use super::{AugmentScratch, Crop, ShadowConfig, ToneConfig, about_zero, chance, within};
 
@@ -147,7 +147,8 @@ impl Shadow {
 
 /// Multiplies the covered part by the shadow's gain.
 pub fn shadow(crop: &mut Crop, plan: &Shadow) {
-    let side = crop.side_px as f32;
+    let side = crop.side_px() as f32;
+    let (width_px, height_px) = (crop.width_px as f32, crop.height_px as f32);
     // Signed depth into the shadow in units of the penumbra, 0.5 at the edge.
     let (angle, offset, half_width) = match plan.shape {
         ShadowShape::Whole => (0.0, 0.0, f32::INFINITY),
@@ -161,13 +162,13 @@ pub fn shadow(crop: &mut Crop, plan: &Shadow) {
     let (ny, nx) = angle.sin_cos();
     let per_px = 1.0 / plan.soft_px.max(1e-3);
     let step_q8 = (plan.gain - 1.0) * 256.0;
-    let row_len = crop.side_px as usize * 3;
+    let row_len = crop.width_px as usize * 3;
     if row_len == 0 {
         return;
     }
     let half_plane = half_width.is_nan();
     for (y, row) in crop.pixels.chunks_exact_mut(row_len).enumerate() {
-        let at_row = ny * (y as f32 + 0.5 - side / 2.0) - nx * side / 2.0 - offset * side;
+        let at_row = ny * (y as f32 + 0.5 - height_px / 2.0) - nx * width_px / 2.0 - offset * side;
         for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
             let distance = at_row + nx * (x as f32 + 0.5);
             let depth = if half_plane {
@@ -187,7 +188,7 @@ pub fn shadow(crop: &mut Crop, plan: &Shadow) {
 /// Five taps across, five taps down, borders repeated. Sigma zero changes nothing.
 pub fn gaussian_blur(crop: &mut Crop, sigma_px: f32, scratch: &mut AugmentScratch) {
     let taps = gaussian_taps(sigma_px);
-    let row_len = crop.side_px as usize * 3;
+    let row_len = crop.width_px as usize * 3;
     if row_len == 0 || taps[2] == 256 {
         return;
     }
@@ -216,7 +217,7 @@ pub fn gaussian_blur(crop: &mut Crop, sigma_px: f32, scratch: &mut AugmentScratc
             *out = blend([p[i], p[i + 3], p[i + 6], p[i + 9], p[i + 12]]);
         }
     }
-    let last = crop.side_px as isize - 1;
+    let last = crop.height_px as isize - 1;
     for (y, out) in crop.pixels.chunks_exact_mut(row_len).enumerate() {
         let rows = [-2, -1, 0, 1, 2].map(|dy: isize| {
             let from = (y as isize + dy).clamp(0, last) as usize * row_len;
@@ -253,7 +254,7 @@ fn pad_row(row: &[u8], by_px: usize, padded: &mut Vec<u8>) {
 pub fn motion_blur(crop: &mut Crop, length_px: u32, angle: f32, scratch: &mut AugmentScratch) {
     const REACH_PX: usize = 8;
     let length = length_px.clamp(1, 2 * REACH_PX as u32 - 1);
-    let row_len = crop.side_px as usize * 3;
+    let row_len = crop.width_px as usize * 3;
     if row_len == 0 || length == 1 {
         return;
     }
@@ -276,7 +277,7 @@ pub fn motion_blur(crop: &mut Crop, length_px: u32, angle: f32, scratch: &mut Au
     // Rounded division by the length, exact for sums of at most 15 bytes.
     let reciprocal = (1 << 20) / length + 1;
     let mut sums = vec![0_u16; row_len];
-    let last = crop.side_px as isize - 1;
+    let last = crop.height_px as isize - 1;
     for (y, out) in crop.pixels.chunks_exact_mut(row_len).enumerate() {
         sums.fill((length / 2) as u16);
         for &(dx, dy) in &offsets {
@@ -294,9 +295,13 @@ pub fn motion_blur(crop: &mut Crop, length_px: u32, angle: f32, scratch: &mut Au
 
 /// Shrinks by area and enlarges again, with the crop of `shared`. Factor one changes nothing.
 pub fn low_resolution(crop: &mut Crop, factor: f32, scratch: &mut AugmentScratch) {
-    let side_px = crop.side_px;
-    let small_px = ((side_px as f32 * factor).round() as u32).max(4);
-    if small_px >= side_px {
+    let size = crop.size();
+    let shrink = |px: u32| ((px as f32 * factor).round() as u32).max(4).min(px);
+    let small_size = CropSize {
+        width_px: shrink(size.width_px),
+        height_px: shrink(size.height_px),
+    };
+    if small_size == size {
         return;
     }
     let AugmentScratch {
@@ -304,26 +309,26 @@ pub fn low_resolution(crop: &mut Crop, factor: f32, scratch: &mut AugmentScratch
         crop: crop_scratch,
         ..
     } = scratch;
-    small.resize(small_px as usize * small_px as usize * 3, 0);
-    let whole = |side_px: u32| {
-        CropWindow::square(side_px as f32 / 2.0, side_px as f32 / 2.0, side_px as f32)
-    };
-    let shrunk = FrameView::rgb8(side_px, side_px, &crop.pixels).is_ok_and(|view| {
-        crop_rgb8(
+    let samples = small_size.width_px as usize * small_size.height_px as usize * 3;
+    small.resize(samples, 0);
+    let whole = |size: CropSize| CropWindow::letterbox(size.width_px, size.height_px, size);
+    let shrunk = FrameView::rgb8(size.width_px, size.height_px, &crop.pixels).is_ok_and(|view| {
+        crop_rgb8_sized(
             &view,
-            &whole(side_px),
-            small_px,
+            &whole(size),
+            small_size,
             Border::Replicate,
             crop_scratch,
             small,
         )
         .is_ok()
     });
-    if let (true, Ok(view)) = (shrunk, FrameView::rgb8(small_px, small_px, small)) {
-        let grown = crop_rgb8(
+    let small = FrameView::rgb8(small_size.width_px, small_size.height_px, small);
+    if let (true, Ok(view)) = (shrunk, small) {
+        let grown = crop_rgb8_sized(
             &view,
-            &whole(small_px),
-            side_px,
+            &whole(small_size),
+            size,
             Border::Replicate,
             crop_scratch,
             &mut crop.pixels,

@@ -15,7 +15,7 @@
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use roadhound_shared::preprocess::CropScratch;
+use roadhound_shared::preprocess::{CropScratch, CropSize};
 use serde::{Deserialize, Serialize};
 
 use crate::data::DataError;
@@ -34,10 +34,11 @@ pub use self::light::{
 
 pub use self::weather::{Glare, GlareConfig, HazeConfig, NightConfig, RainConfig, Weather};
 
-/// A square RGB crop, `side x side x 3`, red first.
+/// An RGB crop, `height x width x 3`, red first. Most are square: made and asked for by their side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Crop {
-    side_px: u32,
+    width_px: u32,
+    height_px: u32,
     pixels: Vec<u8>,
 }
 
@@ -45,21 +46,35 @@ impl Crop {
     /// One colour everywhere.
     pub fn filled(side_px: u32, rgb: [u8; 3]) -> Self {
         Self {
-            side_px,
+            width_px: side_px,
+            height_px: side_px,
             pixels: rgb.repeat(side_px as usize * side_px as usize),
         }
     }
 
     /// Makes this a crop of the given side, contents unspecified, reusing its memory.
     pub fn resize(&mut self, side_px: u32) {
-        self.side_px = side_px;
-        self.pixels
-            .resize(side_px as usize * side_px as usize * 3, 0);
+        self.resize_to(CropSize::square(side_px));
     }
 
-    /// Columns, and rows.
+    /// Makes this a crop of the given size, contents unspecified, reusing its memory.
+    pub fn resize_to(&mut self, size: CropSize) {
+        (self.width_px, self.height_px) = (size.width_px, size.height_px);
+        self.pixels
+            .resize(size.width_px as usize * size.height_px as usize * 3, 0);
+    }
+
+    /// The longer side: what effects are sized by.
     pub fn side_px(&self) -> u32 {
-        self.side_px
+        self.width_px.max(self.height_px)
+    }
+
+    /// Columns and rows.
+    pub fn size(&self) -> CropSize {
+        CropSize {
+            width_px: self.width_px,
+            height_px: self.height_px,
+        }
     }
 
     /// Row-major, channels interleaved.
@@ -79,10 +94,10 @@ impl Crop {
 
     /// Swaps left and right.
     pub fn mirror(&mut self) {
-        let side = self.side_px as usize;
-        for row in self.pixels.chunks_exact_mut((side * 3).max(1)) {
-            for x in 0..side / 2 {
-                let (left, right) = (x * 3, (side - 1 - x) * 3);
+        let width = self.width_px as usize;
+        for row in self.pixels.chunks_exact_mut((width * 3).max(1)) {
+            for x in 0..width / 2 {
+                let (left, right) = (x * 3, (width - 1 - x) * 3);
                 for channel in 0..3 {
                     row.swap(left + channel, right + channel);
                 }
@@ -92,8 +107,9 @@ impl Crop {
 
     /// Colour of one pixel; coordinates beyond the border give the border.
     pub fn at(&self, x_px: u32, y_px: u32) -> [u8; 3] {
-        let last = self.side_px.saturating_sub(1);
-        let at = (y_px.min(last) as usize * self.side_px as usize + x_px.min(last) as usize) * 3;
+        let x_px = x_px.min(self.width_px.saturating_sub(1));
+        let y_px = y_px.min(self.height_px.saturating_sub(1));
+        let at = (y_px as usize * self.width_px as usize + x_px as usize) * 3;
         [self.pixels[at], self.pixels[at + 1], self.pixels[at + 2]]
     }
 }

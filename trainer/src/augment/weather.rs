@@ -167,7 +167,8 @@ impl Weather {
     /// Puts the weather on a crop; `seed` decides where lamps, streaks and drops are.
     pub fn apply(&self, crop: &mut Crop, seed: u64) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let share_of_256 = (crop.side_px() as f32 / 256.0).powi(2);
+        let of_256 = |px: u32| px as f32 / 256.0;
+        let share_of_256 = of_256(crop.width_px) * of_256(crop.height_px);
         let count = |of_256: u32| (of_256 as f32 * share_of_256).round() as u32;
         match *self {
             Self::Night { gain, gamma, lamps } => {
@@ -200,7 +201,7 @@ impl Weather {
 /// One bright source and the light that the lens scatters from it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Glare {
-    /// Where the source is, in sides of the crop; it may lie outside.
+    /// Where the source is, in widths and heights of the crop; it may lie outside.
     pub at: [f32; 2],
     /// Distance at which half of the light is left, in sides of the crop.
     pub radius: f32,
@@ -228,8 +229,9 @@ impl Glare {
     pub fn apply(&self, crop: &mut Crop) {
         const VEIL: f32 = 0.1;
         let side = crop.side_px() as f32;
-        let row_len = crop.side_px() as usize * 3;
-        let (cx, cy) = (self.at[0] * side, self.at[1] * side);
+        let row_len = crop.width_px as usize * 3;
+        let cx = self.at[0] * crop.width_px as f32;
+        let cy = self.at[1] * crop.height_px as f32;
         let per_square = 1.0 / (self.radius * side).max(1.0).powi(2);
         for (y, row) in crop
             .pixels_mut()
@@ -267,10 +269,10 @@ fn darken(crop: &mut Crop, gain: [f32; 3], gamma: f32) {
 
 /// Blends towards the airlight; what is higher in the crop is farther away and fainter.
 fn veil(crop: &mut Crop, [top, bottom]: [f32; 2], airlight: [f32; 3]) {
-    let side = crop.side_px().max(1);
-    let row_len = side as usize * 3;
+    let height = crop.height_px.max(1);
+    let row_len = crop.width_px.max(1) as usize * 3;
     for (y, row) in crop.pixels_mut().chunks_exact_mut(row_len).enumerate() {
-        let own = top + (bottom - top) * (y as f32 + 0.5) / side as f32;
+        let own = top + (bottom - top) * (y as f32 + 0.5) / height as f32;
         let own_q8 = (own * 256.0) as u32;
         let added = airlight.map(|light| (light * (256 - own_q8) as f32) as u32 + 128);
         for pixel in row.chunks_exact_mut(3) {
@@ -283,8 +285,8 @@ fn veil(crop: &mut Crop, [top, bottom]: [f32; 2], airlight: [f32; 3]) {
 
 /// A street lamp, a tail light, or a pair of headlights, with its bloom.
 fn lamp(crop: &mut Crop, rng: &mut ChaCha8Rng) {
-    let side = crop.side_px() as f32;
-    let at = [within([0.0, side], rng), within([0.0, 0.75 * side], rng)];
+    let (width, height) = (crop.width_px as f32, crop.height_px as f32);
+    let at = [within([0.0, width], rng), within([0.0, 0.75 * height], rng)];
     let radius = within([1.0, 3.5], rng);
     let power = within([0.5, 1.3], rng);
     let light = match rng.random_range(0..3) {
@@ -307,18 +309,18 @@ fn lamp(crop: &mut Crop, rng: &mut ChaCha8Rng) {
 /// A core of `radius` px and a halo that fades out at eight times that.
 fn glow(crop: &mut Crop, [cx, cy]: [f32; 2], radius: f32, light: [f32; 3]) {
     let reach = 8.0 * radius;
-    let side = crop.side_px();
-    let span = |centre: f32| {
+    let (width, height) = (crop.width_px, crop.height_px);
+    let span = |centre: f32, side: u32| {
         let edge = |v: f32| v.clamp(0.0, side as f32) as u32;
         edge(centre - reach)..edge(centre + reach + 1.0)
     };
-    for y in span(cy) {
-        for x in span(cx) {
+    for y in span(cy, height) {
+        for x in span(cx, width) {
             let (dx, dy) = (x as f32 + 0.5 - cx, y as f32 + 0.5 - cy);
             let square = (dx * dx + dy * dy) / (radius * radius);
             let fade = (1.0 - square / 64.0).max(0.0);
             let near = fade * fade / (1.0 + square);
-            let at = (y as usize * side as usize + x as usize) * 3;
+            let at = (y as usize * width as usize + x as usize) * 3;
             for (sample, light) in crop.pixels_mut()[at..at + 3].iter_mut().zip(light) {
                 *sample = (f32::from(*sample) + light * near + 0.5) as u8;
             }
@@ -328,10 +330,10 @@ fn glow(crop: &mut Crop, [cx, cy]: [f32; 2], radius: f32, light: [f32; 3]) {
 
 /// A falling drop, smeared by the exposure: a bright line one pixel wide with soft sides.
 fn streak(crop: &mut Crop, slant: f32, rng: &mut ChaCha8Rng) {
-    let side = crop.side_px() as i32;
+    let (width, height) = (crop.width_px as i32, crop.height_px as i32);
     let length = rng.random_range(8..=26);
-    let top = rng.random_range(-length..side.max(1));
-    let left = within([-0.1 * side as f32, 1.1 * side as f32], rng);
+    let top = rng.random_range(-length..height.max(1));
+    let left = within([-0.1 * width as f32, 1.1 * width as f32], rng);
     let slant = slant + within([-0.04, 0.04], rng);
     let opacity = within([0.08, 0.3], rng);
     for k in 0..length {
@@ -341,11 +343,11 @@ fn streak(crop: &mut Crop, slant: f32, rng: &mut ChaCha8Rng) {
         let column = x.floor();
         for (column, share) in [(column, 1.0 - (x - column)), (column + 1.0, x - column)] {
             let column = column as i32;
-            if !(0..side).contains(&column) || !(0..side).contains(&y) {
+            if !(0..width).contains(&column) || !(0..height).contains(&y) {
                 continue;
             }
             let over = opacity * share * along.sqrt();
-            let at = (y as usize * side as usize + column as usize) * 3;
+            let at = (y as usize * width as usize + column as usize) * 3;
             for sample in &mut crop.pixels_mut()[at..at + 3] {
                 *sample = (f32::from(*sample) * (1.0 - over) + 215.0 * over + 0.5) as u8;
             }
@@ -355,19 +357,19 @@ fn streak(crop: &mut Crop, slant: f32, rng: &mut ChaCha8Rng) {
 
 /// A drop shows what is behind it upside down and small.
 fn drop_on_glass(crop: &mut Crop, rng: &mut ChaCha8Rng) {
-    let side = crop.side_px();
+    let (width, height) = (crop.width_px, crop.height_px);
     let radius = within([3.0, 9.0], rng);
     let (cx, cy) = (
-        within([0.0, side as f32], rng),
-        within([0.0, side as f32], rng),
+        within([0.0, width as f32], rng),
+        within([0.0, height as f32], rng),
     );
-    let span = |centre: f32| {
+    let span = |centre: f32, side: u32| {
         let edge = |v: f32| v.clamp(0.0, side as f32) as u32;
         edge(centre - radius)..edge(centre + radius + 1.0)
     };
     let before = crop.clone();
-    for y in span(cy) {
-        for x in span(cx) {
+    for y in span(cy, height) {
+        for x in span(cx, width) {
             let (dx, dy) = (x as f32 + 0.5 - cx, y as f32 + 0.5 - cy);
             let depth = 1.0 - (dx * dx + dy * dy) / (radius * radius);
             if depth <= 0.0 {
@@ -376,7 +378,7 @@ fn drop_on_glass(crop: &mut Crop, rng: &mut ChaCha8Rng) {
             let mirrored = |centre: f32, d: f32| (centre - 1.6 * d).max(0.0) as u32;
             let seen = before.at(mirrored(cx, dx), mirrored(cy, dy));
             let over = 0.75 * depth.sqrt().min(1.0);
-            let at = (y as usize * side as usize + x as usize) * 3;
+            let at = (y as usize * width as usize + x as usize) * 3;
             for (sample, seen) in crop.pixels_mut()[at..at + 3].iter_mut().zip(seen) {
                 let lit = f32::from(seen) * 1.08 + 6.0;
                 *sample = (f32::from(*sample) * (1.0 - over) + lit * over + 0.5) as u8;
