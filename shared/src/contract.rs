@@ -30,13 +30,14 @@ use sha2::{Digest, Sha256};
 use crate::mix::SplitMix64;
 use crate::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use crate::preprocess::Normalisation;
+use crate::propose::ProposeContract;
 use crate::tracker::{ConfigError, TrackerConfig};
 
 /// The version of the bundle format that this code reads and writes.
 pub const BUNDLE_FORMAT: u32 = 1;
 
 /// No tensor of a bundle may hold more values than this: a wrong manifest must not exhaust memory.
-const MAX_TENSOR_VALUES: usize = 1 << 24;
+pub(crate) const MAX_TENSOR_VALUES: usize = 1 << 24;
 
 /// Why a bundle was refused. Every message is one line.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -399,26 +400,7 @@ impl FollowContract {
         ] {
             check_file_name(key, name)?;
         }
-        for channel in 0..3 {
-            let (mean, scale) = (
-                self.normalisation.mean[channel],
-                self.normalisation.scale[channel],
-            );
-            if !mean.is_finite() {
-                return Err(wrong(
-                    "follow.normalisation.mean",
-                    mean,
-                    "expected a finite number",
-                ));
-            }
-            if !scale.is_finite() || scale <= 0.0 {
-                return Err(wrong(
-                    "follow.normalisation.scale",
-                    scale,
-                    "expected a positive number",
-                ));
-            }
-        }
+        check_normalisation("follow.normalisation", &self.normalisation)?;
         let expected = FollowTensors::standard(self.sizes());
         for ((key, found), (_, expected)) in self.tensors.all().into_iter().zip(expected.all()) {
             if found.name.is_empty() {
@@ -556,6 +538,9 @@ pub struct BundleManifest {
     /// How presence was calibrated; absent where it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
+    /// The graph that finds road users by itself; absent from bundles that only follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propose: Option<ProposeContract>,
 }
 
 impl BundleManifest {
@@ -622,6 +607,13 @@ impl BundleManifest {
                 ("quantisation.template_file", template_file),
                 ("quantisation.search_file", search_file),
                 ("quantisation.probe_file", probe_file),
+            ]);
+        }
+        if let Some(propose) = &self.propose {
+            propose.validate()?;
+            named.extend([
+                ("propose.file", &propose.file),
+                ("propose.probe_file", &propose.probe_file),
             ]);
         }
         for (key, name) in named {
@@ -736,11 +728,11 @@ pub(crate) fn parse_toml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T
     })
 }
 
-fn one_line(message: &str) -> String {
+pub(crate) fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn wrong(key: &str, found: impl ToString, message: &'static str) -> ContractError {
+pub(crate) fn wrong(key: &str, found: impl ToString, message: &'static str) -> ContractError {
     ContractError::Value {
         key: key.to_owned(),
         found: found.to_string(),
@@ -749,7 +741,7 @@ fn wrong(key: &str, found: impl ToString, message: &'static str) -> ContractErro
 }
 
 /// A bundle is one flat folder: a name that walks out of it is an attack or a mistake.
-fn check_file_name(key: &str, name: &str) -> Result<(), ContractError> {
+pub(crate) fn check_file_name(key: &str, name: &str) -> Result<(), ContractError> {
     let plain = name
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
@@ -759,6 +751,23 @@ fn check_file_name(key: &str, name: &str) -> Result<(), ContractError> {
             format!("{name:?}"),
             "expected a plain file name of letters, digits, `.`, `-` and `_`",
         ));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_normalisation(
+    key: &str,
+    normalisation: &Normalisation,
+) -> Result<(), ContractError> {
+    for (mean, scale) in normalisation.mean.into_iter().zip(normalisation.scale) {
+        if !mean.is_finite() {
+            let key = format!("{key}.mean");
+            return Err(wrong(&key, mean, "expected a finite number"));
+        }
+        if !scale.is_finite() || scale <= 0.0 {
+            let key = format!("{key}.scale");
+            return Err(wrong(&key, scale, "expected a positive number"));
+        }
     }
     Ok(())
 }
@@ -1103,6 +1112,7 @@ mod tests {
             },
             scores: [("validation_auc".to_owned(), 0.74)].into(),
             calibration: None,
+            propose: None,
         }
     }
 

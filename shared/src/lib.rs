@@ -11,6 +11,7 @@
 //! - [`contract`]: the model bundle, its sizes, hashes and probe; [`network`]: the seam to whatever runs it;
 //! - [`quantised`]: what an eight-bit graph computes, number by number;
 //! - [`decode`]: network outputs to a few candidate boxes;
+//! - [`propose`]: every road user of a whole frame, by class, box and embedding;
 //! - [`tracker`]: the state machine that asks for crops and accepts outputs;
 //! - [`follow`]: the loop that joins all of it, a frame in and a report out;
 //! - [`assignment`]: who goes with whom at the smallest cost;
@@ -62,6 +63,7 @@ pub mod metrics;
 pub mod mix;
 pub mod network;
 pub mod preprocess;
+pub mod propose;
 pub mod quantised;
 pub mod tracker;
 pub mod world;

@@ -1,7 +1,7 @@
 //! Pairs gathered into batches, made ahead of time by worker threads.
 //!
-//! In goes a [`Sampler`] and the step to start at; out come [`Batch`]es in order, the same ones however many workers
-//! make them. Batch `s` of size `n` holds pairs `s * n` to `s * n + n - 1` of the run, so a run resumed at step `s`
+//! In goes a [`BatchSource`] such as a [`Sampler`], and the step to start at; out come its batches, of a [`Sampler`]
+//! [`Batch`]es, in order, the same ones however many workers make them. Batch `s` of size `n` holds pairs `s * n` to `s * n + n - 1` of the run, so a run resumed at step `s`
 //! sees what an uninterrupted one would have seen.
 
 use std::sync::Arc;
@@ -192,6 +192,38 @@ fn textured_noise(px: usize, rng: &mut ChaCha8Rng) -> Vec<u8> {
         .collect()
 }
 
+/// What batches are drawn from: the batch of a step depends on the step alone, whoever draws it.
+pub trait BatchSource: Send + Sync + 'static {
+    /// What a step sees.
+    type Batch: Send + 'static;
+
+    /// The batch of `step`; `None` where `stop` was set before it was full.
+    ///
+    /// # Errors
+    /// An image that cannot be read.
+    fn draw_unless(
+        &self,
+        step: u64,
+        batch_size: usize,
+        scratch: &mut SamplerScratch,
+        stop: &AtomicBool,
+    ) -> Result<Option<Self::Batch>, DataError>;
+}
+
+impl BatchSource for Sampler {
+    type Batch = Batch;
+
+    fn draw_unless(
+        &self,
+        step: u64,
+        batch_size: usize,
+        scratch: &mut SamplerScratch,
+        stop: &AtomicBool,
+    ) -> Result<Option<Batch>, DataError> {
+        Batch::draw_unless(self, step, batch_size, scratch, stop)
+    }
+}
+
 /// How batches are made ahead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -240,8 +272,8 @@ impl PrefetchConfig {
 
 /// An endless iterator over batches. After an error it ends. Dropping it stops and joins the workers.
 #[derive(Debug)]
-pub struct Prefetcher {
-    workers: Vec<Worker>,
+pub struct Prefetcher<B = Batch> {
+    workers: Vec<Worker<B>>,
     stop: Arc<AtomicBool>,
     start_at_step: u64,
     next_step: u64,
@@ -249,19 +281,19 @@ pub struct Prefetcher {
 }
 
 #[derive(Debug)]
-struct Worker {
+struct Worker<B> {
     /// Dropped first on shutdown, so that a worker waiting to deliver wakes up.
-    batches: Option<Receiver<Result<Batch, DataError>>>,
+    batches: Option<Receiver<Result<B, DataError>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Prefetcher {
+impl<B: Send + 'static> Prefetcher<B> {
     /// Starts the workers; the first batch out is that of `start_at_step`.
     ///
     /// # Errors
     /// Settings that cannot be used, or a thread that the system does not grant.
-    pub fn new(
-        sampler: Arc<Sampler>,
+    pub fn new<S: BatchSource<Batch = B>>(
+        source: Arc<S>,
         config: &PrefetchConfig,
         start_at_step: u64,
     ) -> Result<Self, DataError> {
@@ -277,12 +309,13 @@ impl Prefetcher {
         for first in 0..config.workers as u64 {
             // Worker k makes every n-th batch from the k-th on: order is kept without a shared queue.
             let (sender, receiver) = sync_channel(config.ahead);
-            let (sampler, stop) = (sampler.clone(), prefetcher.stop.clone());
+            let (source, stop) = (source.clone(), prefetcher.stop.clone());
             let (batch_size, stride) = (config.batch_size, config.workers);
             let make = move || {
                 let mut scratch = SamplerScratch::default();
                 for step in (start_at_step + first..).step_by(stride) {
-                    let made = Batch::draw_unless(&sampler, step, batch_size, &mut scratch, &stop)
+                    let made = source
+                        .draw_unless(step, batch_size, &mut scratch, &stop)
                         .transpose();
                     let Some(made) = made else { return };
                     let last = made.is_err();
@@ -312,8 +345,8 @@ impl Prefetcher {
     }
 }
 
-impl Iterator for Prefetcher {
-    type Item = Result<Batch, DataError>;
+impl<B> Iterator for Prefetcher<B> {
+    type Item = Result<B, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
@@ -329,7 +362,7 @@ impl Iterator for Prefetcher {
     }
 }
 
-impl Drop for Prefetcher {
+impl<B> Drop for Prefetcher<B> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for worker in &mut self.workers {

@@ -182,48 +182,65 @@ impl SystemConfig for TrackerRun {
         self.model
             .validate()
             .map_err(|e| ConfigError::Value(e.to_string()))?;
-        for (name, value) in [
-            ("train.batch", self.train.batch),
-            ("compute.threads", self.compute.threads),
-            ("compute.workers", self.compute.workers),
-        ] {
-            if value == 0 || value > 4096 {
-                return Err(ConfigError::Value(format!(
-                    "{name} is {value}, expected 1 to 4096"
-                )));
-            }
-        }
-        for (name, value) in [
-            ("train.log_every", self.train.log_every),
-            ("train.validate_every", self.train.validate_every),
-            ("train.checkpoint_every", self.train.checkpoint_every),
-            ("train.pairs", self.train.pairs),
-        ] {
-            if value == 0 {
-                return Err(ConfigError::Value(format!("{name} is 0")));
-            }
-        }
+        check_run(&self.train, &self.compute, &self.optim)?;
         for (name, share) in [
-            ("train.average_keep", self.train.average_keep),
-            ("train.freeze_norm_share", self.train.freeze_norm_share),
-            ("train.quantised_share", self.train.quantised_share),
             ("loss.presence_smoothing", self.loss.presence_smoothing),
             ("loss.score_smoothing", self.loss.score_smoothing),
         ] {
-            if !(0.0..=1.0).contains(&share) {
-                return Err(ConfigError::Value(format!(
-                    "{name} is {share}, expected 0 to 1"
-                )));
-            }
-        }
-        let rate = self.optim.learning_rate;
-        if !(rate > 0.0 && rate < 1.0) {
-            return Err(ConfigError::Value(format!(
-                "optim.learning_rate is {rate}, expected above 0 and below 1"
-            )));
+            in_range(name, share, 0.0, 1.0)?;
         }
         Ok(())
     }
+}
+
+/// Checks what every run of the train loop is told.
+///
+/// # Errors
+/// The first value that cannot be used.
+pub fn check_run(
+    train: &LoopConfig,
+    compute: &ComputeConfig,
+    optim: &OptimConfig,
+) -> Result<(), ConfigError> {
+    for (name, value) in [
+        ("train.batch", train.batch),
+        ("compute.threads", compute.threads),
+        ("compute.workers", compute.workers),
+    ] {
+        if value == 0 || value > 4096 {
+            return Err(ConfigError::Value(format!(
+                "{name} is {value}, expected 1 to 4096"
+            )));
+        }
+    }
+    for (name, value) in [
+        ("train.log_every", train.log_every),
+        ("train.validate_every", train.validate_every),
+        ("train.checkpoint_every", train.checkpoint_every),
+        ("train.pairs", train.pairs),
+    ] {
+        if value == 0 {
+            return Err(ConfigError::Value(format!("{name} is 0")));
+        }
+    }
+    for (name, share) in [
+        ("train.average_keep", train.average_keep),
+        ("train.freeze_norm_share", train.freeze_norm_share),
+        ("train.quantised_share", train.quantised_share),
+    ] {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(ConfigError::Value(format!(
+                "{name} is {share}, expected 0 to 1"
+            )));
+        }
+    }
+    let rate = optim.learning_rate;
+    if !(rate > 0.0 && rate < 1.0) {
+        return Err(ConfigError::Value(format!(
+            "optim.learning_rate is {rate}, expected above 0 and below 1"
+        )));
+    }
+    Ok(())
 }
 
 /// A TOML error as one line: `line 3: unknown field ...`.

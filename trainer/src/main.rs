@@ -31,6 +31,8 @@ struct Arguments {
 enum Command {
     /// Train the tracker; the same command goes on where a stopped run ended.
     Tracker(commands::TrackerArguments),
+    /// Learn to find road users on whole frames, on the backbone of a bundle.
+    Propose(commands::ProposeArguments),
     /// Follow annotated sequences with a bundle or a checkpoint, and score.
     Evaluate(commands::EvaluateArguments),
     /// Write a bundle from a checkpoint.
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Tracker(a) => commands::tracker(&a),
+        Command::Propose(a) => commands::propose(&a),
         Command::Evaluate(a) => commands::evaluate(&a),
         Command::Export(a) => commands::export(&a),
         Command::Ablate(a) => commands::ablate(&a),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, SystemConfig, TrackerRun};
 use crate::metric::MetricRun;
+use crate::propose::ProposeRun;
 
 /// A system by the name of its command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,8 @@ pub enum System {
     /// Follows one object: `tracker`.
     #[default]
     Tracker,
+    /// Finds road users on whole frames: `propose`.
+    Propose,
     /// Mahalanobis distances: `metric`.
     Metric,
 }
@@ -26,6 +29,7 @@ impl System {
     pub fn default_toml(self) -> Result<String, ConfigError> {
         match self {
             Self::Tracker => TrackerRun::default().to_toml(),
+            Self::Propose => ProposeRun::default().to_toml(),
             Self::Metric => MetricRun::default().to_toml(),
         }
     }
@@ -34,6 +38,7 @@ impl System {
     pub fn title(self) -> &'static str {
         match self {
             Self::Tracker => "Tracker",
+            Self::Propose => "Proposals",
             Self::Metric => "Distance metric",
         }
     }

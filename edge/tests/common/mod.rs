@@ -247,6 +247,7 @@ pub fn write_bundle(folder: &Path, files: &[(&str, Vec<u8>)]) {
         training: Training::default(),
         scores: BTreeMap::new(),
         calibration: None,
+        propose: None,
     };
     std::fs::write(folder.join("bundle.toml"), manifest.to_toml().unwrap()).unwrap();
     for (name, bytes) in files {

@@ -1,18 +1,23 @@
 //! `roadhound-train export`: a checkpoint becomes a bundle.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use roadhound_shared::contract::{Calibration, Training};
+use roadhound_shared::propose::ProposalConfig;
 use roadhound_shared::tracker::TrackerConfig;
 use roadhound_trainer::calibrate::{Platt, Reliability};
+use roadhound_trainer::checkpoint::Checkpoint;
 use roadhound_trainer::config::{SystemConfig, TrackerRun};
 use roadhound_trainer::data::Dataset;
 use roadhound_trainer::export::bundle::{self, Card};
-use roadhound_trainer::model::TrackerNet;
+use roadhound_trainer::export::propose::add_to_bundle;
+use roadhound_trainer::export::unfold::network_from_bundle;
+use roadhound_trainer::model::{ProposeNet, TrackerNet};
+use roadhound_trainer::propose::ProposeRun;
 use roadhound_trainer::task::track::TrackTask;
 
 use super::held_out::held_out_batches;
@@ -26,9 +31,13 @@ const LICENCE: &str = "Code Apache-2.0. Weights: research use only; trained on i
 
 #[derive(clap::Args)]
 pub(crate) struct ExportArguments {
-    /// Checkpoint written by `tracker`.
+    /// Checkpoint written by `tracker`, or, with `--bundle`, by `propose`.
     #[arg(long)]
     checkpoint: PathBuf,
+    /// Add the proposals of a checkpoint of `propose` to this bundle, whose backbone they were trained on, and write both
+    /// to `--out`. Name, licence, tracker and presence stay the bundle's.
+    #[arg(long, conflicts_with_all = ["name", "tracker", "data", "uncalibrated"])]
+    bundle: Option<PathBuf>,
     /// Folder of the bundle; replaced as a whole.
     #[arg(long)]
     out: PathBuf,
@@ -95,7 +104,65 @@ fn calibrated(net: TrackerNet, run: &TrackerRun) -> Result<(TrackerNet, Calibrat
     Ok((net, calibration))
 }
 
+/// `--score NAME=VALUE`, by name.
+fn scores_of(arguments: &ExportArguments) -> Result<BTreeMap<String, f64>> {
+    let mut scores = BTreeMap::new();
+    for pair in &arguments.scores {
+        let Some((name, value)) = pair.split_once('=') else {
+            bail!("--score {pair}: expected NAME=VALUE")
+        };
+        let value = value.parse::<f64>();
+        scores.insert(
+            name.to_owned(),
+            value.with_context(|| format!("--score {pair}"))?,
+        );
+    }
+    Ok(scores)
+}
+
+/// Writes `bundle` with the proposals of a checkpoint to `--out`.
+fn export_proposals(arguments: &ExportArguments, bundle: &Path) -> Result<()> {
+    let checkpoint = Checkpoint::load(&arguments.checkpoint)?;
+    let named = || format!("{}", arguments.checkpoint.display());
+    let run = ProposeRun::parse(&checkpoint.config_toml).with_context(named)?;
+    let backbone_sha256 = run.backbone_sha256.as_ref();
+    let backbone_sha256 = backbone_sha256
+        .with_context(|| format!("{}: does not say on which backbone it was trained", named()))?;
+    let backbone = network_from_bundle(bundle, &run.model.backbone, run.seed, &Device::Cpu)?;
+    let input = run.scenes.input();
+    let net = ProposeNet::new(&run.model, input, backbone, run.seed, &Device::Cpu)?;
+    net.params()
+        .restore(&checkpoint.average)
+        .with_context(named)?;
+    let training = Training {
+        commit: arguments.commit.clone(),
+        config_sha256: run.hash()?,
+        data: run.data.packs.iter().map(|p| p.name.clone()).collect(),
+        pairs_seen: arguments.pairs_before + checkpoint.step * run.train.batch as u64,
+    };
+    let scores: Vec<(String, f64)> = scores_of(arguments)?.into_iter().collect();
+    let manifest = add_to_bundle(
+        &net,
+        backbone_sha256,
+        ProposalConfig::default(),
+        training,
+        &scores,
+        bundle,
+        &arguments.out,
+    )?;
+    log::info!(
+        "{}: {} files, {} scenes seen",
+        arguments.out.display(),
+        manifest.files.len() + 1,
+        manifest.propose.map_or(0, |p| p.training.pairs_seen)
+    );
+    Ok(())
+}
+
 pub(crate) fn export(arguments: &ExportArguments) -> Result<()> {
+    if let Some(bundle) = &arguments.bundle {
+        return export_proposals(arguments, bundle);
+    }
     let (net, mut run, checkpoint) = network_of(&arguments.checkpoint)?;
     let config_sha256 = run.hash()?;
     if let Some(root) = &arguments.data {
@@ -117,18 +184,7 @@ pub(crate) fn export(arguments: &ExportArguments) -> Result<()> {
         }
     };
     let tracker = tracker_config(TrackerConfig::default(), arguments.tracker.as_ref())?;
-    let mut scores = BTreeMap::new();
-    for pair in &arguments.scores {
-        let Some((name, value)) = pair.split_once('=') else {
-            bail!("--score {pair}: expected NAME=VALUE")
-        };
-        scores.insert(
-            name.to_owned(),
-            value
-                .parse::<f64>()
-                .with_context(|| format!("--score {pair}"))?,
-        );
-    }
+    let scores = scores_of(arguments)?;
     let card = Card {
         name: arguments.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

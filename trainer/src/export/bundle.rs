@@ -13,6 +13,7 @@ use roadhound_shared::contract::{
     BUNDLE_FORMAT, BundleManifest, Calibration, FileEntry, FollowContract, FollowSizes, GraphFiles,
     PROBE_FILE, Probe, ProbeTolerance, Quantisation, Training,
 };
+use roadhound_shared::propose::{ProposeContract, ProposeProbe};
 use roadhound_shared::tracker::TrackerConfig;
 
 use super::follow::{search_graph, template_graph};
@@ -39,7 +40,7 @@ pub struct Card {
 }
 
 /// Seed of the probe's input.
-const PROBE_SEED: u64 = 20_261_123;
+pub(super) const PROBE_SEED: u64 = 20_261_123;
 
 /// The tensor contract of a network.
 pub fn contract_of(net: &TrackerNet) -> Result<FollowContract> {
@@ -107,6 +108,7 @@ pub fn write(net: TrackerNet, card: Card, folder: &Path) -> Result<BundleManifes
         training: card.training,
         scores: card.scores,
         calibration: card.calibration,
+        propose: None,
     };
     let text = manifest.to_toml()?;
     replace_folder(
@@ -141,6 +143,16 @@ pub struct Graphs {
     pub probe_json: Vec<u8>,
 }
 
+/// The graph that finds road users.
+pub struct ProposeGraph {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What it must give.
+    pub probe: ProposeProbe,
+    /// The same as the file has it.
+    pub probe_json: Vec<u8>,
+}
+
 /// A bundle's manifest and files, hashes checked; the graphs have not been looked at.
 pub struct BundleFiles {
     /// `bundle.toml`.
@@ -149,6 +161,8 @@ pub struct BundleFiles {
     pub f32: Graphs,
     /// In eight bits, where the bundle holds them.
     pub int8: Option<Graphs>,
+    /// Where the bundle finds road users.
+    pub propose: Option<ProposeGraph>,
 }
 
 /// Reads a bundle's files and checks the manifest and every hash.
@@ -177,11 +191,51 @@ pub fn read(folder: &Path) -> Result<BundleFiles> {
             probe_json,
         })
     };
+    let propose = |contract: &ProposeContract| -> Result<ProposeGraph> {
+        let probe_json = file(&contract.probe_file)?;
+        let probe = serde_json::from_slice(&probe_json);
+        Ok(ProposeGraph {
+            bytes: file(&contract.file)?,
+            probe: probe.with_context(|| named(&contract.probe_file))?,
+            probe_json,
+        })
+    };
     Ok(BundleFiles {
         f32: graphs(manifest.f32_files())?,
         int8: manifest.int8_files().map(graphs).transpose()?,
+        propose: manifest.propose.as_ref().map(propose).transpose()?,
         manifest,
     })
+}
+
+/// Writes a bundle's files and its manifest, which lists them, and others that only people read.
+///
+/// # Errors
+/// A manifest that does not fit its files; a folder that cannot be written.
+pub(super) fn write_files(
+    files: &BundleFiles,
+    others: &[(&str, &[u8])],
+    folder: &Path,
+) -> Result<()> {
+    let manifest = &files.manifest;
+    let mut contents: Vec<(&str, &[u8])> = Vec::new();
+    let int8 = manifest.int8_files().zip(files.int8.as_ref());
+    for (names, graphs) in [(manifest.f32_files(), &files.f32)].into_iter().chain(int8) {
+        contents.push((names.template, &graphs.template));
+        contents.push((names.search, &graphs.search));
+        contents.push((names.probe, &graphs.probe_json));
+    }
+    if let (Some(contract), Some(graph)) = (&manifest.propose, &files.propose) {
+        contents.push((&contract.file, &graph.bytes));
+        contents.push((&contract.probe_file, &graph.probe_json));
+    }
+    for (name, bytes) in &contents {
+        manifest.verify_file(name, bytes)?;
+    }
+    let text = manifest.to_toml()?;
+    let last = [("bundle.toml", text.as_bytes())];
+    let all = contents.into_iter().chain(others.iter().copied());
+    replace_folder(folder, all.chain(last))
 }
 
 /// Reads a bundle: checks the manifest, every hash and the probe, and gives a network that runs its graphs.
@@ -191,6 +245,7 @@ pub fn load(folder: &Path, precision: GraphPrecision) -> Result<(OnnxNetwork, Bu
         manifest,
         f32,
         int8,
+        ..
     } = read(folder)?;
     let graphs = match precision {
         GraphPrecision::F32 => f32,
@@ -216,15 +271,13 @@ pub fn load(folder: &Path, precision: GraphPrecision) -> Result<(OnnxNetwork, Bu
 /// # Errors
 /// Graphs that do not run, or a folder that cannot be written.
 pub fn write_int8(
-    from: BundleFiles,
+    mut from: BundleFiles,
     [template, search]: [Vec<u8>; 2],
     scores: BTreeMap<String, f64>,
     (report_name, report): (&str, &str),
     folder: &Path,
 ) -> Result<BundleManifest> {
-    let BundleFiles {
-        mut manifest, f32, ..
-    } = from;
+    let manifest = &mut from.manifest;
     let mut network = OnnxNetwork::new(&template, &search, &manifest.follow)?;
     let (contract, tolerance) = (&manifest.follow, ProbeTolerance::default());
     let probe = Probe::capture(&mut network, contract, PROBE_SEED, tolerance)?;
@@ -235,30 +288,22 @@ pub fn write_int8(
     }
     manifest.quantisation = Quantisation::int8();
     manifest.scores.extend(scores);
-    let names = own(manifest.f32_files());
-    let int8_names = manifest
+    let names = manifest
         .int8_files()
         .map(own)
         .context("no names for the int8 graphs")?;
-    let probe = serde_json::to_vec_pretty(&probe)?;
-    let mut contents: Vec<(String, Vec<u8>)> = Vec::new();
-    contents.extend(
-        names
-            .into_iter()
-            .zip([f32.template, f32.search, f32.probe_json]),
-    );
-    contents.extend(int8_names.into_iter().zip([template, search, probe]));
-    for (name, bytes) in &contents {
-        manifest.files.insert(name.clone(), FileEntry::of(bytes));
+    let probe_json = serde_json::to_vec_pretty(&probe)?;
+    for (name, bytes) in names.into_iter().zip([&template, &search, &probe_json]) {
+        manifest.files.insert(name, FileEntry::of(bytes));
     }
-    let text = manifest.to_toml()?;
-    let listed = contents.iter().map(|(n, b)| (n.as_str(), b.as_slice()));
-    let others = [
-        (report_name, report.as_bytes()),
-        ("bundle.toml", text.as_bytes()),
-    ];
-    replace_folder(folder, listed.chain(others))?;
-    Ok(manifest)
+    from.int8 = Some(Graphs {
+        template,
+        search,
+        probe,
+        probe_json,
+    });
+    write_files(&from, &[(report_name, report.as_bytes())], folder)?;
+    Ok(from.manifest)
 }
 
 /// Writes `files` into a folder beside `folder`, keeps whatever else the old folder held, and swaps the two.

@@ -159,8 +159,13 @@ pub fn search_graph(net: &FoldedNet, metadata: &[(&str, &str)]) -> Vec<u8> {
 }
 
 fn backbone(g: &mut GraphBuilder, net: &FoldedNet, input: &str) -> String {
+    backbone_blocks(g, &net.backbone, input)
+}
+
+/// Steps of a backbone, one after another.
+pub(super) fn backbone_blocks(g: &mut GraphBuilder, blocks: &[FoldedBlock], input: &str) -> String {
     let mut x = input.to_owned();
-    for block in &net.backbone {
+    for block in blocks {
         x = match block {
             FoldedBlock::Conv(layer) => conv(g, &x, layer),
             FoldedBlock::Residual([first, second]) => {
@@ -181,7 +186,8 @@ fn embed(g: &mut GraphBuilder, net: &FoldedNet, features: &str) -> String {
     unit_norm(g, &raw)
 }
 
-fn unit_norm(g: &mut GraphBuilder, x: &str) -> String {
+/// Divides by the length over axis 1.
+pub(super) fn unit_norm(g: &mut GraphBuilder, x: &str) -> String {
     let squares = g.node("Mul", &[x, x], vec![]);
     let axes = g.ints(&[1]);
     let sum = g.node(
@@ -196,7 +202,7 @@ fn unit_norm(g: &mut GraphBuilder, x: &str) -> String {
 }
 
 /// A convolution with its ReLU, where it has one.
-fn conv(g: &mut GraphBuilder, x: &str, layer: &FoldedConv) -> String {
+pub(super) fn conv(g: &mut GraphBuilder, x: &str, layer: &FoldedConv) -> String {
     let y = linear(g, x, layer);
     if layer.relu {
         g.node("Relu", &[&y], vec![])

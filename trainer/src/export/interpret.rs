@@ -566,7 +566,10 @@ impl OnnxNetwork {
     }
 }
 
-fn input<'a>(spec: &'a TensorSpec, values: &[f32]) -> Result<(&'a str, Array), GraphError> {
+pub(super) fn input<'a>(
+    spec: &'a TensorSpec,
+    values: &[f32],
+) -> Result<(&'a str, Array), GraphError> {
     let array = Array::new(spec.shape.clone(), values.to_vec());
     let array = array.ok_or_else(|| GraphError::Node {
         node: spec.name.clone(),
@@ -575,7 +578,7 @@ fn input<'a>(spec: &'a TensorSpec, values: &[f32]) -> Result<(&'a str, Array), G
     Ok((&spec.name, array))
 }
 
-fn copy_output(
+pub(super) fn copy_output(
     values: &HashMap<String, Value>,
     spec: &TensorSpec,
     out: &mut [f32],

@@ -2,6 +2,7 @@
 //!
 //! - [`onnx`]: the subset of the ONNX format that is written, and a small graph builder.
 //! - [`follow`]: `template.onnx` and `search.onnx` of a [`FoldedNet`](crate::model::net::FoldedNet).
+//! - [`propose`]: `propose.onnx`, beside them.
 //! - [`interpret`]: runs what was written, to the bit as the board does.
 //! - [`integers`]: the operators of quantised graphs.
 //! - [`mod@array`]: the tensors that it computes with.
@@ -16,4 +17,5 @@ pub mod integers;
 pub mod interpret;
 pub mod onnx;
 pub mod package;
+pub mod propose;
 pub mod unfold;

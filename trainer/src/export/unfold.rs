@@ -62,6 +62,17 @@ pub fn network_from_bundle(
     Ok(network.into_net())
 }
 
+/// SHA-256 of a bundle's search graph: which backbone something was built on.
+///
+/// # Errors
+/// One line that names the folder: a damaged bundle.
+pub fn backbone_sha256(folder: &Path) -> Result<String> {
+    let shown = || format!("{}", folder.display());
+    let BundleFiles { manifest, .. } = bundle::read(folder)?;
+    let entry = manifest.files.get(manifest.f32_files().search);
+    Ok(entry.with_context(shown)?.sha256.clone())
+}
+
 /// Fills `net`, which gives the expected geometry, with the numbers of a search graph: it holds every layer.
 ///
 /// # Errors

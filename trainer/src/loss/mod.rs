@@ -5,11 +5,13 @@
 //! - [`presence`]: binary cross entropy of "the target is here".
 //! - [`identity`]: contrastive loss over instance embeddings (InfoNCE, van den Oord et al. 2018).
 //!
-//! [`targets`] turns boxes into the maps that the first two compare with.
+//! [`targets`] turns boxes into the maps that the first two compare with; [`proposals`] does it for frames with many
+//! objects, of which not all kinds are labelled.
 
 pub mod boxes;
 pub mod identity;
 pub mod presence;
+pub mod proposals;
 pub mod score;
 pub mod targets;
 

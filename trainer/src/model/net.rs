@@ -94,6 +94,19 @@ impl ModelConfig {
         self.template_px / self.stride()
     }
 
+    /// Blocks of the backbone before the last stage.
+    pub fn fine_blocks(&self) -> usize {
+        let before = self.stage_channels.len().saturating_sub(1);
+        let of_stage = |stage: usize| 1 + self.plain_convs[stage] + self.residual_pairs[stage];
+        (0..before).map(of_stage).sum()
+    }
+
+    /// Channels before the last stage: 3 where it is the only one.
+    pub fn fine_channels(&self) -> usize {
+        let before = self.stage_channels.len().saturating_sub(1);
+        self.stage_channels[..before].last().copied().unwrap_or(3)
+    }
+
     /// Checks what the types cannot say.
     pub fn validate(&self) -> std::result::Result<(), ModelConfigError> {
         let stages = self.stage_channels.len();
@@ -344,6 +357,26 @@ impl TrackerNet {
             };
         }
         self.neck.forward(&x, None, pass)
+    }
+
+    /// What proposals are made from: the features of the last stage but one, of half the stride, and the shared branch's.
+    ///
+    /// # Shapes
+    /// `[N, H, W, 3]` to `[N, 2 H / stride, 2 W / stride, fine_channels]` and `[N, H / stride, W / stride,
+    /// feature_channels]`.
+    pub fn taps(&self, images: &Tensor, pass: Pass) -> Result<(Tensor, Tensor)> {
+        let fine_blocks = self.config.fine_blocks();
+        let (mut x, mut fine) = (images.clone(), images.clone());
+        for (at, block) in self.backbone.iter().enumerate() {
+            if at == fine_blocks {
+                fine = x.clone();
+            }
+            x = match block {
+                Block::Conv(conv) => conv.forward(&x, None, pass)?,
+                Block::Residual(pair) => pair.forward(&x, pass)?,
+            };
+        }
+        Ok((fine, self.neck.forward(&x, None, pass)?))
     }
 
     /// Mixes the features of the first and the latest template, one learned weight a channel.

@@ -328,6 +328,13 @@ pub struct SamplerScratch {
     patch: Crop,
 }
 
+impl SamplerScratch {
+    /// What cutting and what augmenting takes.
+    pub(crate) fn parts(&mut self) -> (&mut CropScratch, &mut AugmentScratch) {
+        (&mut self.crop, &mut self.augment)
+    }
+}
+
 /// A target on one frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Appearance {
