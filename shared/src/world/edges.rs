@@ -4,7 +4,7 @@
 //! bits. Columns that are covered whole are told apart by arithmetic on the row's ends, so that large triangles (ground,
 //! walls) cost nothing but the depth test there.
 
-use super::math::smaller;
+use super::math::{larger, smaller};
 use super::raster::{Plane, SAMPLE_AT, SAMPLES};
 
 /// A mask with every sample in it.
@@ -12,6 +12,12 @@ pub(super) const WHOLE: u8 = (1 << SAMPLES) - 1;
 
 /// Below this area, in square pixels, a triangle is taken for an edge seen end on.
 const LEAST_AREA_PX2: f64 = 1e-6;
+
+/// Samples a pixel along one side: every one lies in the middle of a cell, but for half a cell, of a grid so fine.
+const SIDE: f64 = SAMPLES as f64;
+
+/// A triangle so narrow is looked at pixel by pixel: finding out where its rows begin and end would take longer.
+const NARROW_PX: i32 = 4;
 
 /// The edge functions of a triangle: positive inside, in double precision because corners may lie far outside the image.
 pub(super) struct Edges {
@@ -34,15 +40,29 @@ pub(super) struct Edges {
 }
 
 /// Columns of a row, ends included: covered at all, and covered whole (none where the ends are the wrong way round).
-struct Row {
-    from: i32,
-    to: i32,
-    whole_from: i32,
-    whole_to: i32,
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    pub(super) from: i32,
+    pub(super) to: i32,
+    pub(super) whole_from: i32,
+    pub(super) whole_to: i32,
 }
 
-impl Edges {
-    /// `None` where the triangle is seen from behind (unless `two_sided`), is empty, or is outside.
+/// The edges along a row.
+#[derive(Clone, Copy)]
+pub(super) struct Along([f32; 3]);
+
+/// A triangle's corners and what is quickly known of it.
+pub(super) struct Outline {
+    points: [[f64; 2]; 3],
+    area: f64,
+    /// First and last column, first and last row that may be covered.
+    x: [i32; 2],
+    y: [i32; 2],
+}
+
+impl Outline {
+    /// `None` where the triangle is seen from behind (unless `two_sided`), is empty, is outside, or lies between samples.
     #[inline]
     pub(super) fn new(
         p: [[f32; 2]; 3],
@@ -50,22 +70,41 @@ impl Edges {
         height: usize,
         two_sided: bool,
     ) -> Option<Self> {
-        let mut q = p.map(|v| [f64::from(v[0]), f64::from(v[1])]);
-        let area =
-            (q[1][0] - q[0][0]) * (q[2][1] - q[0][1]) - (q[2][0] - q[0][0]) * (q[1][1] - q[0][1]);
+        let points = p.map(|v| [f64::from(v[0]), f64::from(v[1])]);
+        let [q, r, s] = points;
+        let area = (r[0] - q[0]) * (s[1] - q[1]) - (s[0] - q[0]) * (r[1] - q[1]);
         // A face seen from outside goes round so that this is positive; see `Mesh::quad`.
         if !area.is_finite() || area.abs() < LEAST_AREA_PX2 || (area < 0.0 && !two_sided) {
             return None;
         }
-        let min = |k: usize| q[0][k].min(q[1][k]).min(q[2][k]);
-        let max = |k: usize| q[0][k].max(q[1][k]).max(q[2][k]);
-        let (w, h) = (width as f64, height as f64);
-        if max(0) <= 0.0 || min(0) >= w || max(1) <= 0.0 || min(1) >= h {
-            return None;
-        }
-        let x = [min(0).max(0.0) as i32, max(0).min(w - 0.5) as i32];
-        let y = [min(1).max(0.0) as i32, max(1).min(h - 0.5) as i32];
-        let points = q;
+        let span = |k: usize, size: usize| {
+            let low = larger(smaller(smaller(q[k], r[k]), s[k]), 0.0);
+            let high = smaller(larger(larger(q[k], r[k]), s[k]), size as f64 - 0.5 / SIDE);
+            // Samples lie on lines that are a fraction of a pixel apart.
+            let line = |v: f64| (v * SIDE + 0.5) as i32;
+            (high > low && line(high) > line(low - 1e-3)).then_some([low as i32, high as i32])
+        };
+        Some(Self {
+            points,
+            area,
+            x: span(0, width)?,
+            y: span(1, height)?,
+        })
+    }
+
+    /// First and last column and row that may be covered.
+    #[inline]
+    pub(super) fn bounds(&self) -> [[i32; 2]; 2] {
+        [self.x, self.y]
+    }
+}
+
+impl Edges {
+    /// The edges of a triangle.
+    #[inline]
+    pub(super) fn of(outline: &Outline) -> Self {
+        let &Outline { points, area, x, y } = outline;
+        let mut q = points;
         if area < 0.0 {
             q.swap(1, 2);
         }
@@ -85,7 +124,7 @@ impl Edges {
                 least[k] = least[k].min(value);
             }
         }
-        Some(Self {
+        Self {
             slope,
             step: slope.map(|s| s[0] as f32),
             offset,
@@ -96,13 +135,7 @@ impl Edges {
             y,
             inverse_area: 1.0 / area,
             points,
-        })
-    }
-
-    /// First and last column and row that may be covered.
-    #[inline]
-    pub(super) fn bounds(&self) -> [[i32; 2]; 2] {
-        [self.x, self.y]
+        }
     }
 
     /// Rows that may be covered.
@@ -111,9 +144,18 @@ impl Edges {
         self.y[0]..=self.y[1]
     }
 
+    /// Which columns of a row are covered.
     #[inline]
-    fn row(&self, y: i32) -> Option<Row> {
+    pub(super) fn row(&self, y: i32) -> Option<Row> {
         let [mut from, mut to] = self.x;
+        if to - from < NARROW_PX {
+            return Some(Row {
+                from,
+                to,
+                whole_from: 1,
+                whole_to: 0,
+            });
+        }
         let [mut whole_from, mut whole_to] = self.x;
         for k in 0..3 {
             let [a, b, c] = self.slope[k];
@@ -150,17 +192,29 @@ impl Edges {
         })
     }
 
+    /// The edges at the upper left corner of a pixel.
     #[inline]
-    fn mask(&self, e: [f32; 3]) -> u8 {
-        let mut mask = 0;
-        for s in 0..SAMPLES {
-            let worst = smaller(
+    pub(super) fn along(&self, x: i32, y: i32) -> Along {
+        Along(
+            self.slope
+                .map(|[a, b, c]| (a * f64::from(x) + b * f64::from(y) + c) as f32),
+        )
+    }
+
+    /// How far inside each sample of a pixel is, below zero outside; then on to the next pixel.
+    #[inline]
+    pub(super) fn inside(&self, along: &mut Along) -> [f32; SAMPLES] {
+        let e = along.0;
+        let inside = core::array::from_fn(|s| {
+            smaller(
                 smaller(e[0] + self.offset[0][s], e[1] + self.offset[1][s]),
                 e[2] + self.offset[2][s],
-            );
-            mask |= u8::from(worst >= 0.0) << s;
+            )
+        });
+        for (value, step) in along.0.iter_mut().zip(self.step) {
+            *value += step;
         }
-        mask
+        inside
     }
 
     /// Calls `visit` with every column of a row that has covered samples, from left to right, and with their mask.
@@ -182,24 +236,20 @@ impl Edges {
             if from > to {
                 continue;
             }
-            let mut e = if whole {
-                [0.0; 3]
-            } else {
-                self.slope
-                    .map(|[a, b, c]| (a * f64::from(from) + b * f64::from(y) + c) as f32)
-            };
+            if whole {
+                (from..=to).for_each(|x| visit(x as usize, WHOLE));
+                continue;
+            }
+            let mut along = self.along(from, y);
             for x in from..=to {
-                let mut mask = WHOLE;
-                if !whole {
-                    mask = self.mask(e);
-                    for (value, step) in e.iter_mut().zip(self.step) {
-                        *value += step;
-                    }
-                    if mask == 0 {
-                        continue;
-                    }
+                let inside = self.inside(&mut along);
+                let mut mask = 0;
+                for (s, inside) in inside.into_iter().enumerate() {
+                    mask |= u8::from(inside >= 0.0) << s;
                 }
-                visit(x as usize, mask);
+                if mask != 0 {
+                    visit(x as usize, mask);
+                }
             }
         }
     }

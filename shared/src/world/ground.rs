@@ -1,8 +1,14 @@
 //! The surface of the road and what lies beside it, as a function of the place on it.
 
-use super::math::{Rgb, add, floor, floor_i32, fract, mix, mix3, ramp, scale, smooth, sqrt};
+#![expect(
+    clippy::needless_range_loop,
+    reason = "one index goes through many arrays; so the compiler makes vectors of them"
+)]
+
+use super::lanes::{LANES, Lanes, RgbLanes, ZERO};
+use super::math::{Rgb, floor, floor_i32, fract, larger, mix, ramp, share, smaller, smooth, sqrt};
 use super::random::{Dice, Noise, unit_at};
-use super::road::{Border, Road, STREET_HALF_M, past_junction};
+use super::road::{Border, JUNCTION_REACH_M, Road, STREET_HALF_M, past_junction};
 
 /// Colours (linear) and habits of one sequence's ground.
 pub(super) struct Ground {
@@ -34,35 +40,39 @@ const LINE_HALF_M: f32 = 0.07;
 const KERB_M: f32 = 0.22;
 const SLAB_M: f32 = 0.9;
 
-/// A spot on the ground, seen by one pixel.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Spot {
+/// Spots on the ground, each seen by one pixel.
+pub(super) struct Spots {
     /// Along and across the road.
-    pub(super) s: f32,
-    pub(super) d: f32,
+    pub(super) s: Lanes,
+    pub(super) d: Lanes,
     /// What a pixel covers there, across the line of sight and along it.
-    pub(super) across_m: f32,
-    pub(super) along_m: f32,
+    pub(super) across_m: Lanes,
+    pub(super) along_m: Lanes,
     /// Noise that changes over several metres.
-    pub(super) broad: f32,
+    pub(super) broad: Lanes,
 }
 
-/// A spot, and what several parts of the ground need to know about it.
+/// What several parts of the ground need to know about spots.
 struct Seen {
-    spot: Spot,
-    grain: f32,
-    /// Distance from the middle of the road, and where on it the outermost lane and the carriageway end.
-    out: f32,
+    grain: Lanes,
+    /// Distance from the middle of the road.
+    out: Lanes,
+    /// Length that a pixel's footprint is blurred over.
+    blur: Lanes,
+    /// Distance past the junction whose marks reach here; infinite where there is none.
+    street: Lanes,
+    any_street: bool,
+    /// Share of the carriageway.
+    carriage: Lanes,
+    /// Where the outermost lane and the carriageway end.
     edge: f32,
     border: f32,
-    /// Length that a pixel's footprint is blurred over.
-    blur: f32,
 }
 
 /// Reflectance, and how much of a mirror it is when wet.
-pub(super) struct Surface {
-    pub(super) albedo: Rgb,
-    pub(super) puddle: f32,
+pub(super) struct Surfaces {
+    pub(super) albedo: RgbLanes,
+    pub(super) puddle: Lanes,
 }
 
 impl Ground {
@@ -114,223 +124,322 @@ impl Ground {
         }
     }
 
-    /// What is seen at a spot. `junctions` are those that may be near.
-    pub(super) fn at(&self, road: &Road, noise: &Noise, junctions: &[f32], spot: Spot) -> Surface {
-        let Spot {
-            s,
-            d,
-            across_m,
-            along_m,
-            broad,
-        } = spot;
-        let blur = sqrt(across_m * along_m).max(across_m);
-        // Far away the grain is below the eye's and the noise's resolution.
-        let grain = if blur < GRAIN_UP_TO_M {
-            noise.near(d * PER_GRAIN, s * PER_GRAIN, blur * PER_GRAIN)
-        } else {
-            0.0
-        };
-        let out = d.abs();
-        let edge = road.edge_m();
-        let border = road.border_m();
-        let street = past_junction(junctions, s);
-        let on_crossing =
-            street.is_some_and(|off| off.abs() < STREET_HALF_M + 1.5 * ramp(edge + 6.0, edge, out));
-        let carriage = if on_crossing {
-            1.0
-        } else {
-            (0.5 - (out - border - 0.15 * broad) / across_m.max(0.01)).clamp(0.0, 1.0)
-        };
-        let seen = Seen {
-            spot,
-            grain,
-            out,
+    /// What is seen at spots. `junctions` are those that may be near.
+    #[inline(never)]
+    pub(super) fn at(
+        &self,
+        road: &Road,
+        noise: &Noise,
+        junctions: &[f32],
+        spots: &Spots,
+    ) -> Surfaces {
+        let (edge, border) = (road.edge_m(), road.border_m());
+        let mut seen = Seen {
+            grain: ZERO,
+            out: spots.d.map(f32::abs),
+            blur: ZERO,
+            street: [f32::INFINITY; LANES],
+            any_street: false,
+            carriage: ZERO,
             edge,
             border,
-            blur,
         };
-        let mut albedo = [0.0; 3];
-        let mut puddle = 0.0;
-        if carriage > 0.0 {
-            let mut c = self.carriageway(road, noise, &seen);
-            if self.lines && street.is_none_or(|off| off.abs() > STREET_HALF_M) {
-                c = self.marks(road, c, &seen, street);
+        for i in 0..LANES {
+            let (across_m, along_m) = (spots.across_m[i], spots.along_m[i]);
+            let blur = larger(sqrt(across_m * along_m), across_m);
+            seen.blur[i] = blur;
+            // Far away the grain is below the eye's and the noise's resolution.
+            if blur < GRAIN_UP_TO_M {
+                seen.grain[i] = noise.near(
+                    spots.d[i] * PER_GRAIN,
+                    spots.s[i] * PER_GRAIN,
+                    blur * PER_GRAIN,
+                );
             }
-            puddle = ramp(0.05, 0.5, broad + 0.3 * grain + 0.1) * carriage;
-            albedo = scale(c, carriage);
         }
-        if carriage < 1.0 {
-            albedo = add(albedo, scale(self.beside(road, &seen), 1.0 - carriage));
+        let first = spots.s.iter().copied().fold(f32::INFINITY, smaller);
+        let last = spots.s.iter().copied().fold(f32::NEG_INFINITY, larger);
+        if junctions
+            .iter()
+            .any(|j| *j > first - JUNCTION_REACH_M && *j < last + JUNCTION_REACH_M)
+        {
+            for (street, &s) in seen.street.iter_mut().zip(&spots.s) {
+                if let Some(off) = past_junction(junctions, s) {
+                    *street = off;
+                    seen.any_street = true;
+                }
+            }
         }
-        Surface { albedo, puddle }
+        for i in 0..LANES {
+            let out = seen.out[i];
+            let inside =
+                0.5 - (out - border - 0.15 * spots.broad[i]) / larger(spots.across_m[i], 0.01);
+            let crossing = STREET_HALF_M + 1.5 * ramp(edge + 6.0, edge, out);
+            seen.carriage[i] = if seen.street[i].abs() < crossing {
+                1.0
+            } else {
+                share(inside)
+            };
+        }
+        let mut surfaces = Surfaces {
+            albedo: [ZERO; 3],
+            puddle: ZERO,
+        };
+        let carriage = &seen.carriage;
+        if carriage.iter().any(|share| *share > 0.0) {
+            surfaces.albedo = self.carriageway(road, noise, spots, &seen);
+            if self.lines {
+                self.marks(road, spots, &seen, &mut surfaces.albedo);
+            }
+            for i in 0..LANES {
+                let wet = ramp(0.05, 0.5, spots.broad[i] + 0.3 * seen.grain[i] + 0.1);
+                surfaces.puddle[i] = wet * carriage[i];
+                for albedo in &mut surfaces.albedo {
+                    albedo[i] *= carriage[i];
+                }
+            }
+        }
+        if carriage.iter().any(|share| *share < 1.0) {
+            let beside = self.beside(road, spots, &seen);
+            for (albedo, beside) in surfaces.albedo.iter_mut().zip(&beside) {
+                for i in 0..LANES {
+                    albedo[i] += beside[i] * (1.0 - carriage[i]);
+                }
+            }
+        }
+        surfaces
     }
 
     /// Asphalt or concrete: wheel tracks, patches, cracks, dust at the edge.
-    fn carriageway(&self, road: &Road, noise: &Noise, seen: &Seen) -> Rgb {
-        let Spot {
-            s,
-            d,
-            along_m,
-            broad,
-            ..
-        } = seen.spot;
-        let mut tone = self.asphalt * (1.0 + 0.42 * seen.grain + 0.34 * broad);
-        // Wheel tracks are polished, the middle of a lane is oiled.
-        let lane = (fract((seen.out - road.median_m / 2.0) / road.lane_m) - 0.5).abs();
-        let track = (lane - 0.26).abs();
-        if track < 0.12 {
-            tone *= 1.0 + 0.10 * ramp(0.12, 0.0, track);
-        }
-        if lane < 0.16 {
-            tone *= 1.0 - 0.10 * ramp(0.16, 0.0, lane);
+    #[inline(never)]
+    fn carriageway(&self, road: &Road, noise: &Noise, spots: &Spots, seen: &Seen) -> RgbLanes {
+        let mut tone = ZERO;
+        for i in 0..LANES {
+            let plain = self.asphalt * (1.0 + 0.42 * seen.grain[i] + 0.34 * spots.broad[i]);
+            // Wheel tracks are polished, the middle of a lane is oiled.
+            let lane = (fract((seen.out[i] - road.median_m / 2.0) / road.lane_m) - 0.5).abs();
+            let track = (lane - 0.26).abs();
+            tone[i] = plain
+                * (1.0 + 0.10 * ramp(0.12, 0.0, track))
+                * (1.0 - 0.10 * ramp(0.16, 0.0, lane));
         }
         if self.patches > 0.35 {
-            let cell = unit_at(
-                self.seed,
-                i64::from(floor_i32(s * (1.0 / 7.3))),
-                i64::from(floor_i32(d * (1.0 / 2.1))),
-            );
-            if cell < 0.10 * self.patches {
-                tone *= 0.68;
-            } else if cell > 1.0 - 0.05 * self.patches {
-                tone *= 1.25;
+            let mut last = ((i32::MIN, 0), 1.0);
+            for i in 0..LANES {
+                let place = (
+                    floor_i32(spots.s[i] * (1.0 / 7.3)),
+                    floor_i32(spots.d[i] * (1.0 / 2.1)),
+                );
+                if place != last.0 {
+                    let cell = unit_at(self.seed, i64::from(place.0), i64::from(place.1));
+                    let patch = if cell < 0.10 * self.patches {
+                        0.68
+                    } else if cell > 1.0 - 0.05 * self.patches {
+                        1.25
+                    } else {
+                        1.0
+                    };
+                    last = (place, patch);
+                }
+                tone[i] *= last.1;
             }
         }
-        if self.cracks > 0.2 && along_m < 0.3 {
+        if self.cracks > 0.2 {
             let tile = 1.0 / 9.0;
-            let line = noise.at(d * tile + 0.7, s * tile, seen.blur * tile).abs();
-            if line < 0.035 {
-                let near = 1.0 - along_m * (1.0 / 0.3);
-                tone *= 1.0 - 0.5 * self.cracks * ramp(0.035, 0.0, line) * near;
+            for i in 0..LANES {
+                let along_m = spots.along_m[i];
+                if along_m >= 0.3 || seen.carriage[i] == 0.0 {
+                    continue;
+                }
+                let (s, d) = (spots.s[i], spots.d[i]);
+                let line = noise
+                    .at(d * tile + 0.7, s * tile, seen.blur[i] * tile)
+                    .abs();
+                if line < 0.035 {
+                    let near = 1.0 - along_m * (1.0 / 0.3);
+                    tone[i] *= 1.0 - 0.5 * self.cracks * ramp(0.035, 0.0, line) * near;
+                }
             }
         }
-        if self.concrete && along_m < 3.0 {
-            let joint = fract(s * (1.0 / 5.0)) * 5.0;
-            tone *= 1.0 - 0.35 * ramp(0.10 + along_m, 0.0, joint) * (1.0 - along_m * (1.0 / 3.0));
+        if self.concrete {
+            for i in 0..LANES {
+                let along_m = spots.along_m[i];
+                let joint = fract(spots.s[i] * (1.0 / 5.0)) * 5.0;
+                let near = larger(1.0 - along_m * (1.0 / 3.0), 0.0);
+                tone[i] *= 1.0 - 0.35 * ramp(0.10 + along_m, 0.0, joint) * near;
+            }
         }
-        let asphalt = [tone, tone * 0.99, tone * 0.985];
-        let place = seen.out + 0.9 * broad;
-        if place <= seen.edge - 1.6 {
-            return asphalt;
+        let mut colour = [ZERO; 3];
+        for i in 0..LANES {
+            let place = seen.out[i] + 0.9 * spots.broad[i];
+            let dusty = self.dust * ramp(seen.edge - 1.6, seen.border + 0.3, place) * 0.8;
+            for (k, per_tone) in [1.0, 0.99, 0.985].into_iter().enumerate() {
+                colour[k][i] = mix(tone[i] * per_tone, self.earth[k], dusty);
+            }
         }
-        let dusty = self.dust * ramp(seen.edge - 1.6, seen.border + 0.3, place) * 0.8;
-        mix3(asphalt, self.earth, dusty)
+        colour
     }
 
     /// Kerb and pavement, or verge.
-    fn beside(&self, road: &Road, seen: &Seen) -> Rgb {
-        let &Seen { spot, grain, .. } = seen;
-        let Spot { s, broad, .. } = spot;
-        let off = seen.out - seen.border;
+    #[inline(never)]
+    fn beside(&self, road: &Road, spots: &Spots, seen: &Seen) -> RgbLanes {
+        let mut colour = [ZERO; 3];
+        let bare: Rgb = core::array::from_fn(|k| mix(self.verge_dry[k], self.earth[k], self.dust));
+        for i in 0..LANES {
+            let grain = seen.grain[i];
+            let off = seen.out[i] - seen.border;
+            let dry = ramp(
+                self.green_share - 0.25,
+                self.green_share + 0.35,
+                spots.broad[i] + 0.4 * grain + 0.8 * self.dust
+                    - 0.3
+                    - 0.04 * smaller(larger(off - 2.0, 0.0), 8.0),
+            );
+            let strip = ramp(1.8, 0.4, off) * (0.4 + 0.6 * self.dust);
+            for k in 0..3 {
+                colour[k][i] = mix(
+                    self.verge_green[k] * (1.0 + 0.7 * grain),
+                    bare[k] * (1.0 + 0.35 * grain),
+                    larger(dry, strip),
+                );
+            }
+        }
         if let Border::Kerb { painted } = road.border {
-            if off < KERB_M {
-                let block = fract(s / 1.6) < 0.5;
-                let blur = smooth(spot.along_m / 0.8);
-                let c = if painted {
-                    mix(if block { 0.55 } else { 0.03 }, 0.29, blur)
+            for i in 0..LANES {
+                let off = seen.out[i] - seen.border;
+                let (s, grain, broad) = (spots.s[i], seen.grain[i], spots.broad[i]);
+                // Joints between slabs, from near.
+                let (along, across) = (fract(s / SLAB_M) * SLAB_M, fract(off / SLAB_M) * SLAB_M);
+                let joint = (spots.across_m[i] < 0.03) & ((along < 0.03) | (across < 0.03));
+                let slab = (1.0 + 0.3 * grain + 0.2 * broad) * if joint { 0.7 } else { 1.0 };
+                let dusty = self.dust * 0.4 * share(0.5 + broad);
+                let stone = if painted {
+                    let block = if fract(s / 1.6) < 0.5 { 0.55 } else { 0.03 };
+                    mix(block, 0.29, smooth(spots.along_m[i] / 0.8))
                 } else {
                     0.30
                 };
-                return scale([c, c, c * 0.94], 1.0 + 0.3 * grain);
-            }
-            if off < road.pavement_m {
-                // Joints between slabs, from near.
-                let joint = spot.across_m < 0.03
-                    && (fract(s / SLAB_M) * SLAB_M < 0.03 || fract(off / SLAB_M) * SLAB_M < 0.03);
-                let c = scale(
-                    self.pavement,
-                    (1.0 + 0.3 * grain + 0.2 * broad) * if joint { 0.7 } else { 1.0 },
-                );
-                return mix3(
-                    c,
-                    self.earth,
-                    self.dust * 0.4 * (0.5 + broad).clamp(0.0, 1.0),
-                );
+                let kerb = 1.0 + 0.3 * grain;
+                for (k, tint) in [1.0, 1.0, 0.94].into_iter().enumerate() {
+                    let pavement = mix(self.pavement[k] * slab, self.earth[k], dusty);
+                    let beside = if off < road.pavement_m {
+                        pavement
+                    } else {
+                        colour[k][i]
+                    };
+                    colour[k][i] = if off < KERB_M {
+                        stone * tint * kerb
+                    } else {
+                        beside
+                    };
+                }
             }
         }
-        let dry = ramp(
-            self.green_share - 0.25,
-            self.green_share + 0.35,
-            broad + 0.4 * grain + 0.8 * self.dust - 0.3 - 0.04 * (off - 2.0).clamp(0.0, 8.0),
-        );
-        let green = scale(self.verge_green, 1.0 + 0.7 * grain);
-        let bare = scale(
-            mix3(self.verge_dry, self.earth, self.dust),
-            1.0 + 0.35 * grain,
-        );
-        let strip = ramp(1.8, 0.4, off) * (0.4 + 0.6 * self.dust);
-        mix3(green, bare, dry.max(strip))
+        colour
     }
 
     /// Paint over the carriageway's colour: lane and edge lines, the middle, stop lines and crossings.
-    fn marks(&self, road: &Road, c: Rgb, seen: &Seen, street: Option<f32>) -> Rgb {
-        let &Seen {
-            spot, out, grain, ..
-        } = seen;
-        let Spot {
-            s,
-            d,
-            across_m,
-            along_m,
-            ..
-        } = spot;
-        let per_across = 1.0 / across_m.max(0.02);
-        let stripe = |at: f32, half: f32, x: f32| {
-            let inside_m = half - (x - at).abs();
-            if inside_m < -0.5 * across_m {
-                return 0.0;
-            }
-            let cover = (inside_m * per_across + 0.5).clamp(0.0, 1.0);
-            cover * (2.0 * half / across_m.max(2.0 * half))
-        };
+    #[inline(never)]
+    fn marks(&self, road: &Road, spots: &Spots, seen: &Seen, colour: &mut RgbLanes) {
         let median = road.median_m / 2.0;
-        let mut dashed = 0.0_f32;
+        let (mut dashed, mut paint, mut yellow) = (ZERO, ZERO, ZERO);
+        let per_across = spots.across_m.map(|across_m| 1.0 / larger(across_m, 0.02));
+        // Adds a line of half a width about a place. From far it is thinner than a pixel.
+        let stripe = |to: &mut Lanes, at: f32, half: f32, x: &Lanes| {
+            for i in 0..LANES {
+                let inside_m = half - (x[i] - at).abs();
+                let cover = share(inside_m * per_across[i] + 0.5);
+                let cover = if inside_m < -0.5 * spots.across_m[i] {
+                    0.0
+                } else {
+                    cover
+                };
+                to[i] += cover * smaller(2.0 * half * per_across[i], 1.0);
+            }
+        };
         for lane in 1..road.lanes {
-            dashed += stripe(median + lane as f32 * road.lane_m, LINE_HALF_M, out);
+            let at = median + lane as f32 * road.lane_m;
+            stripe(&mut dashed, at, LINE_HALF_M, &seen.out);
         }
-        let mut paint = stripe(seen.edge - 0.08, LINE_HALF_M, out);
-        let mut yellow = 0.0_f32;
+        stripe(&mut paint, seen.edge - 0.08, LINE_HALF_M, &seen.out);
         if median == 0.0 {
             if road.yellow_middle {
-                yellow = stripe(0.13, 0.06, out);
+                stripe(&mut yellow, 0.13, 0.06, &seen.out);
             } else if road.lanes > 1 {
-                paint += stripe(0.0, LINE_HALF_M, d);
+                stripe(&mut paint, 0.0, LINE_HALF_M, &spots.d);
             } else {
-                dashed += stripe(0.0, LINE_HALF_M, d);
+                stripe(&mut dashed, 0.0, LINE_HALF_M, &spots.d);
             }
         } else if road.yellow_middle {
-            yellow = stripe(median + 0.15, LINE_HALF_M, out);
+            stripe(&mut yellow, median + 0.15, LINE_HALF_M, &seen.out);
         } else {
-            paint += stripe(median + 0.15, LINE_HALF_M, out);
+            stripe(&mut paint, median + 0.15, LINE_HALF_M, &seen.out);
         }
-        if dashed > 0.0 {
+        if dashed.iter().any(|dashed| *dashed > 0.0) {
             let period = self.dash_m + self.gap_m;
-            let phase = fract(s / period) * period;
-            let on = ((phase.min(self.dash_m - phase)) / along_m.max(0.05) + 0.5).clamp(0.0, 1.0);
-            paint += dashed * mix(on, self.dash_m / period, smooth(along_m / period - 0.3));
+            for i in 0..LANES {
+                let along_m = spots.along_m[i];
+                let phase = fract(spots.s[i] / period) * period;
+                let on = share(smaller(phase, self.dash_m - phase) / larger(along_m, 0.05) + 0.5);
+                let far = smooth(along_m / period - 0.3);
+                paint[i] += dashed[i] * mix(on, self.dash_m / period, far);
+            }
         }
-        // Before a junction: a stop line for those who come to it, then the crossing for those on foot.
-        if let Some(off) = street {
+        if seen.any_street {
+            self.junction_marks(road, spots, seen, &mut paint, &mut yellow);
+        }
+        if paint
+            .iter()
+            .zip(&yellow)
+            .all(|(a, b)| *a == 0.0 && *b == 0.0)
+        {
+            return;
+        }
+        for i in 0..LANES {
+            let grain = seen.grain[i];
+            let worn = share(1.15 - self.wear * (0.9 + 0.9 * grain) - 0.12 * grain);
+            let yellow = smaller(yellow[i] * worn, 1.0);
+            let white = smaller(smaller(paint[i], 1.0) * worn, 1.0);
+            for k in 0..3 {
+                let c = mix(colour[k][i], self.yellow[k], yellow);
+                colour[k][i] = mix(c, self.white[k], white);
+            }
+        }
+    }
+
+    /// Before a junction: a stop line for those who come to it, then the crossing for those on foot. On it, nothing.
+    fn junction_marks(
+        &self,
+        road: &Road,
+        spots: &Spots,
+        seen: &Seen,
+        paint: &mut Lanes,
+        yellow: &mut Lanes,
+    ) {
+        for i in 0..LANES {
+            let (off, out) = (seen.street[i], seen.out[i]);
+            if off == f32::INFINITY {
+                continue;
+            }
             let from = off.abs() - STREET_HALF_M;
-            let coming = (off < 0.0) == (d * road.side > 0.0);
+            if from <= 0.0 {
+                (paint[i], yellow[i]) = (0.0, 0.0);
+                continue;
+            }
+            let coming = (off < 0.0) == (spots.d[i] * road.side > 0.0);
             if coming && out < seen.edge - 0.1 {
-                paint += ((0.2 - (from - 5.2).abs()) / along_m.max(0.05) + 0.5).clamp(0.0, 1.0);
+                paint[i] +=
+                    share((0.2 - (from - 5.2).abs()) / larger(spots.along_m[i], 0.05) + 0.5);
             }
             if from > 0.8
                 && from < 4.0
-                && unit_at(self.seed, floor((s - off) / 3.0) as i64, 4) < 0.75
+                && unit_at(self.seed, floor((spots.s[i] - off) / 3.0) as i64, 4) < 0.75
             {
-                let bar = fract(out / 0.9) < 0.5;
-                let blur = smooth(across_m / 0.5);
-                paint = paint.max(mix(if bar { 0.9 } else { 0.0 }, 0.45, blur));
-                yellow = 0.0;
+                let bar = if fract(out / 0.9) < 0.5 { 0.9 } else { 0.0 };
+                let blur = smooth(spots.across_m[i] / 0.5);
+                paint[i] = larger(paint[i], mix(bar, 0.45, blur));
+                yellow[i] = 0.0;
             }
         }
-        if paint == 0.0 && yellow == 0.0 {
-            return c;
-        }
-        let worn = (1.15 - self.wear * (0.9 + 0.9 * grain) - 0.12 * grain).clamp(0.0, 1.0);
-        let c = mix3(c, self.yellow, (yellow * worn).min(1.0));
-        mix3(c, self.white, (paint.min(1.0) * worn).min(1.0))
     }
 }

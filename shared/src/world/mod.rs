@@ -30,6 +30,7 @@ mod drops;
 mod edges;
 mod frame;
 mod ground;
+mod lanes;
 mod lens;
 mod light;
 mod math;

@@ -7,8 +7,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::edges::{Edges, WHOLE};
-use super::math::V3;
+use super::edges::{Edges, Outline, WHOLE};
+use super::math::{V3, larger};
 use super::texture::Texture;
 
 /// Samples a pixel.
@@ -87,6 +87,15 @@ impl Extent {
         self.top_px = self.top_px.min(y + span[2]);
         self.bottom_px = self.bottom_px.max(y + span[3]);
     }
+
+    /// Adds all samples of a run of pixels.
+    pub(super) fn add_run(&mut self, columns: core::ops::Range<usize>, y: usize) {
+        let whole = (1 << SAMPLES) - 1;
+        let samples = self.samples + SAMPLES as u32 * columns.len() as u32;
+        self.add(columns.start, y, whole);
+        self.add(columns.end - 1, y, whole);
+        self.samples = samples;
+    }
 }
 
 /// For every mask: left, right, top, bottom of its samples, each sample being a quarter of a pixel wide.
@@ -158,7 +167,7 @@ pub(super) struct Buffer {
 }
 
 /// Side of the tiles that are known to be filled up to a depth.
-const TILE_PX: usize = 16;
+const TILE_PX: usize = 8;
 
 /// The samples that a cut-out fills which covers `part` (0..255) of a pixel. Which go first changes with `turn`, so that
 /// layers of leaves do not line up.
@@ -173,6 +182,49 @@ fn dithered(part: f32, turn: u32) -> u8 {
         _ => WHOLE,
     };
     (kept << turn | kept >> (4 - turn)) & WHOLE
+}
+
+/// Which samples are inside.
+#[inline]
+fn covered(inside: &[f32; SAMPLES]) -> u8 {
+    let mut mask = 0;
+    for (s, inside) in inside.iter().enumerate() {
+        mask |= u8::from(*inside >= 0.0) << s;
+    }
+    mask
+}
+
+/// Puts those samples of `mask` in front that are nearer than what is known; whether there are any.
+#[inline]
+fn put(
+    known: &mut [f32; SAMPLES],
+    front: &mut [u32; SAMPLES],
+    depths: &[f32; SAMPLES],
+    mask: u8,
+    index: u32,
+    keep: impl FnOnce(u8) -> u8,
+) -> bool {
+    let mut hit = 0;
+    for s in 0..SAMPLES {
+        hit |= u8::from(depths[s] > known[s]) << s;
+    }
+    hit &= mask;
+    // What is hidden need not be cut out.
+    if hit != 0 {
+        hit = keep(hit);
+    }
+    if hit == WHOLE {
+        *known = *depths;
+        *front = [index; SAMPLES];
+    } else if hit != 0 {
+        for s in 0..SAMPLES {
+            if hit >> s & 1 == 1 {
+                known[s] = depths[s];
+                front[s] = index;
+            }
+        }
+    }
+    hit != 0
 }
 
 /// What to draw: corners in pixels, depths, attributes, and the rest of [`Shown`].
@@ -211,8 +263,9 @@ impl Buffer {
     }
 
     pub(super) fn clear(&mut self) {
-        self.inverse_depth.fill([0.0; SAMPLES]);
-        self.front.fill([0; SAMPLES]);
+        // Flat: element by element, each of them would be a call.
+        self.inverse_depth.as_flattened_mut().fill(0.0);
+        self.front.as_flattened_mut().fill(0);
         self.shadow.fill(0);
         self.contact.fill(0);
         self.stamp_object.fill(0);
@@ -289,15 +342,15 @@ impl Buffer {
         full: &mut Extent,
         cutout: Option<&Texture>,
     ) {
-        let Some(edges) = Edges::new(t.pixels, self.width, self.height, t.two_sided) else {
+        let Some(outline) = Outline::new(t.pixels, self.width, self.height, t.two_sided) else {
             return;
         };
         let inverse = t.corners.map(|v| 1.0 / v.at[2]);
-        let nearest = inverse.into_iter().fold(0.0, f32::max);
-        // Where an annotated object would be seen must be known even where it is hidden.
-        if object == 0 && self.hidden(edges.bounds(), nearest) {
+        let nearest = larger(larger(inverse[0], inverse[1]), inverse[2]);
+        if object == 0 && self.hidden(outline.bounds(), nearest) {
             return;
         }
+        let edges = Edges::of(&outline);
         let over_depth = |k: usize| {
             edges.plane([
                 t.corners[0].attributes[k] * inverse[0],
@@ -311,9 +364,33 @@ impl Buffer {
         for s in 0..SAMPLES {
             depth_offset[s] = depth_plane[1] * SAMPLE_AT[s][0] + depth_plane[2] * SAMPLE_AT[s][1];
         }
-        let cutout = cutout.map(|texture| (texture, over_depth(0), over_depth(1)));
         let mut seen = false;
-        for y in edges.rows() {
+        let cutout = cutout.map(|texture| (texture, over_depth(0), over_depth(1)));
+        // What is left of samples (`mask`) of a pixel where there are holes.
+        let cut = |x: usize, y: i32, mask: u8| match &cutout {
+            None => mask,
+            Some((texture, u_plane, v_plane)) => {
+                let (px, py) = (x as f32 + 0.5, y as f32 + 0.5);
+                let depth = 1.0 / on(&depth_plane, px, py);
+                let part = texture.coverage(
+                    on(u_plane, px, py) * depth,
+                    on(v_plane, px, py) * depth,
+                    t.texels_per_m * depth / focal_px,
+                );
+                mask & dithered(part, x as u32 * 3 + y as u32 * 5 + t.turn)
+            }
+        };
+        let marked = object != 0;
+        if !marked {
+            seen = if cutout.is_none() {
+                self.fill(&edges, &depth_plane, &depth_offset, index, |_, _, mask| {
+                    mask
+                })
+            } else {
+                self.fill(&edges, &depth_plane, &depth_offset, index, cut)
+            };
+        }
+        for y in edges.rows().filter(|_| marked) {
             let row = y as usize * self.width;
             let base = depth_plane[0] + depth_plane[2] * y as f32;
             let known = &mut self.inverse_depth[row..row + self.width];
@@ -326,37 +403,20 @@ impl Buffer {
                 for s in 0..SAMPLES {
                     nearer |= u8::from(depths[s] > known[s]) << s;
                 }
-                // What is hidden need not be cut out; where an object would be seen must be known all the same.
-                if object == 0 {
-                    mask &= nearer;
-                    if mask == 0 {
-                        return;
-                    }
+                // Where an object would be seen must be known even where it is hidden.
+                mask = cut(x, y, mask);
+                if mask == 0 {
+                    return;
                 }
-                if let Some((texture, u_plane, v_plane)) = &cutout {
-                    let (px, py) = (x as f32 + 0.5, y as f32 + 0.5);
-                    let depth = 1.0 / on(&depth_plane, px, py);
-                    let part = texture.coverage(
-                        on(u_plane, px, py) * depth,
-                        on(v_plane, px, py) * depth,
-                        t.texels_per_m * depth / focal_px,
-                    );
-                    mask &= dithered(part, x as u32 * 3 + y as u32 * 5 + t.turn);
-                    if mask == 0 {
-                        return;
-                    }
+                let at = row + x;
+                if self.stamp_object[at] != object {
+                    self.stamp_object[at] = object;
+                    self.stamp_mask[at] = 0;
                 }
-                if object != 0 {
-                    let at = row + x;
-                    if self.stamp_object[at] != object {
-                        self.stamp_object[at] = object;
-                        self.stamp_mask[at] = 0;
-                    }
-                    let new = mask & !self.stamp_mask[at];
-                    if new != 0 {
-                        self.stamp_mask[at] |= new;
-                        full.add(x, y as usize, new);
-                    }
+                let new = mask & !self.stamp_mask[at];
+                if new != 0 {
+                    self.stamp_mask[at] |= new;
+                    full.add(x, y as usize, new);
                 }
                 mask &= nearer;
                 let front = &mut front[x];
@@ -377,7 +437,7 @@ impl Buffer {
         }
         // Most small triangles turn out to be hidden: their attributes are not worth a plane.
         if seen {
-            let [columns, rows] = edges.bounds();
+            let [columns, rows] = outline.bounds();
             let tiles = |[from, to]: [i32; 2]| from as usize / TILE_PX..=to as usize / TILE_PX;
             for row in tiles(rows) {
                 let first = row * self.tile_columns;
@@ -403,11 +463,78 @@ impl Buffer {
         }
     }
 
+    /// Draws a triangle of what is not annotated; whether any of it is in front. `cut` tells what holes leave of samples.
+    #[inline]
+    fn fill(
+        &mut self,
+        edges: &Edges,
+        depth: &Plane,
+        offset: &[f32; SAMPLES],
+        index: u32,
+        cut: impl Fn(usize, i32, u8) -> u8,
+    ) -> bool {
+        let most = offset.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut seen = false;
+        for y in edges.rows() {
+            let Some(run) = edges.row(y) else {
+                continue;
+            };
+            let y_px = y as usize;
+            let row = y_px * self.width..(y_px + 1) * self.width;
+            let known = &mut self.inverse_depth[row.clone()];
+            let front = &mut self.front[row];
+            let tiles = y_px / TILE_PX * self.tile_columns;
+            let farthest = &self.farthest[tiles..tiles + self.tile_columns];
+            let base = depth[0] + depth[2] * y as f32;
+            let at = |x: i32| base + depth[1] * x as f32;
+            let has_whole = run.whole_from <= run.whole_to;
+            let parts = if has_whole {
+                [(run.from, run.whole_from - 1), (run.whole_to + 1, run.to)]
+            } else {
+                [(run.from, run.to), (0, -1)]
+            };
+            for (from, to) in parts {
+                if from > to {
+                    continue;
+                }
+                let mut along = edges.along(from, y);
+                for x in from..=to {
+                    let inside = covered(&edges.inside(&mut along));
+                    let depths = offset.map(|offset| at(x) + offset);
+                    let x = x as usize;
+                    let keep = |hit| cut(x, y, hit);
+                    seen |= put(&mut known[x], &mut front[x], &depths, inside, index, keep);
+                }
+            }
+            if !has_whole {
+                continue;
+            }
+            let mut x = run.whole_from;
+            while x <= run.whole_to {
+                let tile = x as usize / TILE_PX;
+                let last = (((tile + 1) * TILE_PX) as i32 - 1).min(run.whole_to);
+                // What is behind all of a tile is hidden.
+                if f32::max(at(x), at(last)) + most > farthest[tile] {
+                    let pixels = x as usize..last as usize + 1;
+                    let pairs = known[pixels.clone()].iter_mut().zip(&mut front[pixels]);
+                    for (x, (known, front)) in (x..).zip(pairs) {
+                        let depths = offset.map(|offset| at(x) + offset);
+                        let keep = |hit| cut(x as usize, y, hit);
+                        seen |= put(known, front, &depths, WHOLE, index, keep);
+                    }
+                }
+                x = last + 1;
+            }
+        }
+        seen
+    }
+
     /// Marks samples as lying in cast shadow.
     pub(super) fn cast(&mut self, pixels: [[f32; 2]; 3]) {
-        let Some(edges) = Edges::new(pixels, self.width, self.height, true) else {
+        let Some(outline) = Outline::new(pixels, self.width, self.height, true) else {
             return;
         };
+        let edges = Edges::of(&outline);
         for y in edges.rows() {
             let row = y as usize * self.width;
             let shadow = &mut self.shadow[row..row + self.width];
@@ -423,9 +550,10 @@ impl Buffer {
         value: [f32; 3],
         strength: f32,
     ) {
-        let Some(edges) = Edges::new(pixels, self.width, self.height, true) else {
+        let Some(outline) = Outline::new(pixels, self.width, self.height, true) else {
             return;
         };
+        let edges = Edges::of(&outline);
         let inverse = depths.map(|d| 1.0 / d);
         let (depth, value) = (
             edges.plane(inverse),

@@ -16,6 +16,8 @@ pub(super) const STREET_HALF_M: f32 = 5.5;
 
 /// Stop lines and crossings reach this far beyond the crossing street.
 const JUNCTION_MARKS_M: f32 = 9.0;
+/// So far from a junction, its marks are over.
+pub(super) const JUNCTION_REACH_M: f32 = STREET_HALF_M + JUNCTION_MARKS_M;
 
 /// Signed distance past the junction, of these, whose marks reach this place.
 #[inline]
@@ -23,7 +25,7 @@ pub(super) fn past_junction(junctions: &[f32], s: f32) -> Option<f32> {
     junctions
         .iter()
         .map(|j| s - j)
-        .find(|off| off.abs() < STREET_HALF_M + JUNCTION_MARKS_M)
+        .find(|off| off.abs() < JUNCTION_REACH_M)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -228,7 +230,7 @@ impl Road {
 
     /// Junctions whose marks reach into a stretch of the road.
     pub(super) fn junctions_between(&self, from: f32, to: f32) -> Vec<f32> {
-        let reach = STREET_HALF_M + JUNCTION_MARKS_M;
+        let reach = JUNCTION_REACH_M;
         self.junctions
             .iter()
             .copied()

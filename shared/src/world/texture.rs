@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::math::{Rgb, floor_i32};
+use super::math::{Rgb, floor_i32, larger};
 
 /// How a surface takes and gives light.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +50,47 @@ impl Kind {
     }
 }
 
+/// Sides are two to the power of less than this.
+const MOST_LEVELS: usize = 12;
+
+/// One size of a texture.
+#[derive(Clone, Copy, Default)]
+struct Level {
+    /// Index of its first texel.
+    start: u32,
+    log2_w: u32,
+    /// Last column and row.
+    columns: u32,
+    rows: u32,
+    /// Sides in sixteenths of a texel: in those, places between texels are told.
+    w16: f32,
+    h16: f32,
+}
+
+impl Level {
+    fn new(start: usize, log2_w: u32, log2_h: u32) -> Self {
+        Self {
+            start: start as u32,
+            log2_w,
+            columns: (1 << log2_w) - 1,
+            rows: (1 << log2_h) - 1,
+            w16: (16_u32 << log2_w) as f32,
+            h16: (16_u32 << log2_h) as f32,
+        }
+    }
+}
+
 /// A square-free image: sides are powers of two, it repeats in both directions.
 pub(super) struct Texture {
     log2_w: u32,
     log2_h: u32,
-    /// Level 0 is the finest. A texel is `kind << 24 | r << 16 | g << 8 | b`; in a cut-out the upper byte is coverage.
-    levels: Vec<Vec<u32>>,
+    /// Level after level, the finest first. A texel is `kind << 24 | r << 16 | g << 8 | b`; in a cut-out the upper byte is
+    /// coverage.
+    texels: Vec<u32>,
+    /// Of a cut-out, the coverage alone: what is drawn is more than what is seen of it.
+    coverage: Vec<u8>,
+    levels: [Level; MOST_LEVELS],
+    last_level: usize,
     /// Coverage instead of kinds: leaves and fences.
     pub(super) cutout: bool,
 }
@@ -113,37 +148,76 @@ impl Texture {
         mut texel: impl FnMut(f32, f32) -> (Rgb, u8),
     ) -> Self {
         let (w, h) = (1_usize << log2_w, 1_usize << log2_h);
-        let mut base = Vec::with_capacity(w * h);
+        let mut texels = Vec::with_capacity(w * h * 4 / 3 + 1);
         for y in 0..h {
             for x in 0..w {
                 let (c, upper) = texel((x as f32 + 0.5) / w as f32, (y as f32 + 0.5) / h as f32);
-                base.push(pack(c, upper));
+                texels.push(pack(c, upper));
             }
         }
-        let mut levels = alloc::vec![base];
+        let mut levels = [Level::default(); MOST_LEVELS];
+        levels[0] = Level::new(0, log2_w, log2_h);
+        let mut last_level = 0;
         let (mut lw, mut lh) = (log2_w, log2_h);
-        while lw > 0 && lh > 0 {
-            let fine = &levels[levels.len() - 1];
+        while lw > 0 && lh > 0 && last_level + 1 < MOST_LEVELS {
+            let from = levels[last_level].start as usize;
+            last_level += 1;
+            levels[last_level] = Level::new(texels.len(), lw - 1, lh - 1);
             let (w, half_w, half_h) = (1_usize << lw, 1_usize << (lw - 1), 1_usize << (lh - 1));
-            let coarse = (0..half_w * half_h)
-                .map(|i| {
-                    let at = (i / half_w) * 2 * w + (i % half_w) * 2;
-                    mean4(
-                        [fine[at], fine[at + 1], fine[at + w], fine[at + w + 1]],
-                        cutout,
-                    )
-                })
-                .collect();
-            levels.push(coarse);
+            for y in 0..half_h {
+                for x in 0..half_w {
+                    let at = from + 2 * y * w + 2 * x;
+                    let four = [
+                        texels[at],
+                        texels[at + 1],
+                        texels[at + w],
+                        texels[at + w + 1],
+                    ];
+                    texels.push(mean4(four, cutout));
+                }
+            }
             lw -= 1;
             lh -= 1;
         }
         Self {
             log2_w,
             log2_h,
+            coverage: if cutout {
+                texels.iter().map(|texel| (texel >> 24) as u8).collect()
+            } else {
+                Vec::new()
+            },
+            texels,
             levels,
+            last_level,
             cutout,
         }
+    }
+
+    /// The level whose texels are nearest to `texels_per_px` texels of level 0.
+    #[inline]
+    fn level(&self, texels_per_px: f32) -> &Level {
+        let exponent = (larger(texels_per_px, 1.0) * 1.19).to_bits() >> 23;
+        let level = (exponent as usize).saturating_sub(127);
+        &self.levels[level.min(self.last_level).min(MOST_LEVELS - 1)]
+    }
+
+    /// The four texels about a place, as indices, and sixteenths of the way from the first to the others.
+    #[inline]
+    fn about(&self, u: f32, v: f32, level: &Level) -> ([usize; 4], [u32; 2]) {
+        // From the middle of the first texel.
+        let (fx, fy) = (
+            floor_i32(u * level.w16 - 8.0) as u32,
+            floor_i32(v * level.h16 - 8.0) as u32,
+        );
+        let (x0, y0) = (fx >> 4 & level.columns, fy >> 4 & level.rows);
+        let (x1, y1) = ((x0 + 1) & level.columns, (y0 + 1) & level.rows);
+        let low = level.start + (y0 << level.log2_w);
+        let high = level.start + (y1 << level.log2_w);
+        (
+            [low + x0, low + x1, high + x0, high + x1].map(|at| at as usize),
+            [fx & 15, fy & 15],
+        )
     }
 
     /// Texels along `u` and `v` at the finest level.
@@ -154,39 +228,18 @@ impl Texture {
     /// Colour (sRGB bytes) and upper byte of the nearest texel; bilinear in the level whose texels are nearest to `texels_per_px` texels of level 0.
     #[inline]
     pub(super) fn sample(&self, u: f32, v: f32, texels_per_px: f32) -> ([u8; 3], u8) {
-        let exponent = ((texels_per_px.max(1.0) * 1.19).to_bits() >> 23) as usize;
-        let level = exponent.saturating_sub(127).min(self.levels.len() - 1);
-        let (lw, lh) = (self.log2_w - level as u32, self.log2_h - level as u32);
-        let map = &self.levels[level];
-        let (fx, fy) = (
-            u * (1_u32 << lw) as f32 - 0.5,
-            v * (1_u32 << lh) as f32 - 0.5,
-        );
-        let (ix, iy) = (floor_i32(fx), floor_i32(fy));
-        let (tx, ty) = (
-            ((fx - ix as f32) * 16.0) as u32,
-            ((fy - iy as f32) * 16.0) as u32,
-        );
-        let (mw, mh) = ((1_usize << lw) - 1, (1_usize << lh) - 1);
-        let (x0, y0) = (ix as usize & mw, iy as usize & mh);
-        let (x1, y1) = ((x0 + 1) & mw, (y0 + 1) & mh);
-        let texels = [
-            map[y0 << lw | x0],
-            map[y0 << lw | x1],
-            map[y1 << lw | x0],
-            map[y1 << lw | x1],
-        ];
-        let (sx, sy) = (16 - tx, 16 - ty);
-        let weights = [sx * sy, tx * sy, sx * ty, tx * ty];
-        // Two channels at a time; the weights add up to 256.
-        let (mut odd, mut even) = (0_u32, 0_u32);
-        for (texel, weight) in texels.iter().zip(weights) {
-            odd += (texel & 0x00ff_00ff) * weight;
-            even += (texel >> 8 & 0xff) * weight;
-        }
+        let (places, [tx, ty]) = self.about(u, v, self.level(texels_per_px));
+        let texels = places.map(|at| self.texels[at]);
+        // Three channels at a time, sixteen bits each; the weights add up to 256.
+        let wide =
+            texels.map(|texel| u64::from(texel & 0x00ff_00ff) | u64::from(texel & 0xff00) << 24);
+        let (right, below) = (u64::from(tx), u64::from(ty));
+        let above = wide[0] * (16 - right) + wide[1] * right;
+        let under = wide[2] * (16 - right) + wide[3] * right;
+        let sum = above * (16 - below) + under * below;
         let nearest = texels[usize::from(tx > 8) + 2 * usize::from(ty > 8)];
         (
-            [(odd >> 24) as u8, (even >> 8) as u8, (odd >> 8) as u8],
+            [(sum >> 24) as u8, (sum >> 40) as u8, (sum >> 8) as u8],
             (nearest >> 24) as u8,
         )
     }
@@ -211,22 +264,10 @@ impl Texture {
     /// Coverage alone, of a cut-out.
     #[inline]
     pub(super) fn coverage(&self, u: f32, v: f32, texels_per_px: f32) -> f32 {
-        let exponent = ((texels_per_px.max(1.0) * 1.19).to_bits() >> 23) as usize;
-        let level = exponent.saturating_sub(127).min(self.levels.len() - 1);
-        let (lw, lh) = (self.log2_w - level as u32, self.log2_h - level as u32);
-        let map = &self.levels[level];
-        let (fx, fy) = (
-            u * (1_u32 << lw) as f32 - 0.5,
-            v * (1_u32 << lh) as f32 - 0.5,
-        );
-        let (ix, iy) = (floor_i32(fx), floor_i32(fy));
-        let (tx, ty) = (fx - ix as f32, fy - iy as f32);
-        let (mw, mh) = ((1_usize << lw) - 1, (1_usize << lh) - 1);
-        let (x0, y0) = (ix as usize & mw, iy as usize & mh);
-        let (x1, y1) = ((x0 + 1) & mw, (y0 + 1) & mh);
-        let at = |x: usize, y: usize| (map[y << lw | x] >> 24) as f32;
-        let low = at(x0, y0) + (at(x1, y0) - at(x0, y0)) * tx;
-        let high = at(x0, y1) + (at(x1, y1) - at(x0, y1)) * tx;
-        low + (high - low) * ty
+        let (places, [tx, ty]) = self.about(u, v, self.level(texels_per_px));
+        let [a, b, c, d] = places.map(|at| u32::from(self.coverage[at]));
+        let low = a * (16 - tx) + b * tx;
+        let high = c * (16 - tx) + d * tx;
+        (low * (16 - ty) + high * ty) as f32 * (1.0 / 256.0)
     }
 }

@@ -1,19 +1,23 @@
 //! One frame: everything near is transformed, drawn into the visibility buffer and shaded where it is seen.
 
+mod batch;
 mod draw;
 mod shade;
+mod sky;
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::array::from_fn;
 
 use super::camera::Camera;
+use super::lens::{KEPT_ROWS, Row};
 use super::math::{Rgb, TAU, V3, add, dot, fract, linear_from_srgb, mix, sin, sub};
 use super::random::{unit_at, wander};
 use super::raster::{Buffer, Extent, ViewVertex};
 use super::traffic::State;
 use super::{ObjectTruth, Sequence};
 use crate::geometry::BoxXywh;
-use shade::SkyPoint;
+use sky::SkyPoint;
 
 /// Marks the ground among textures.
 const GROUND: u32 = u32::MAX;
@@ -34,7 +38,7 @@ const SHADOWS_UP_TO_M: f32 = 85.0;
 const FEWER_FACES_FROM_M: f32 = 45.0;
 
 /// After so many things beside the road, what is filled is worth another look.
-const PROPS_PER_SURVEY: usize = 32;
+const PROPS_PER_SURVEY: usize = 4;
 
 /// Columns of the ground's grid between the verges.
 const GROUND_COLUMNS: usize = 14;
@@ -106,11 +110,12 @@ pub struct Scratch {
     pub(super) other: Vec<Light>,
     pub(super) flow: Vec<[f32; 2]>,
     pub(super) glows: Vec<Glow>,
-    pub(super) planes: [Vec<f32>; 3],
+    /// Levels of the last rows.
+    pub(super) rows: [Row; KEPT_ROWS],
     instances: Vec<Instance>,
     full: Vec<Extent>,
     seen: Vec<Extent>,
-    sky: Vec<SkyPoint>,
+    sky: Vec<Vec<SkyPoint>>,
 }
 
 impl Scratch {
@@ -125,7 +130,7 @@ impl Scratch {
             other: vec![[0.0; 4]; n],
             flow: vec![[0.0; 2]; n],
             glows: Vec::new(),
-            planes: [vec![0.0; n], vec![0.0; n], vec![0.0; n]],
+            rows: from_fn(|_| from_fn(|_| vec![0.0; width_px as usize])),
             instances: Vec::new(),
             full: Vec::new(),
             seen: Vec::new(),
@@ -166,6 +171,12 @@ impl Tables {
                 .map(|i| libm::expf(-(i as f32 * 0.5) * fog_per_m))
                 .collect(),
         }
+    }
+
+    /// Share of light that comes through so many metres of air.
+    #[inline]
+    fn clear(&self, z: f32) -> f32 {
+        self.clear[((z * 2.0) as i32 as usize).min(FOG_STEPS - 1)]
     }
 }
 
