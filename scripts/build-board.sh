@@ -3,7 +3,7 @@
 #
 # Usage: build-board.sh [TARGET]   aarch64-unknown-linux-gnu (default), armv7-unknown-linux-gnueabihf, x86_64-unknown-linux-gnu
 #   FEATURES="camera mqtt"         which features; `f32` adds the half of the built-in model that a board does without
-#   PROFILE=release                half the time to build, a quarter larger; `dist` by itself
+#   PROFILE=release                a third of the time to build, nearly twice as large; `dist` by itself
 #   FEED=1                         also `feed_camera`, which plays frames into a test camera
 # Leaves $CARGO_TARGET_DIR/board/TARGET/roadhound. Ends with 77 and says why where a tool is missing.
 #

@@ -486,11 +486,7 @@ impl TractNetwork {
         int8: Int8,
     ) -> Result<Self, InferError> {
         let t = &contract.tensors;
-        // tract panics where the system has no threads left.
-        let executor = (threads > 1)
-            .then(|| quietly(|| multithread::Executor::multithread(threads)))
-            .transpose()
-            .map_err(|message| InferError::Threads { threads, message })?;
+        let executor = executor(threads)?;
         Ok(Self {
             template: Graph::load(
                 &contract.template_file,
@@ -545,6 +541,24 @@ impl LoneGraph {
     pub fn run(&mut self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) -> Result<(), InferError> {
         self.0.run(inputs, outputs)
     }
+}
+
+/// Threads for what runs on tract; those of the int8 kernels are their own.
+#[cfg(feature = "f32")]
+fn executor(threads: usize) -> Result<Option<multithread::Executor>, InferError> {
+    // tract panics where the system has no threads left.
+    (threads > 1)
+        .then(|| quietly(|| multithread::Executor::multithread(threads)))
+        .transpose()
+        .map_err(|message| InferError::Threads { threads, message })
+}
+
+/// A program for a board has none: every product of tract's would be there a second time, for threads, and only a bundle
+/// without int8 graphs would notice.
+#[cfg(not(feature = "f32"))]
+#[allow(clippy::unnecessary_wraps)]
+fn executor(_threads: usize) -> Result<Option<multithread::Executor>, InferError> {
+    Ok(None)
 }
 
 /// Runs `work` on the pool, if there is one.
