@@ -381,3 +381,72 @@ impl AxisAffine {
         }
     }
 }
+
+/// An affine map of points between two pictures, such as what a moving camera makes of a scene; name the value
+/// `a_from_b`. [`AxisAffine`] is for spaces whose axes are parallel.
+///
+/// ```
+/// use roadhound_shared::geometry::Affine2;
+///
+/// let now_from_last = Affine2::translation(12.0, -3.0);
+/// assert_eq!(now_from_last.apply((100.0, 50.0)), (112.0, 47.0));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Affine2 {
+    /// Horizontal in `a` for a pixel of `b` to the right.
+    pub x_from_x: f32,
+    /// Horizontal in `a` for a pixel of `b` down.
+    pub x_from_y: f32,
+    /// Horizontal place in `a` of the origin of `b`.
+    pub x_px: f32,
+    /// Vertical in `a` for a pixel of `b` to the right.
+    pub y_from_x: f32,
+    /// Vertical in `a` for a pixel of `b` down.
+    pub y_from_y: f32,
+    /// Vertical place in `a` of the origin of `b`.
+    pub y_px: f32,
+}
+
+impl Affine2 {
+    /// Changes nothing.
+    pub const IDENTITY: Self = Self::translation(0.0, 0.0);
+
+    /// Moves every point alike.
+    #[must_use]
+    pub const fn translation(x_px: f32, y_px: f32) -> Self {
+        Self {
+            x_from_x: 1.0,
+            x_from_y: 0.0,
+            x_px,
+            y_from_x: 0.0,
+            y_from_y: 1.0,
+            y_px,
+        }
+    }
+
+    /// A point of `b`, in `a`.
+    #[must_use]
+    pub fn apply(&self, (x, y): (f32, f32)) -> (f32, f32) {
+        (
+            self.x_from_x * x + self.x_from_y * y + self.x_px,
+            self.y_from_x * x + self.y_from_y * y + self.y_px,
+        )
+    }
+
+    /// A direction or speed of `b`, in `a`.
+    #[must_use]
+    pub fn turn(&self, (dx, dy): (f32, f32)) -> (f32, f32) {
+        (
+            self.x_from_x * dx + self.x_from_y * dy,
+            self.y_from_x * dx + self.y_from_y * dy,
+        )
+    }
+
+    /// Pixels of `a` for one of `b`, over all directions; `None` where the map is not finite or leaves no area.
+    #[must_use]
+    pub fn scale(&self) -> Option<f32> {
+        let area = self.x_from_x * self.y_from_y - self.x_from_y * self.y_from_x;
+        let placed = self.x_px.is_finite() && self.y_px.is_finite();
+        (placed && area.is_finite() && area > 0.0).then(|| libm::sqrtf(area))
+    }
+}

@@ -16,6 +16,7 @@
 //! - [`follow`]: the loop that joins all of it, a frame in and a report out;
 //! - [`assignment`]: who goes with whom at the smallest cost;
 //! - [`metrics`]: how good the reports were, of one object or of many;
+//! - [`watch`]: every road user at once, with identities that last;
 //! - [`world`]: a rendered drive with exact annotation, where there is no other data.
 //!
 //! # One frame, by hand
@@ -66,4 +67,5 @@ pub mod preprocess;
 pub mod propose;
 pub mod quantised;
 pub mod tracker;
+pub mod watch;
 pub mod world;

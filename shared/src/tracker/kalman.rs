@@ -83,6 +83,28 @@ impl AxisFilter {
         self.var_rate
     }
 
+    /// How far a measurement lies from the position, squared, in standard deviations of both: chi-square distributed with
+    /// one degree of freedom where the model holds (Mahalanobis distance).
+    pub fn distance_squared(&self, measured: f32, noise: &AxisNoise) -> f32 {
+        let residual = measured - self.position;
+        residual * residual / (self.var_position + noise.measurement * noise.measurement)
+    }
+
+    /// The same axis in a picture whose camera moved: the position there, and the velocity, both with `scale` units for
+    /// one of before. What is known stays known as well. Arguments that are not finite change nothing.
+    pub fn carry(&mut self, position: f32, rate: f32, scale: f32, noise: &AxisNoise) {
+        if !(position.is_finite() && rate.is_finite() && scale.is_finite()) {
+            return;
+        }
+        self.move_to(position);
+        self.rate = rate;
+        let square = scale * scale;
+        self.var_position *= square;
+        self.var_rate *= square;
+        self.covariance *= square;
+        self.bound(noise);
+    }
+
     /// How far the axis will have moved after `dt_seconds`, if its velocity fades from now on: an
     /// object that was not seen for long is rather where it was than where it was heading.
     pub fn displacement(&self, dt_seconds: f32, noise: &AxisNoise) -> f32 {
@@ -106,6 +128,28 @@ impl AxisFilter {
         self.var_position = a + 2.0 * dt * b + dt * dt * c + 0.25 * q * dt * dt * dt * dt;
         self.covariance = b + dt * c + 0.5 * q * dt * dt * dt;
         self.var_rate = c + q * dt * dt;
+        self.bound(noise);
+    }
+
+    /// Lets time pass as [`Self::predict`] does, with a course that wanders in continuous time: `acceleration` is then the
+    /// standard deviation of the change of velocity in one second, and two steps of half the length leave the same
+    /// uncertainty as one, whatever the frame rate. Where nothing is seen, the velocity fades on the way.
+    pub fn drift(&mut self, dt_seconds: f32, seen: bool, noise: &AxisNoise) {
+        let dt = if dt_seconds > 0.0 { dt_seconds } else { 0.0 };
+        let (lasting, kept) = if seen {
+            (dt, 1.0)
+        } else {
+            let kept = kept(dt, noise);
+            (noise.decay_seconds * (1.0 - kept), kept)
+        };
+        self.position += self.rate * lasting;
+        self.rate *= kept;
+        // F P F' with F = [1 lasting; 0 kept], plus the integral of white acceleration.
+        let q = noise.acceleration * noise.acceleration;
+        let (a, b, c) = (self.var_position, self.covariance, self.var_rate);
+        self.var_position = a + 2.0 * lasting * b + lasting * lasting * c + q * dt * dt * dt / 3.0;
+        self.covariance = kept * (b + lasting * c) + 0.5 * q * dt * dt;
+        self.var_rate = kept * kept * c + q * dt;
         self.bound(noise);
     }
 
@@ -207,6 +251,55 @@ mod tests {
         assert!((before - 100.0).abs() < 5.0, "{before}");
         axis.fade(1.0, &NOISE);
         assert!(axis.rate() < 0.05 * before);
+    }
+
+    #[test]
+    fn what_is_known_after_a_second_does_not_depend_on_the_number_of_steps() {
+        let after = |steps: usize, seen: bool| {
+            let mut axis = AxisFilter::new(10.0, &NOISE);
+            (axis.rate, axis.covariance) = (60.0, 20.0);
+            for _ in 0..steps {
+                axis.drift(1.0 / steps as f32, seen, &NOISE);
+            }
+            axis
+        };
+        let near = |a: f32, b: f32, share: f32| assert!((a - b).abs() < share * b, "{a}, {b}");
+        let (one, hundred) = (after(1, true), after(100, true));
+        near(one.var_position, hundred.var_position, 1e-3);
+        near(one.var_rate, hundred.var_rate, 1e-3);
+        near(one.covariance, hundred.covariance, 1e-3);
+        let (one, hundred) = (after(1, false), after(100, false));
+        near(one.position, hundred.position, 1e-3);
+        near(one.rate, hundred.rate, 1e-3);
+    }
+
+    #[test]
+    fn a_measurement_a_standard_deviation_off_has_distance_one() {
+        let axis = AxisFilter::new(50.0, &NOISE);
+        // Position and measurement are each 2 units unsure.
+        let off = libm::sqrtf(8.0);
+        assert!((axis.distance_squared(50.0 - off, &NOISE) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn an_axis_carried_into_a_moved_picture_predicts_there_what_it_would_have_here() {
+        let mut here = AxisFilter::new(0.0, &NOISE);
+        for step in 1..40 {
+            here.predict(0.05, &NOISE);
+            here.correct(step as f32 * 3.0, &NOISE);
+        }
+        let mut there = here;
+        // Zoomed by 1.5 and moved by 100.
+        there.carry(
+            1.5 * here.position() + 100.0,
+            1.5 * here.rate(),
+            1.5,
+            &NOISE,
+        );
+        here.predict(0.2, &NOISE);
+        there.predict(0.2, &NOISE);
+        assert!((there.position() - (1.5 * here.position() + 100.0)).abs() < 1e-2);
+        assert!(there.position_variance() > 1.5 * here.position_variance());
     }
 
     proptest! {

@@ -283,6 +283,43 @@ impl Sequence {
     /// Draws a frame into `rgb` (tight, 8 bits) and tells what is on it. `scratch` must have the frame's size; what it
     /// held before does not matter.
     pub fn render(&self, frame: u32, scratch: &mut Scratch, rgb: &mut Vec<u8>) -> Vec<ObjectTruth> {
+        let (frame, view, agents_of_objects) = self.draw(frame, scratch);
+        self.resolve(&view, scratch);
+        let truth = self.truth(scratch, &agents_of_objects);
+        self.develop(frame, &view, scratch, rgb);
+        truth
+    }
+
+    /// What [`Self::render`] tells about a frame, without its picture: several times as fast.
+    pub fn annotate(&self, frame: u32, scratch: &mut Scratch) -> Vec<ObjectTruth> {
+        let (_, _, agents_of_objects) = self.draw(frame, scratch);
+        let Scratch {
+            buffer,
+            seen,
+            instances,
+            full,
+            ..
+        } = scratch;
+        seen.clear();
+        seen.resize(full.len(), Extent::EMPTY);
+        for (at, front) in buffer.front.iter().enumerate() {
+            for (sample, &index) in front.iter().enumerate() {
+                // Nothing drawn there is the sky.
+                if index == 0 {
+                    continue;
+                }
+                let instance = buffer.shown[index as usize].instance;
+                let object = instances[instance as usize].object as usize;
+                if object != 0 {
+                    seen[object].add(at % buffer.width, at / buffer.width, 1 << sample);
+                }
+            }
+        }
+        self.truth(scratch, &agents_of_objects)
+    }
+
+    /// Draws a frame into the visibility buffer; says which one, how it is looked at, and whose the objects are.
+    fn draw(&self, frame: u32, scratch: &mut Scratch) -> (u32, View, Vec<usize>) {
         let frame = frame.min(self.config.frames - 1);
         let view = self.view(frame);
         scratch.buffer.clear();
@@ -304,10 +341,7 @@ impl Sequence {
         self.draw_agents(frame, &view, scratch, &mut agents_of_objects);
         self.draw_scenery(&view, scratch);
         self.draw_ground(&view, scratch);
-        self.resolve(&view, scratch);
-        let truth = self.truth(scratch, &agents_of_objects);
-        self.develop(frame, &view, scratch, rgb);
-        truth
+        (frame, view, agents_of_objects)
     }
 
     fn truth(&self, scratch: &Scratch, agents: &[usize]) -> Vec<ObjectTruth> {

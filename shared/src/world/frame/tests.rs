@@ -112,3 +112,15 @@ fn full_boxes_are_those_of_the_object_alone_in_the_world() {
     }
     assert!(behind > 20 && in_front > 10, "{behind} and {in_front}");
 }
+
+#[test]
+fn annotation_without_the_picture_is_that_of_the_picture() {
+    for (config, index) in worlds() {
+        let sequence = Sequence::new(&config, 21, index).unwrap();
+        let mut scratch = Scratch::new(config.width_px, config.height_px);
+        for frame in [3, 29] {
+            let told = sequence.render(frame, &mut scratch, &mut Vec::new());
+            assert_eq!(sequence.annotate(frame, &mut scratch), told);
+        }
+    }
+}

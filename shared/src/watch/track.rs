@@ -1,0 +1,264 @@
+//! One road user: where, how fast, what it looks like, what it is.
+//!
+//! In: time, the camera's motion, detections taken for it. Out: where it should be, and how far a detection lies from
+//! that. Every axis is an [`AxisFilter`]; the numbers of looks and classes have their room from the start.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::config::{MotionConfig, WatchConfig};
+use super::life::Life;
+use super::{Detection, KINDS, RoadUser};
+use crate::frame::Timestamp;
+use crate::geometry::{Affine2, BoxXywh};
+use crate::tracker::{AxisFilter, AxisNoise};
+
+/// Logarithms of sides are kept within e to this, either way: a box of a tenth of a pixel, or of a million.
+const MAX_LOG_SIDE: f32 = 14.0;
+
+/// A place for one road user, taken or free.
+#[derive(Clone, Debug)]
+pub(super) struct Track {
+    /// `None` where the place is free.
+    pub(super) life: Option<Life>,
+    /// Given when it is believed.
+    pub(super) identity: Option<u32>,
+    /// Centre and logarithms of the sides.
+    axes: [AxisFilter; 4],
+    pub(super) last_seen: Timestamp,
+    pub(super) score: f32,
+    /// How much speaks for each class.
+    votes: [f32; KINDS],
+    /// Unit norm; nothing but zeros where nobody told.
+    looks: Vec<f32>,
+    pub(super) has_looks: bool,
+    /// Where it should be now: kept, since every pair asks.
+    pub(super) expected: BoxXywh,
+    noise: [AxisNoise; 4],
+    pub(super) found: Option<usize>,
+}
+
+impl Track {
+    pub(super) fn free(embedding: usize) -> Self {
+        let noise = AxisNoise {
+            acceleration: 1.0,
+            measurement: 1.0,
+            max_rate: 1.0,
+            decay_seconds: 1.0,
+        };
+        Self {
+            life: None,
+            identity: None,
+            axes: [AxisFilter::new(0.0, &noise); 4],
+            last_seen: Timestamp(0),
+            score: 0.0,
+            votes: [0.0; KINDS],
+            looks: vec![0.0; embedding],
+            has_looks: false,
+            expected: BoxXywh::default(),
+            noise: [noise; 4],
+            found: None,
+        }
+    }
+
+    /// Takes the place for somebody new.
+    pub(super) fn start(&mut self, d: &Detection<'_>, at: usize, now: Timestamp, c: &WatchConfig) {
+        let b = &d.box_in_image;
+        self.noise = noises(side_px(b), 1.0, &c.motion);
+        let measured = measured(b);
+        for ((axis, value), noise) in self.axes.iter_mut().zip(measured).zip(&self.noise) {
+            *axis = AxisFilter::new(value, noise);
+        }
+        let believed = d.score >= c.score.believed_from;
+        self.life = Some(if believed {
+            Life::Seen { since: now }
+        } else {
+            Life::Tentative { since: now }
+        });
+        self.identity = None;
+        self.last_seen = now;
+        self.score = d.score;
+        self.votes = [0.0; KINDS];
+        self.votes[d.kind as usize] = d.score;
+        self.has_looks = false;
+        self.learn_looks(d.embedding, 1.0);
+        self.found = Some(at);
+        self.expected = self.box_now();
+    }
+
+    /// Whether it is believed.
+    pub(super) fn is_believed(&self) -> bool {
+        !matches!(self.life, None | Some(Life::Tentative { .. }))
+    }
+
+    pub(super) fn kind(&self) -> RoadUser {
+        let mut best = 0;
+        for (kind, votes) in self.votes.iter().enumerate() {
+            if *votes > self.votes[best] {
+                best = kind;
+            }
+        }
+        RoadUser::ALL[best]
+    }
+
+    fn box_now(&self) -> BoxXywh {
+        let [x, y, w, h] = &self.axes;
+        let side =
+            |axis: &AxisFilter| libm::expf(axis.position().clamp(-MAX_LOG_SIDE, MAX_LOG_SIDE));
+        BoxXywh::from_center(x.position(), y.position(), side(w), side(h))
+    }
+
+    /// Lets time pass. The speed of somebody who is not seen fades.
+    pub(super) fn pass(&mut self, dt_seconds: f32, motion: &MotionConfig) {
+        let seen = !matches!(self.life, Some(Life::Hidden { .. } | Life::Lost { .. }));
+        self.noise = noises(side_px(&self.expected), 1.0, motion);
+        for (axis, noise) in self.axes.iter_mut().zip(&self.noise) {
+            axis.drift(dt_seconds, seen, noise);
+        }
+        self.found = None;
+        self.expected = self.box_now();
+    }
+
+    /// Goes with the camera. `scale` is that of the map.
+    pub(super) fn carry(&mut self, now_from_last: &Affine2, scale: f32) {
+        let [x, y, w, h] = &mut self.axes;
+        let place = now_from_last.apply((x.position(), y.position()));
+        let speed = now_from_last.turn((x.rate(), y.rate()));
+        x.carry(place.0, speed.0, scale, &self.noise[0]);
+        y.carry(place.1, speed.1, scale, &self.noise[1]);
+        let growth = libm::logf(scale);
+        for (axis, noise) in [(w, &self.noise[2]), (h, &self.noise[3])] {
+            axis.carry(axis.position() + growth, axis.rate(), 1.0, noise);
+        }
+        self.expected = self.box_now();
+    }
+
+    /// Squared Mahalanobis distance of a detection, four degrees of freedom.
+    pub(super) fn distance_squared(&self, b: &Measured) -> f32 {
+        let axes = self.axes.iter().zip(b.values).zip(&self.noise);
+        axes.map(|((axis, value), noise)| axis.distance_squared(value, noise))
+            .sum()
+    }
+
+    /// How much it looks like a detection: a cosine; `None` where either is not known.
+    pub(super) fn similarity(&self, embedding: &[f32], measured: &Measured) -> Option<f32> {
+        let scale = measured.looks_scale?;
+        self.has_looks.then(|| scale * dot(&self.looks, embedding))
+    }
+
+    /// Takes a detection for it.
+    pub(super) fn see(
+        &mut self,
+        d: &Detection<'_>,
+        at: usize,
+        now: Timestamp,
+        weak: bool,
+        c: &WatchConfig,
+    ) {
+        let b = &d.box_in_image;
+        let doubt = if weak {
+            c.motion.weak_noise_factor
+        } else {
+            1.0
+        };
+        let noise = noises(side_px(&self.expected), doubt, &c.motion);
+        for ((axis, value), noise) in self.axes.iter_mut().zip(measured(b)).zip(&noise) {
+            axis.correct(value, noise);
+        }
+        if !weak {
+            let passed = now.seconds_since(self.last_seen);
+            let news = 1.0 - libm::expf(-passed / c.cost.looks_seconds);
+            self.learn_looks(d.embedding, news);
+            // What it was called long ago counts less.
+            for votes in &mut self.votes {
+                *votes *= 0.98;
+            }
+            self.votes[d.kind as usize] += d.score;
+        }
+        self.last_seen = now;
+        self.score = d.score;
+        self.found = Some(at);
+        self.expected = self.box_now();
+    }
+
+    fn learn_looks(&mut self, embedding: &[f32], news: f32) {
+        let Some(scale) = unit_scale(embedding) else {
+            return;
+        };
+        let news = if self.has_looks { news } else { 1.0 };
+        for (mine, theirs) in self.looks.iter_mut().zip(embedding) {
+            *mine += news * (theirs * scale - *mine);
+        }
+        let norm = libm::sqrtf(dot(&self.looks, &self.looks)).max(1e-6);
+        for value in &mut self.looks {
+            *value /= norm;
+        }
+        self.has_looks = true;
+    }
+}
+
+/// A detection as it is compared.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measured {
+    pub(super) values: [f32; 4],
+    /// What brings its embedding to unit norm; `None` where it has none.
+    looks_scale: Option<f32>,
+}
+
+impl Measured {
+    pub(super) fn of(d: &Detection<'_>) -> Self {
+        Self {
+            values: measured(&d.box_in_image),
+            looks_scale: unit_scale(d.embedding),
+        }
+    }
+}
+
+/// One over the norm; `None` for nothing, zeros, and what is not finite.
+fn unit_scale(embedding: &[f32]) -> Option<f32> {
+    let scale = 1.0 / libm::sqrtf(dot(embedding, embedding));
+    (scale.is_finite() && scale > 0.0).then_some(scale)
+}
+
+fn measured(b: &BoxXywh) -> [f32; 4] {
+    let (cx, cy) = b.center();
+    [cx, cy, libm::logf(b.w_px), libm::logf(b.h_px)]
+}
+
+fn side_px(b: &BoxXywh) -> f32 {
+    libm::sqrtf(b.w_px * b.h_px).clamp(0.1, 1e6)
+}
+
+fn noises(side_px: f32, doubt: f32, m: &MotionConfig) -> [AxisNoise; 4] {
+    let centre = AxisNoise {
+        acceleration: m.speed_change_sides * side_px,
+        measurement: m.centre_noise_sides * side_px * doubt,
+        max_rate: m.max_speed_sides_per_second * side_px,
+        decay_seconds: m.decay_seconds,
+    };
+    let size = AxisNoise {
+        acceleration: m.growth_change,
+        measurement: m.log_size_noise * doubt,
+        max_rate: m.max_log_size_rate,
+        decay_seconds: m.decay_seconds,
+    };
+    [centre, centre, size, size]
+}
+
+/// Eight sums side by side, which the processor adds at once.
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; 8];
+    let (a_parts, b_parts) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f32 = a_parts
+        .remainder()
+        .iter()
+        .zip(b_parts.remainder())
+        .map(|(a, b)| a * b)
+        .sum();
+    for (a, b) in a_parts.zip(b_parts) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
