@@ -16,6 +16,7 @@ use roadhound_trainer::sampler::{Sampler, Split};
 
 mod ablate;
 mod evaluate;
+mod evaluate_many;
 mod export;
 mod gap;
 mod held_out;

@@ -22,6 +22,7 @@ pub mod gap;
 pub mod labelled;
 pub mod linalg;
 pub mod loss;
+pub mod many;
 pub mod metric;
 pub mod model;
 pub mod network;

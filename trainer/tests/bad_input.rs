@@ -75,6 +75,8 @@ fn usage_that_does_not_parse_is_one_line() {
             "'--device <DEVICE>'",
         ),
         ("evaluate --model m", "--sequences"),
+        ("evaluate --mot r", "--truth"),
+        ("evaluate --mot r --truth t --model m", "'--model <MODEL>'"),
         (
             "evaluate --model m --sequences s --fps nan",
             "expected a positive number",

@@ -1,4 +1,4 @@
-//! `roadhound-train evaluate`: follows annotated clips and scores them.
+//! `roadhound-train evaluate`: follows annotated clips and scores them; `--mot` scores results of many objects.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,24 +10,35 @@ use roadhound_trainer::data::Dataset;
 use roadhound_trainer::data::layout::Layout;
 use roadhound_trainer::evaluate;
 use roadhound_trainer::export::bundle::{self, GraphPrecision};
+use roadhound_trainer::many::ManyRules;
 use roadhound_trainer::outputs;
 use roadhound_trainer::sampler::{SamplerScratch, Split};
 
+use super::evaluate_many::evaluate_many;
 use super::held_out::held_out_runs;
 use super::{load, network_of, sampler, tracker_config};
 
 #[derive(clap::Args)]
 pub(crate) struct EvaluateArguments {
     /// Bundle (a folder) or checkpoint (a file).
-    #[arg(long)]
-    model: PathBuf,
+    #[arg(long, required_unless_present = "mot")]
+    model: Option<PathBuf>,
+    /// Instead of following anything: score these results of many objects, a folder or a file; with --truth.
+    #[arg(long, value_name = "RESULTS", requires = "truth", conflicts_with_all = ["model", "sequences", "held_out"])]
+    mot: Option<PathBuf>,
+    /// Truth of --mot: a folder in the layout of MOTChallenge or KITTI, or a file.
+    #[arg(long, requires = "mot")]
+    truth: Option<PathBuf>,
+    /// Whose layout and rules --mot goes by, instead of what the truth looks like.
+    #[arg(long, value_enum, requires = "mot")]
+    rules: Option<ManyRules>,
     /// Which graphs of the bundle.
     #[arg(long, value_enum, default_value_t)]
     precision: GraphPrecision,
     /// Folder of annotated sequences.
     #[arg(
         long,
-        required_unless_present = "held_out",
+        required_unless_present_any = ["held_out", "mot"],
         conflicts_with = "held_out"
     )]
     sequences: Option<PathBuf>,
@@ -70,6 +81,12 @@ pub(crate) struct EvaluateArguments {
 }
 
 pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
+    if let (Some(results), Some(truth)) = (&arguments.mot, &arguments.truth) {
+        return evaluate_many(results, truth, arguments.rules, arguments.csv.as_deref());
+    }
+    let Some(model) = &arguments.model else {
+        bail!("give --model or --mot");
+    };
     let (mut runs, source) = match (&arguments.sequences, &arguments.held_out) {
         (Some(root), _) => (arguments.layout.load_runs(root)?, root),
         (None, Some(config)) => (held_out_runs(config, arguments.data.as_ref())?, config),
@@ -79,17 +96,17 @@ pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
     if runs.is_empty() && arguments.pairs == 0 {
         bail!("{}: no runs to follow", source.display());
     }
-    let (mut network, contract, tracker) = if arguments.model.is_dir() {
-        let (network, manifest) = bundle::load(&arguments.model, arguments.precision)?;
+    let (mut network, contract, tracker) = if model.is_dir() {
+        let (network, manifest) = bundle::load(model, arguments.precision)?;
         (network, manifest.follow, manifest.tracker)
     } else {
         if arguments.precision == GraphPrecision::Int8 {
             bail!(
                 "{}: --precision int8: a checkpoint has no int8 graphs; export and quantise it first",
-                arguments.model.display()
+                model.display()
             );
         }
-        let (net, ..) = network_of(&arguments.model)?;
+        let (net, ..) = network_of(model)?;
         let (network, contract) = bundle::graphs_of(&net)?;
         (network, contract, TrackerConfig::default())
     };

@@ -34,6 +34,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use roadhound_shared::geometry::BoxXywh;
+use roadhound_shared::metrics::multi::text::LineError;
 use roadhound_shared::mix::finish;
 use roadhound_shared::preprocess::PreprocessError;
 use serde::{Deserialize, Serialize};
@@ -41,11 +42,11 @@ use serde::{Deserialize, Serialize};
 pub mod bdd100k;
 pub mod boxes_csv;
 pub mod classes;
-mod clip;
+pub(crate) mod clip;
 pub mod coco;
 pub mod got10k;
 mod header;
-mod ini;
+pub(crate) mod ini;
 mod json;
 pub mod kitti;
 pub mod lasot;
@@ -58,7 +59,7 @@ pub mod sequence;
 pub mod sheet;
 pub mod store;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod trackingnet;
 pub mod truth;
 pub mod voc;
@@ -231,6 +232,23 @@ pub enum LineProblem {
     /// A path in the file would leave the pack's folder.
     #[error("{0:?} leaves the folder of images")]
     Outside(String),
+    /// A line of tracks does not say what it should.
+    #[error(transparent)]
+    Track(LineError),
+    /// An object is in two places at once.
+    #[error("identity {identity} is on this frame already")]
+    Identity {
+        /// Which.
+        identity: i64,
+    },
+    /// A frame that the sequence does not have.
+    #[error("frame {frame} of a sequence of {frames}")]
+    BehindTheEnd {
+        /// As written.
+        frame: u32,
+        /// Frames of the sequence.
+        frames: u32,
+    },
     /// The text is not UTF-8 or not a table.
     #[error("unreadable text: {0}")]
     Text(String),
