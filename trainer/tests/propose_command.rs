@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use roadhound_trainer::checkpoint::Checkpoint;
+
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../edge/models/roadhound-s")
 }
@@ -99,15 +101,17 @@ fn a_run_leaves_a_report_goes_on_to_the_same_weights_and_becomes_a_bundle() {
         assert!(root.join("whole").join(name).is_file(), "{name}");
     }
     let figures = std::fs::read_to_string(root.join("whole/validation.csv")).unwrap();
-    let header = "step,scenes,ap50,recall_1fa,identity_top1,ap50_car\n3,6,";
+    let header = "step,pairs,ap50,recall_1fa,identity_top1,ap50_car\n3,6,";
     assert!(figures.starts_with(header), "{figures}");
 
     // The same from the start again, and once more in a folder that has it all: nothing is left to do.
-    let weights = |run: &str| std::fs::read(root.join(run).join("last.safetensors")).unwrap();
+    let weights = |run: &str| Checkpoint::load(&root.join(run).join("last.safetensors")).unwrap();
     assert!(propose(root, "run.toml", "again").status.success());
-    assert_eq!(weights("whole"), weights("again"));
-    assert!(propose(root, "run.toml", "again").status.success());
-    assert_eq!(weights("whole"), weights("again"));
+    assert!(weights("whole") == weights("again"));
+    let done = propose(root, "run.toml", "again");
+    assert!(done.status.success());
+    assert!(!said(&done).contains("no report"), "{}", said(&done));
+    assert!(weights("whole") == weights("again"));
 
     let text = |path: PathBuf| path.to_str().unwrap().to_owned();
     let (checkpoint, out) = (

@@ -359,10 +359,6 @@ impl Task for ProposeTask {
         self.quantised = quantised;
     }
 
-    fn unit(&self) -> &'static str {
-        "scenes"
-    }
-
     fn best_by(&self) -> BestBy {
         BestBy::Highest("ap50")
     }
