@@ -151,12 +151,10 @@ impl Assigner {
                 visited: false,
             },
         );
-        for start in 0..few {
-            if upright {
-                self.place(start, |f, m| costs[f * columns + m].into());
-            } else {
-                self.place(start, |f, m| costs[m * columns + f].into());
-            }
+        if upright {
+            self.pair(|f, m| costs[f * columns + m].into());
+        } else {
+            self.pair(|f, m| costs[m * columns + f].into());
         }
         self.answer.clear();
         if upright {
@@ -168,6 +166,29 @@ impl Assigner {
                 .extend(partners.map(|p| (p != NONE).then_some(p)));
         }
         Ok(&self.answer)
+    }
+
+    fn pair(&mut self, cost: impl Fn(usize, usize) -> f64) {
+        // Whoever is first to find their cheapest partner free has them: most do, and no path has to be looked for.
+        for (f, entry) in self.few.iter_mut().enumerate() {
+            let mut cheapest = (f64::INFINITY, 0);
+            for m in 0..self.many.len() {
+                let cost = cost(f, m);
+                if cost < cheapest.0 {
+                    cheapest = (cost, m);
+                }
+            }
+            entry.potential = cheapest.0;
+            let partner = &mut self.many[cheapest.1].partner;
+            if *partner == NONE {
+                (*partner, entry.partner) = (f as u32, cheapest.1 as u32);
+            }
+        }
+        for start in 0..self.few.len() {
+            if self.few[start].partner == NONE {
+                self.place(start, &cost);
+            }
+        }
     }
 
     /// Gives one more of the few a partner; others may have to move.

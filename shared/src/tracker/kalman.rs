@@ -83,11 +83,10 @@ impl AxisFilter {
         self.var_rate
     }
 
-    /// How far a measurement lies from the position, squared, in standard deviations of both: chi-square distributed with
-    /// one degree of freedom where the model holds (Mahalanobis distance).
-    pub fn distance_squared(&self, measured: f32, noise: &AxisNoise) -> f32 {
-        let residual = measured - self.position;
-        residual * residual / (self.var_position + noise.measurement * noise.measurement)
+    /// Variance of a measurement about the position: a residual squared, over this, is chi-square distributed with one
+    /// degree of freedom where the model holds (Mahalanobis distance).
+    pub fn detection_variance(&self, noise: &AxisNoise) -> f32 {
+        self.var_position + noise.measurement * noise.measurement
     }
 
     /// The same axis in a picture whose camera moved: the position there, and the velocity, both with `scale` units for
@@ -274,11 +273,10 @@ mod tests {
     }
 
     #[test]
-    fn a_measurement_a_standard_deviation_off_has_distance_one() {
+    fn a_measurement_varies_by_what_the_position_and_it_itself_are_unsure() {
+        // Each by 2 units.
         let axis = AxisFilter::new(50.0, &NOISE);
-        // Position and measurement are each 2 units unsure.
-        let off = libm::sqrtf(8.0);
-        assert!((axis.distance_squared(50.0 - off, &NOISE) - 1.0).abs() < 1e-6);
+        assert!((axis.detection_variance(&NOISE) - 8.0).abs() < 1e-6);
     }
 
     #[test]

@@ -16,37 +16,40 @@ const MAX_SIDE_RATIO: f32 = 1.3;
 /// The votes of one look.
 #[derive(Clone, Debug)]
 pub(super) struct Ballot {
-    cells: [[u16; CELLS]; CELLS],
-    /// Side of a cell, in pixels.
+    cells: [[Cell; CELLS]; CELLS],
+    /// Side of a cell, in pixels, and one over it.
     cell_px: f32,
+    cells_per_px: f32,
     max_px: f32,
     voters: u32,
 }
 
-/// Mean of the votes near a shift.
+/// Votes for shifts that are the same, and their sum.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Mean {
+struct Cell {
+    votes: u32,
     dx_px: f32,
     dy_px: f32,
-    votes: f32,
 }
 
 impl Ballot {
     pub(super) fn new() -> Self {
         Self {
-            cells: [[0; CELLS]; CELLS],
+            cells: [[Cell::default(); CELLS]; CELLS],
             cell_px: 1.0,
+            cells_per_px: 1.0,
             max_px: 0.0,
             voters: 0,
         }
     }
 
     pub(super) fn open(&mut self, frame_width_px: f32, c: &CameraConfig) {
-        self.cells = [[0; CELLS]; CELLS];
+        self.cells = [[Cell::default(); CELLS]; CELLS];
         self.max_px = c.max_shift_share * frame_width_px;
         // The map reaches as far as shifts go, however fine they are to be told apart.
         self.cell_px =
             (c.same_shift_share * frame_width_px).max(self.max_px / (REACH as f32 - 1.0));
+        self.cells_per_px = 1.0 / self.cell_px;
         self.voters = 0;
     }
 
@@ -55,9 +58,13 @@ impl Ballot {
         let mut voted = false;
         for b in seen {
             if let Some((dx, dy)) = self.shift(expected, &b) {
-                let cell = |d: f32| (libm::roundf(d / self.cell_px) + REACH as f32) as usize;
-                let count = &mut self.cells[cell(dy).min(CELLS - 1)][cell(dx).min(CELLS - 1)];
-                *count = count.saturating_add(1);
+                // Rounds: what is below zero stays above it here.
+                let at = |d: f32| (d * self.cells_per_px + REACH as f32 + 0.5) as usize;
+                let (row, column) = (at(dy).min(CELLS - 1), at(dx).min(CELLS - 1));
+                let cell = &mut self.cells[row][column];
+                cell.votes += 1;
+                cell.dx_px += dx;
+                cell.dy_px += dy;
                 voted = true;
             }
         }
@@ -66,67 +73,47 @@ impl Ballot {
 
     /// From one box to the other, if they could be the same and the camera could have turned so far.
     fn shift(&self, expected: &BoxXywh, seen: &BoxXywh) -> Option<(f32, f32)> {
-        let ratio = |a: f32, b: f32| a.max(b) <= MAX_SIDE_RATIO * a.min(b);
-        if !ratio(expected.w_px, seen.w_px) || !ratio(expected.h_px, seen.h_px) {
-            return None;
-        }
         let (from, to) = (expected.center(), seen.center());
         let (dx, dy) = (to.0 - from.0, to.1 - from.1);
-        (dx.abs() <= self.max_px && dy.abs() <= self.max_px).then_some((dx, dy))
+        // Most pairs end here.
+        if dx.abs() > self.max_px || dy.abs() > self.max_px {
+            return None;
+        }
+        let alike = |a: f32, b: f32| a <= MAX_SIDE_RATIO * b && b <= MAX_SIDE_RATIO * a;
+        (alike(expected.w_px, seen.w_px) && alike(expected.h_px, seen.h_px)).then_some((dx, dy))
     }
 
-    /// The middle of the neighbourhood with most votes; `None` where too few agree, or where as many agree that nothing
-    /// moved.
+    /// The mean of the neighbourhood with most votes; `None` where too few agree. Of equals, no shift comes first, then
+    /// the one with most votes in its middle.
     pub(super) fn winner(&self, c: &CameraConfig) -> Option<(f32, f32)> {
-        let around = |row: usize, column: usize| -> u32 {
+        let around = |row: usize, column: usize| {
             let rows = row.saturating_sub(1)..(row + 2).min(CELLS);
-            rows.map(|r| {
-                let columns = column.saturating_sub(1)..(column + 2).min(CELLS);
-                columns.map(|c| u32::from(self.cells[r][c])).sum::<u32>()
+            let columns = column.saturating_sub(1)..(column + 2).min(CELLS);
+            let near = self.cells[rows]
+                .iter()
+                .flat_map(|row| &row[columns.clone()]);
+            near.fold(Cell::default(), |sum, cell| Cell {
+                votes: sum.votes + cell.votes,
+                dx_px: sum.dx_px + cell.dx_px,
+                dy_px: sum.dy_px + cell.dy_px,
             })
-            .sum()
         };
-        let mut best = (around(REACH, REACH), 0, REACH, REACH);
-        for row in 0..CELLS {
-            for column in 0..CELLS {
-                // Of equals, the one nearest to no shift, and there with most votes of its own.
-                let votes = around(row, column);
-                let middle = u32::from(self.cells[row][column]);
-                if votes > best.0 || (votes == best.0 && middle > best.1 && best.2 != REACH) {
-                    best = (votes, middle, row, column);
+        let mut best = around(REACH, REACH);
+        // Nothing has more in its middle than no shift.
+        let mut middle = u32::MAX;
+        for (row, cells) in self.cells.iter().enumerate() {
+            for (column, cell) in cells.iter().enumerate() {
+                if cell.votes == 0 {
+                    continue;
+                }
+                let sum = around(row, column);
+                if (sum.votes, cell.votes) > (best.votes, middle) {
+                    (best, middle) = (sum, cell.votes);
                 }
             }
         }
-        let (votes, _, row, column) = best;
-        let enough = votes >= c.min_votes && votes as f32 >= c.min_share * self.voters as f32;
-        let shift = |cell: usize| (cell as f32 - REACH as f32) * self.cell_px;
-        enough.then(|| (shift(column), shift(row)))
-    }
-
-    /// Adds the shifts near a winner up.
-    pub(super) fn refine(
-        &self,
-        mean: &mut Mean,
-        (near_x, near_y): (f32, f32),
-        expected: &BoxXywh,
-        seen: impl Iterator<Item = BoxXywh>,
-    ) {
-        let reach = 1.5 * self.cell_px;
-        for b in seen {
-            if let Some((dx, dy)) = self.shift(expected, &b)
-                && (dx - near_x).abs() <= reach
-                && (dy - near_y).abs() <= reach
-            {
-                mean.dx_px += dx;
-                mean.dy_px += dy;
-                mean.votes += 1.0;
-            }
-        }
-    }
-}
-
-impl Mean {
-    pub(super) fn shift(&self) -> Option<(f32, f32)> {
-        (self.votes > 0.0).then(|| (self.dx_px / self.votes, self.dy_px / self.votes))
+        let votes = best.votes as f32;
+        let enough = best.votes >= c.min_votes && votes >= c.min_share * self.voters as f32;
+        enough.then(|| (best.dx_px / votes, best.dy_px / votes))
     }
 }

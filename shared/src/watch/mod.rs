@@ -59,7 +59,7 @@ pub use life::Life;
 
 pub use crate::propose::RoadUser;
 
-use camera::{Ballot, Mean};
+use camera::Ballot;
 use life::Event;
 use track::{Measured, Track};
 
@@ -300,22 +300,12 @@ impl Watch {
         let Work { ballot, strong, .. } = &mut self.work;
         let strong = &*strong;
         let boxes = || strong.iter().map(|&d| detections[d as usize].box_in_image);
-        let steady = || {
-            let seen = |t: &&Track| matches!(t.life, Some(Life::Seen { .. }));
-            self.tracks.iter().filter(seen)
-        };
         ballot.open(self.width_px as f32, &c);
-        for track in steady() {
+        let seen = |track: &&Track| matches!(track.life, Some(Life::Seen { .. }));
+        for track in self.tracks.iter().filter(seen) {
             ballot.vote(&track.expected, boxes());
         }
-        let Some(near) = ballot.winner(&c) else {
-            return;
-        };
-        let mut mean = Mean::default();
-        for track in steady() {
-            ballot.refine(&mut mean, near, &track.expected, boxes());
-        }
-        if let Some((dx_px, dy_px)) = mean.shift() {
+        if let Some((dx_px, dy_px)) = ballot.winner(&c) {
             self.carry(&Affine2::translation(dx_px, dy_px));
         }
     }

@@ -35,6 +35,8 @@ pub(super) struct Track {
     /// Where it should be now: kept, since every pair asks.
     pub(super) expected: BoxXywh,
     noise: [AxisNoise; 4],
+    /// One over the variance of a detection about each axis, kept as well.
+    certainty: [f32; 4],
     pub(super) found: Option<usize>,
 }
 
@@ -57,6 +59,7 @@ impl Track {
             has_looks: false,
             expected: BoxXywh::default(),
             noise: [noise; 4],
+            certainty: [0.0; 4],
             found: None,
         }
     }
@@ -83,7 +86,7 @@ impl Track {
         self.has_looks = false;
         self.learn_looks(d.embedding, 1.0);
         self.found = Some(at);
-        self.expected = self.box_now();
+        self.settle();
     }
 
     /// Whether it is believed.
@@ -101,6 +104,15 @@ impl Track {
         RoadUser::ALL[best]
     }
 
+    /// Computes what is kept.
+    fn settle(&mut self) {
+        self.expected = self.box_now();
+        for ((certainty, axis), noise) in self.certainty.iter_mut().zip(&self.axes).zip(&self.noise)
+        {
+            *certainty = 1.0 / axis.detection_variance(noise);
+        }
+    }
+
     fn box_now(&self) -> BoxXywh {
         let [x, y, w, h] = &self.axes;
         let side =
@@ -116,7 +128,7 @@ impl Track {
             axis.drift(dt_seconds, seen, noise);
         }
         self.found = None;
-        self.expected = self.box_now();
+        self.settle();
     }
 
     /// Goes with the camera. `scale` is that of the map.
@@ -130,14 +142,16 @@ impl Track {
         for (axis, noise) in [(w, &self.noise[2]), (h, &self.noise[3])] {
             axis.carry(axis.position() + growth, axis.rate(), 1.0, noise);
         }
-        self.expected = self.box_now();
+        self.settle();
     }
 
     /// Squared Mahalanobis distance of a detection, four degrees of freedom.
     pub(super) fn distance_squared(&self, b: &Measured) -> f32 {
-        let axes = self.axes.iter().zip(b.values).zip(&self.noise);
-        axes.map(|((axis, value), noise)| axis.distance_squared(value, noise))
-            .sum()
+        let off = |k: usize| {
+            let residual = b.values[k] - self.axes[k].position();
+            residual * residual * self.certainty[k]
+        };
+        (off(0) + off(1)) + (off(2) + off(3))
     }
 
     /// How much it looks like a detection: a cosine; `None` where either is not known.
@@ -178,7 +192,7 @@ impl Track {
         self.last_seen = now;
         self.score = d.score;
         self.found = Some(at);
-        self.expected = self.box_now();
+        self.settle();
     }
 
     fn learn_looks(&mut self, embedding: &[f32], news: f32) {
