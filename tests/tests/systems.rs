@@ -4,14 +4,25 @@
 
 use std::path::Path;
 
+use std::sync::Arc;
+
+use candle_core::Device;
 use roadhound_edge::infer::LoneGraph;
+use roadhound_trainer::autoencoder::{AutoencoderRun, Kind};
+use roadhound_trainer::config::SystemConfig;
 use roadhound_trainer::export::package::{self, Package, TOLERANCE};
-use roadhound_trainer::labelled::LabelledConfig;
+use roadhound_trainer::labelled::{LabelledConfig, Samples, Shape, Values};
+use roadhound_trainer::loss::embedding::EmbeddingLoss;
 use roadhound_trainer::metric::export::{graph, matrices};
 use roadhound_trainer::metric::kernel::Kernel;
 use roadhound_trainer::metric::study::{Fitted, Score, cross_validate, matrix};
 use roadhound_trainer::metric::{EIGENVALUE_TOLERANCE, Learner, MetricRun};
+use roadhound_trainer::siamese::sampler::{Batches, Changes};
+use roadhound_trainer::siamese::{self, SiameseRun};
 use roadhound_trainer::systems::System;
+use roadhound_trainer::task::Task;
+use roadhound_trainer::task::autoencoder::AutoencoderTask;
+use roadhound_trainer::task::siamese::{HeldOut, SiameseTask};
 use system_tests::{oracle_python, say, shared_data};
 
 /// Replays a saved model on tract, and in ONNX Runtime where there is one.
@@ -151,5 +162,93 @@ fn a_saved_metric_says_the_same_in_the_trainer_on_tract_and_in_onnx_runtime() {
         .write(&model)
         .unwrap();
         check_model(&model);
+    }
+}
+
+/// Pictures in four classes, of one or three channels: stripes of four directions.
+fn stripes(channels: usize) -> Samples {
+    let shape = Shape {
+        height: 8,
+        width: 12,
+        channels,
+    };
+    let count = 40;
+    let mut bytes = Vec::new();
+    for i in 0..count {
+        for at in 0..shape.len() {
+            let (pixel, channel) = (at / channels, at % channels);
+            let (x, y) = (pixel % 12, pixel / 12);
+            let phase = [x, y, x + y, x + 7 * y][i % 4] + i / 4 + channel;
+            bytes.push(if phase % 4 < 2 {
+                220
+            } else {
+                30 + (i % 9) as u8
+            });
+        }
+    }
+    let labels = (0..count as u32).map(|i| i % 4).collect();
+    Samples::new(shape, Values::Bytes(bytes), labels, vec![]).unwrap()
+}
+
+fn written(system: System, graphs: Vec<package::PackedGraph>) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    Package {
+        system,
+        graphs,
+        others: vec![],
+        scores: Default::default(),
+        config_sha256: String::new(),
+    }
+    .write(folder.path())
+    .unwrap();
+    folder
+}
+
+#[test]
+fn a_saved_siamese_network_says_the_same_in_the_trainer_on_tract_and_in_onnx_runtime() {
+    for (channels, loss) in [
+        (1, EmbeddingLoss::all()[1].clone()),
+        (3, EmbeddingLoss::all()[3].clone()),
+    ] {
+        let text = "held_out = [1, 2]\n[network]\nchannels = [6, 8]\nwidths = [10]\n[embedding]\nlength = 5\n";
+        let run = SiameseRun {
+            loss,
+            ..SiameseRun::parse(text).unwrap()
+        };
+        let samples = stripes(channels);
+        let held_out = Arc::new(HeldOut::new(&samples, &run.held_out, 10).unwrap());
+        let mut task = SiameseTask::new(&run, held_out, &Device::Cpu).unwrap();
+        // A few batches: running statistics that are not those of the beginning.
+        let classes = samples.by_class();
+        let changes = Changes {
+            warp: run.warp.clone(),
+            turned: false,
+        };
+        let batches = Batches::new(Arc::new(samples.clone()), classes, (16, 4), changes, 1, 0);
+        for batch in batches.take(5) {
+            task.loss(&batch.unwrap(), 0).unwrap();
+        }
+        let weights = task.params().snapshot().unwrap();
+        task.validate(&weights).unwrap();
+        let measure = run.loss.measure();
+        let graphs = siamese::export::graphs(task.averaged(), measure, &samples, &[]).unwrap();
+        check_model(written(System::Siamese, graphs).path());
+    }
+}
+
+#[test]
+fn a_saved_autoencoder_says_the_same_in_the_trainer_on_tract_and_in_onnx_runtime() {
+    for (kind, channels) in Kind::all().into_iter().zip([1, 3, 1, 3, 1, 3]) {
+        let text = "latent = 3\n[network]\nchannels = [6, 8]\nwidths = [10]\n";
+        let run = AutoencoderRun {
+            kind,
+            ..AutoencoderRun::parse(text).unwrap()
+        };
+        let samples = stripes(channels);
+        let held_out = Arc::new(samples.clone());
+        let task = AutoencoderTask::new(&run, held_out, 10, &Device::Cpu).unwrap();
+        let graphs =
+            roadhound_trainer::autoencoder::export::graphs(task.averaged(), &samples, &[]).unwrap();
+        check_model(written(System::Autoencoder, graphs).path());
     }
 }

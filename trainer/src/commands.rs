@@ -15,6 +15,7 @@ use roadhound_trainer::model::TrackerNet;
 use roadhound_trainer::sampler::{Sampler, Split};
 
 mod ablate;
+mod autoencoder;
 mod evaluate;
 mod evaluate_many;
 mod export;
@@ -26,11 +27,13 @@ mod quantise;
 mod render;
 mod report;
 mod samples;
+mod siamese;
 mod system;
 mod tracker;
 mod tune;
 
 pub(crate) use ablate::{AblateArguments, ablate};
+pub(crate) use autoencoder::autoencoder;
 pub(crate) use evaluate::{EvaluateArguments, evaluate};
 pub(crate) use export::{ExportArguments, export};
 pub(crate) use gap::{GapArguments, gap};
@@ -40,6 +43,8 @@ pub(crate) use quantise::{QuantiseArguments, quantise};
 pub(crate) use render::{RenderArguments, render};
 pub(crate) use report::{ReportArguments, report};
 pub(crate) use samples::{SamplesArguments, samples};
+pub(crate) use siamese::siamese;
+pub(crate) use system::LearnArguments;
 pub(crate) use tracker::{TrackerArguments, tracker};
 pub(crate) use tune::{TuneArguments, tune};
 

@@ -234,13 +234,7 @@ pub fn check_run(
             )));
         }
     }
-    let rate = optim.learning_rate;
-    if !(rate > 0.0 && rate < 1.0) {
-        return Err(ConfigError::Value(format!(
-            "optim.learning_rate is {rate}, expected above 0 and below 1"
-        )));
-    }
-    Ok(())
+    optim.validate()
 }
 
 /// A TOML error as one line: `line 3: unknown field ...`.

@@ -9,6 +9,7 @@
 
 pub mod ablate;
 pub mod augment;
+pub mod autoencoder;
 pub mod batch;
 pub mod calibrate;
 pub mod checkpoint;
@@ -16,6 +17,7 @@ pub mod config;
 pub mod data;
 pub mod descent;
 pub mod detection;
+pub mod epochs;
 pub mod evaluate;
 pub mod export;
 pub mod gap;
@@ -37,6 +39,7 @@ pub mod report;
 pub mod run_log;
 pub mod sampler;
 pub mod scenes;
+pub mod siamese;
 pub mod systems;
 pub mod task;
 pub mod train_loop;

@@ -51,6 +51,10 @@ enum Command {
     Gap(commands::GapArguments),
     /// Learn a Mahalanobis distance from classes or pairs, linear or with a kernel; score it; write L and M.
     Metric(commands::MetricArguments),
+    /// Learn a distance by a Siamese network; score it on classes never shown; write its graphs.
+    Siamese(commands::LearnArguments),
+    /// Learn codes by an autoencoder, plain, sparse, denoising or variational; write its graphs.
+    Autoencoder(commands::LearnArguments),
     /// Render drives with exact boxes: training packs and evaluation clips.
     Render(commands::RenderArguments),
 }
@@ -83,6 +87,8 @@ fn main() -> ExitCode {
         Command::Quantise(a) => commands::quantise(&a),
         Command::Gap(a) => commands::gap(&a),
         Command::Metric(a) => commands::metric(&a),
+        Command::Siamese(a) => commands::siamese(&a),
+        Command::Autoencoder(a) => commands::autoencoder(&a),
         Command::Render(a) => commands::render(&a),
     };
     match result {

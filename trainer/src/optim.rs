@@ -9,6 +9,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::config::{ConfigError, in_range};
 use crate::params::{Params, Snapshot};
 
 /// Constants of the optimiser and of the schedule.
@@ -49,6 +50,26 @@ impl Default for OptimConfig {
 }
 
 impl OptimConfig {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// The first value that is out of its range.
+    pub fn validate(&self) -> std::result::Result<(), ConfigError> {
+        let rate = self.learning_rate;
+        if !(rate > 0.0 && rate < 1.0) {
+            return Err(ConfigError::Value(format!(
+                "optim.learning_rate is {rate}, expected above 0 and below 1"
+            )));
+        }
+        in_range("optim.warm_up", self.warm_up, 0.0, 1.0)?;
+        in_range("optim.final_share", self.final_share, 0.0, 1.0)?;
+        in_range("optim.weight_decay", self.weight_decay, 0.0, 1e3)?;
+        in_range("optim.beta1", self.beta1, 0.0, 1.0 - 1e-9)?;
+        in_range("optim.beta2", self.beta2, 0.0, 1.0 - 1e-9)?;
+        in_range("optim.epsilon", self.epsilon, 1e-30, 1.0)?;
+        in_range("optim.clip_norm", self.clip_norm, 1e-9, 1e9)
+    }
+
     /// Learning rate of step `step` of `steps`: linear warm-up, then a cosine down to the final share.
     pub fn rate_at(&self, step: u64, steps: u64) -> f64 {
         let progress = step as f64 / steps.max(1) as f64;

@@ -195,7 +195,7 @@ fn stream_of(seed: u64, name: &str) -> ChaCha8Rng {
 }
 
 /// One standard normal draw (Box-Muller).
-fn normal(rng: &mut ChaCha8Rng) -> f32 {
+pub(crate) fn normal(rng: &mut ChaCha8Rng) -> f32 {
     let u: f32 = rng.random_range(f32::EPSILON..1.0);
     let v: f32 = rng.random_range(0.0..std::f32::consts::TAU);
     (-2.0 * u.ln()).sqrt() * v.cos()

@@ -4,9 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::autoencoder::AutoencoderRun;
 use crate::config::{ConfigError, SystemConfig, TrackerRun};
 use crate::metric::MetricRun;
 use crate::propose::ProposeRun;
+use crate::siamese::SiameseRun;
 
 /// A system by the name of its command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +21,10 @@ pub enum System {
     Propose,
     /// Mahalanobis distances: `metric`.
     Metric,
+    /// Distances by a network: `siamese`.
+    Siamese,
+    /// Codes, and samples back from them: `autoencoder`.
+    Autoencoder,
 }
 
 impl System {
@@ -31,6 +37,8 @@ impl System {
             Self::Tracker => TrackerRun::default().to_toml(),
             Self::Propose => ProposeRun::default().to_toml(),
             Self::Metric => MetricRun::default().to_toml(),
+            Self::Siamese => SiameseRun::default().to_toml(),
+            Self::Autoencoder => AutoencoderRun::default().to_toml(),
         }
     }
 
@@ -40,6 +48,8 @@ impl System {
             Self::Tracker => "Tracker",
             Self::Propose => "Proposals",
             Self::Metric => "Distance metric",
+            Self::Siamese => "Siamese network",
+            Self::Autoencoder => "Autoencoder",
         }
     }
 }

@@ -62,7 +62,7 @@ pub(crate) fn metric(arguments: &MetricArguments) -> Result<()> {
         }
     }
     let values = (samples.shape().len() * samples.shape().len()) as u64;
-    system::begin(out, System::Metric, &run, run.seed, values)?;
+    system::begin(out, System::Metric, &run, run.seed, values, 0)?;
     let study = learn(&run, &samples, pairs.as_ref(), arguments.quiet)?;
 
     for (step, value) in &study.curve {

@@ -104,6 +104,7 @@ pub(crate) fn propose(arguments: &ProposeArguments) -> Result<()> {
     let out = &arguments.out;
     if !out.join("last.safetensors").exists() {
         let facts = facts::Facts {
+            samples_in_all: 0,
             system: System::Propose,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: std::env::current_dir().ok().and_then(|f| facts::commit(&f)),

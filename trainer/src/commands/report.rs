@@ -62,6 +62,7 @@ pub(super) fn leave_facts(folder: &Path, beginning: &Beginning<'_>) -> Result<()
     std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
     let here = std::env::current_dir().ok();
     let facts = facts::Facts {
+        samples_in_all: 0,
         system: System::Tracker,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: here.and_then(|folder| facts::commit(&folder)),

@@ -140,15 +140,39 @@ impl<T: Copy> Array<T> {
         Ok(Self { shape, values })
     }
 
-    pub(super) fn transpose(&self) -> Result<Self, String> {
-        let [rows, columns] = self.shape[..] else {
-            return Err(format!("{:?} is not a matrix", self.shape));
-        };
-        let values = (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c)));
-        Ok(Self {
-            shape: vec![columns, rows],
-            values: values.map(|(r, c)| self.values[r * columns + c]).collect(),
-        })
+    /// Puts axis `order[k]` at place `k`.
+    pub(super) fn transpose(&self, order: &[i64]) -> Result<Self, String> {
+        let rank = self.shape.len();
+        let axes: Option<Vec<usize>> = order
+            .iter()
+            .map(|axis| usize::try_from(*axis).ok().filter(|axis| *axis < rank))
+            .collect();
+        let mut seen = vec![false; rank];
+        let axes = axes.filter(|axes| {
+            axes.iter().for_each(|axis| seen[*axis] = true);
+            axes.len() == rank && seen.iter().all(|s| *s)
+        });
+        let axes =
+            axes.ok_or_else(|| format!("permutation {order:?} of {:?} is not known", self.shape))?;
+        let mut steps = vec![1; rank];
+        for axis in (1..rank).rev() {
+            steps[axis - 1] = steps[axis] * self.shape[axis];
+        }
+        let shape: Vec<usize> = axes.iter().map(|axis| self.shape[*axis]).collect();
+        let mut at = vec![0; rank];
+        let mut values = Vec::with_capacity(self.values.len());
+        for _ in 0..self.values.len() {
+            let from: usize = at.iter().zip(&axes).map(|(i, axis)| i * steps[*axis]).sum();
+            values.push(self.values[from]);
+            for place in (0..rank).rev() {
+                at[place] += 1;
+                if at[place] < shape[place] {
+                    break;
+                }
+                at[place] = 0;
+            }
+        }
+        Ok(Self { shape, values })
     }
 }
 

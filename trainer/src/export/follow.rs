@@ -187,7 +187,7 @@ fn embed(g: &mut GraphBuilder, net: &FoldedNet, features: &str) -> String {
 }
 
 /// Divides by the length over axis 1.
-pub(super) fn unit_norm(g: &mut GraphBuilder, x: &str) -> String {
+pub(crate) fn unit_norm(g: &mut GraphBuilder, x: &str) -> String {
     let squares = g.node("Mul", &[x, x], vec![]);
     let axes = g.ints(&[1]);
     let sum = g.node(
@@ -202,7 +202,7 @@ pub(super) fn unit_norm(g: &mut GraphBuilder, x: &str) -> String {
 }
 
 /// A convolution with its ReLU, where it has one.
-pub(super) fn conv(g: &mut GraphBuilder, x: &str, layer: &FoldedConv) -> String {
+pub(crate) fn conv(g: &mut GraphBuilder, x: &str, layer: &FoldedConv) -> String {
     let y = linear(g, x, layer);
     if layer.relu {
         g.node("Relu", &[&y], vec![])

@@ -26,7 +26,9 @@ use serde::{Deserialize, Serialize};
 pub mod folder;
 pub mod idx;
 pub mod npz;
+pub mod sheet;
 pub mod table;
+pub mod warp;
 
 /// Values of all samples together, at most: 4 GiB of bytes.
 pub const MAX_VALUES: u64 = 1 << 32;
@@ -255,6 +257,28 @@ impl Samples {
         }
     }
 
+    /// These samples and `others` behind them, whatever their classes, as one more class of this name.
+    ///
+    /// # Errors
+    /// Samples of another shape, or of numbers where these are of bytes; the reason.
+    pub fn joined(mut self, others: &Self, name: &str) -> Result<Self, String> {
+        if self.shape != others.shape {
+            return Err(format!(
+                "samples of {:?} cannot be put among samples of {:?}",
+                others.shape, self.shape
+            ));
+        }
+        match (&mut self.values, &others.values) {
+            (Values::Bytes(own), Values::Bytes(theirs)) => own.extend_from_slice(theirs),
+            (Values::Numbers(own), Values::Numbers(theirs)) => own.extend_from_slice(theirs),
+            _ => return Err("bytes cannot be put among other numbers".into()),
+        }
+        let class = self.classes.len() as u32;
+        self.labels.extend(std::iter::repeat_n(class, others.len()));
+        self.classes.push(name.to_owned());
+        Ok(self)
+    }
+
     /// Numbers of the samples that are of one of `classes`; of all where the list is empty.
     pub fn of_classes(&self, classes: &[u32]) -> Vec<usize> {
         let wanted = |label: &u32| classes.is_empty() || classes.contains(label);
@@ -471,6 +495,26 @@ mod tests {
         let chosen = samples.chosen(&[3, 0]);
         assert_eq!(chosen.labels(), [2, 1]);
         assert_eq!(chosen.rows([1, 0])[..2], samples.row(0)[..]);
+    }
+
+    #[test]
+    fn samples_that_do_not_belong_become_a_class_of_their_own() {
+        let joined = four().joined(&four().chosen(&[1, 2]), "outlier").unwrap();
+        assert_eq!(joined.labels(), [1, 0, 1, 2, 3, 3]);
+        assert_eq!(joined.class_name(3), "outlier");
+        assert_eq!(joined.row(4), four().row(1));
+        let shape = Shape {
+            height: 1,
+            width: 1,
+            channels: 1,
+        };
+        let other = Samples::new(shape, Values::Bytes(vec![1]), vec![0], vec![]).unwrap();
+        assert!(
+            four()
+                .joined(&other, "x")
+                .unwrap_err()
+                .contains("cannot be put")
+        );
     }
 
     #[test]

@@ -3,13 +3,13 @@
 //! - [`score`]: penalty-reduced focal loss of the score map (CenterNet, Zhou et al. 2019).
 //! - [`boxes`]: `1 - GIoU` and size-relative L1 on the cells inside the object.
 //! - [`presence`]: binary cross entropy of "the target is here".
-//! - [`identity`]: contrastive loss over instance embeddings (InfoNCE, van den Oord et al. 2018).
+//! - [`embedding`]: who lies beside whom: identity in the tracker (InfoNCE), and every loss of a Siamese network.
 //!
 //! [`targets`] turns boxes into the maps that the first two compare with; [`proposals`] does it for frames with many
 //! objects, of which not all kinds are labelled.
 
 pub mod boxes;
-pub mod identity;
+pub mod embedding;
 pub mod presence;
 pub mod proposals;
 pub mod score;

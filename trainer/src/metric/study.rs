@@ -15,6 +15,7 @@ use super::pairs::PairSets;
 use super::{Learner, MAX_SAMPLES, Metric, MetricError, MetricRun, Teaching, Watch};
 use crate::labelled::Samples;
 use crate::linalg;
+use crate::report::map::map;
 use crate::report::panels::{Figure, NamedPoints, Panel};
 
 /// Brings columns to mean 0 and deviation 1; a column of one value becomes 0.
@@ -338,13 +339,13 @@ impl Study {
             },
             map(
                 "Before: standardised samples",
-                samples,
                 &Standard::fit(&x).apply(&x),
+                samples,
             ),
             map(
                 "After: the learned distance",
-                samples,
                 &self.fitted.embed(&x),
+                samples,
             ),
             Panel::Lines {
                 title: "Eigenvalues of M".into(),
@@ -356,36 +357,6 @@ impl Study {
                 note: "How many directions the distance looks at.".into(),
             },
         ]
-    }
-}
-
-/// The two directions of largest spread, by class.
-fn map(title: &str, samples: &Samples, points: &DMatrix<f64>) -> Panel {
-    let (values, vectors) = linalg::symmetric_eigen(&linalg::covariance(points));
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
-    let mean = linalg::column_means(points);
-    let along = |row: usize, axis: Option<&usize>| {
-        let axis = axis.map(|axis| vectors.column(*axis));
-        axis.map_or(0.0, |axis| (points.row(row).transpose() - &mean).dot(&axis))
-    };
-    let classes = samples.by_class();
-    let clouds = classes
-        .iter()
-        .enumerate()
-        .filter(|(_, members)| !members.is_empty());
-    Panel::Scatter {
-        title: title.to_owned(),
-        clouds: clouds
-            .map(|(class, members)| NamedPoints {
-                name: samples.class_name(class as u32).to_owned(),
-                points: members
-                    .iter()
-                    .map(|i| (along(*i, order.first()), along(*i, order.get(1))))
-                    .collect(),
-            })
-            .collect(),
-        note: "The two directions of largest spread; one scale on both axes.".into(),
     }
 }
 

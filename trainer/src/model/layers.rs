@@ -482,7 +482,12 @@ impl Residual {
     }
 }
 
-fn oihw_from_hwio(hwio: &[f32], shape: ConvShape, scale: impl Fn(usize) -> f32) -> Vec<f32> {
+/// A kernel as ONNX orders it, every filter times its `scale`.
+pub(crate) fn oihw_from_hwio(
+    hwio: &[f32],
+    shape: ConvShape,
+    scale: impl Fn(usize) -> f32,
+) -> Vec<f32> {
     let ConvShape {
         input,
         output,

@@ -36,6 +36,8 @@ pub struct Facts {
     pub parameters: u64,
     /// Multiply-accumulates a followed frame.
     pub macs_per_frame: u64,
+    /// Samples that the run sees in all, where that follows from the data; 0 elsewhere.
+    pub samples_in_all: u64,
     /// What is learned from and validated on.
     pub data: Vec<DataCount>,
 }

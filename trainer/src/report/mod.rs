@@ -28,6 +28,7 @@ use roadhound_host::whole;
 use crate::systems::System;
 
 pub mod facts;
+pub mod map;
 pub mod page;
 pub mod panels;
 pub mod plot;

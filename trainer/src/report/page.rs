@@ -155,6 +155,10 @@ fn pairs_done(run: &RunRecord) -> f64 {
 }
 
 fn pairs_in_all(run: &RunRecord) -> Option<f64> {
+    let known = run.facts.as_ref().map_or(0, |facts| facts.samples_in_all);
+    if known > 0 {
+        return Some(known as f64);
+    }
     let settings = run.settings.as_ref()?;
     let (pairs, batch) = (
         settings.number(&format!("train.{}", run.unit()))?,

@@ -2,7 +2,9 @@
 //!
 //! In: batches. Out: a scalar to descend, with its parts for the log, and a validation of given weights.
 
+pub mod autoencoder;
 pub mod propose;
+pub mod siamese;
 pub mod track;
 
 use candle_core::{Result, Tensor};

@@ -16,7 +16,7 @@ use super::{BestBy, StepLoss, Task};
 use crate::detection::{Found, FoundFrame, There, average_precision, recall_at_false_alarms};
 use crate::export::propose::to_planar;
 use crate::loss::boxes::box_losses;
-use crate::loss::identity::info_nce;
+use crate::loss::embedding::info_nce::info_nce;
 use crate::loss::proposals::{BoxCell, Grid, Labelled, ProposalTargets};
 use crate::loss::score::penalty_reduced_focal;
 use crate::model::Pass;

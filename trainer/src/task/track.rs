@@ -10,7 +10,7 @@ use super::{StepLoss, Task};
 use crate::batch::Batch;
 use crate::calibrate::Reliability;
 use crate::loss::boxes::{box_losses, cell_centres_px};
-use crate::loss::identity::info_nce;
+use crate::loss::embedding::info_nce::info_nce;
 use crate::loss::presence::presence_bce;
 use crate::loss::score::penalty_reduced_focal;
 use crate::loss::targets::CellTargets;

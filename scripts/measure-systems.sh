@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# What the learning systems beside the tracker reach on published data, on several seeds: a line a run, then the median.
+#
+#     scripts/measure-systems.sh siamese|vae|robust OUT [SEEDS] [more arguments of roadhound-train]
+#
+# siamese  equal error rate of pairs of two digits that were never shown. Seed k holds out digits 2k and 2k + 1, so that
+#          five seeds hold out every digit once and none is chosen.
+# vae      negative ELBO of binarised MNIST in nats; with --full as long as published runs.
+# robust   MNIST with one sample in ten from Fashion-MNIST: a robust prior, the weighted sum, and a plain VAE, each scored
+#          on digits alone.
+#
+# It needs the MNIST files of configs/*.toml; --data says where they are.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+what=${1:?siamese, vae or robust} out=${2:?a folder} seeds=${3:-5}
+shift $(($# < 3 ? $# : 3))
+train="cargo run --release --workspace --bin roadhound-train --"
+mkdir -p "$out"
+
+# run SYSTEM NAME SEED FIGURE: trains, prints the figure of the saved model.
+run() {
+    local system=$1 name=$2 seed=$3 figure=$4
+    shift 4
+    ${ROADHOUND_TRAIN:-$train} "$system" --config "$out/$name.toml" --out "$out/$name" --seed "$seed" --quiet "$@" 2>>"$out/$name.log"
+    sed -n "s/^$figure = //p" "$out/$name/model/model.toml"
+}
+# median NAME: of the lines on standard input.
+median() {
+    sort -g | awk -v name="$1" '{v[NR] = $1} END {printf "%s: median %.4f of %d\n", name, (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2, NR}'
+}
+case $what in
+siamese)
+    for ((seed = 0; seed < seeds; seed++)); do
+        a=$((2 * (seed % 5)))
+        sed "s/^held_out = .*/held_out = [$a, $((a + 1))]/" configs/siamese-mnist.toml >"$out/siamese-$seed.toml"
+        eer=$(run siamese "siamese-$seed" "$seed" eer "$@")
+        echo "seed $seed, digits $a and $((a + 1)) never shown: equal error rate $eer" >&2
+        echo "$eer"
+    done | median "equal error rate"
+    ;;
+vae)
+    for ((seed = 0; seed < seeds; seed++)); do
+        cp configs/vae-mnist.toml "$out/vae-$seed.toml"
+        nats=$(run autoencoder "vae-$seed" "$seed" negative_elbo "$@")
+        echo "seed $seed: negative ELBO $nats nats" >&2
+        echo "$nats"
+    done | median "negative ELBO, nats"
+    ;;
+robust)
+    for kind in stratified convex plain; do
+        for ((seed = 0; seed < seeds; seed++)); do
+            name=robust-$kind-$seed
+            case $kind in
+            plain) sed -e 's/^kind = "robust_vae".*/kind = "vae"/' -e '/^mixing/d' -e '/^\[kind.prior\]/,/^joint/d' configs/robust-vae-mnist.toml ;;
+            *) sed "s/^mixing = .*/mixing = \"$kind\"/" configs/robust-vae-mnist.toml ;;
+            esac >"$out/$name.toml"
+            both=$(run autoencoder "$name" "$seed" '\(negative_elbo\|reconstruction\)' "$@" | tr '\n' ' ')
+            echo "$kind, seed $seed, digits alone: negative ELBO and reconstruction, nats: $both" >&2
+            echo "${both%% *}"
+        done | median "$kind, negative ELBO of digits, nats"
+    done
+    ;;
+*)
+    echo "$what: expected siamese, vae or robust" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,201 @@
+//! `siamese` and `autoencoder` as programs: what they leave behind, that they repeat and go on, and how they refuse.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use roadhound_trainer::export::package;
+
+fn program(folder: &Path, words: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_roadhound-train"))
+        .args(words.split_whitespace())
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+fn succeeds(folder: &Path, words: &str) {
+    let output = program(folder, words);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words}: {said}");
+}
+
+/// Pictures of 8 x 8 in five classes: a bright square in one of five places, in noise; as idx files.
+fn write_pictures(folder: &Path, name: &str, count: usize) {
+    let mut images = vec![0, 0, 8, 3];
+    for size in [count as u32, 8, 8] {
+        images.extend(size.to_be_bytes());
+    }
+    let mut labels = vec![0, 0, 8, 1];
+    labels.extend((count as u32).to_be_bytes());
+    let mut noise = 12345u32;
+    for i in 0..count {
+        let class = i % 5;
+        let (left, top) = ([0, 5, 0, 5, 3][class], [0, 0, 5, 5, 3][class]);
+        for at in 0..64 {
+            noise = noise.wrapping_mul(1664525).wrapping_add(1013904223);
+            let inside = (left..left + 3).contains(&(at % 8)) && (top..top + 3).contains(&(at / 8));
+            images.push((noise >> 26) as u8 + if inside { 180 } else { 0 });
+        }
+        labels.push(class as u8);
+    }
+    std::fs::write(folder.join(format!("{name}-images")), images).unwrap();
+    std::fs::write(folder.join(format!("{name}-labels")), labels).unwrap();
+}
+
+fn config(head: &str, tail: &str) -> String {
+    let part = |name: &str| {
+        format!("kind = \"idx\"\nimages = \"{name}-images\"\nlabels = \"{name}-labels\"\n")
+    };
+    format!(
+        "{head}[data]\nroot = \".\"\n[data.train]\n{}[data.test]\n{}{tail}",
+        part("train"),
+        part("test")
+    )
+}
+
+fn prepare() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write_pictures(folder.path(), "train", 300);
+    write_pictures(folder.path(), "test", 100);
+    folder
+}
+
+const SIAMESE: &str = "[network]\nchannels = [8]\nwidths = []\n[embedding]\nlength = 8\n[warp]\nshift_px = 0.0\nturn_degrees = 0.0\nscale = 0.0\nshear = 0.0\n[train]\nepochs = 6\nbatch = 24\nvalidations = 2\n";
+
+#[test]
+fn siamese_leaves_a_report_and_a_model_that_tells_classes_apart_that_it_never_saw() {
+    let folder = prepare();
+    let text = config(
+        "held_out = [1, 4]\nsamples_per_class = 4\nturned = false\n",
+        SIAMESE,
+    );
+    std::fs::write(folder.path().join("c.toml"), text).unwrap();
+    succeeds(folder.path(), "siamese --config c.toml --out a --quiet");
+    let run = folder.path().join("a");
+    let html = std::fs::read_to_string(run.join("report.html")).unwrap();
+    for part in [
+        "Siamese network: a",
+        "ROC",
+        "Map of the classes never shown",
+        "Hardest pairs",
+        "equal error rate",
+        "finished",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
+    let packed = package::read(&run.join("model")).unwrap();
+    let scores = &packed.manifest.scores;
+    assert!(scores["eer"] < 0.1 && scores["auc"] > 0.95, "{scores:?}");
+    assert!(
+        scores["threshold"] > 0.0 && scores["map_at_r"] > 0.8,
+        "{scores:?}"
+    );
+    // The same seed gives the same bytes; a finished run that is started again changes nothing; another seed does.
+    succeeds(
+        folder.path(),
+        "siamese --config c.toml --out b --quiet --threads 2",
+    );
+    succeeds(folder.path(), "siamese --config c.toml --out a --quiet");
+    succeeds(
+        folder.path(),
+        "siamese --config c.toml --out c --quiet --seed 5",
+    );
+    let graph =
+        |run: &str| std::fs::read(folder.path().join(run).join("model/embedding.onnx")).unwrap();
+    assert_eq!(graph("a"), packed.files["embedding.onnx"]);
+    assert_eq!(graph("a"), graph("b"));
+    assert_ne!(graph("a"), graph("c"));
+}
+
+#[test]
+fn autoencoder_leaves_a_report_and_a_model_for_every_kind_that_it_can_learn() {
+    let folder = prepare();
+    for (kind, more) in [
+        ("plain", ""),
+        ("vae", "covariance = \"full\"\n"),
+        ("robust_vae", "mixing = \"convex\"\n"),
+    ] {
+        let tail = format!(
+            "[network]\nchannels = [4]\nwidths = [16]\n[kind]\nkind = \"{kind}\"\n{more}[train]\nepochs = 3\nfull_epochs = 4\nbatch = 20\nvalidations = 2\n[likelihood]\nsamples = 10\ndraws = 10\n"
+        );
+        let head = "latent = 2\nbinarise = \"threshold\"\n";
+        std::fs::write(folder.path().join("c.toml"), config(head, &tail)).unwrap();
+        succeeds(
+            folder.path(),
+            &format!("autoencoder --config c.toml --out {kind} --quiet --full"),
+        );
+        let run = folder.path().join(kind);
+        let html = std::fs::read_to_string(run.join("report.html")).unwrap();
+        assert!(html.contains("what comes back") && html.contains("Map of the codes"));
+        let is_vae = kind != "plain";
+        assert_eq!(html.contains("drawn from the prior"), is_vae, "{kind}");
+        let packed = package::read(&run.join("model")).unwrap();
+        let scores = &packed.manifest.scores;
+        assert_eq!(
+            scores.contains_key("estimated_log_loss"),
+            is_vae,
+            "{scores:?}"
+        );
+        assert_eq!(scores.contains_key("squared_error"), !is_vae, "{scores:?}");
+        assert_eq!(packed.manifest.graphs.len(), 2);
+        let config = std::fs::read_to_string(run.join("config.toml")).unwrap();
+        assert!(config.contains("\nepochs = 4.0"), "{config}");
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_one_line_and_leaves_nothing() {
+    let folder = prepare();
+    let write = |name: &str, head: &str, tail: &str| {
+        std::fs::write(folder.path().join(name), config(head, tail)).unwrap();
+    };
+    write("one.toml", "held_out = [2]\n", "");
+    write("all.toml", "held_out = [0, 1, 2, 3, 4]\n", "");
+    write("key.toml", "held_ou = [2]\n", "");
+    write(
+        "odd.toml",
+        "latent = 2\n",
+        "[network]\nchannels = [4, 4, 4, 4]\n",
+    );
+    write(
+        "joint.toml",
+        "latent = 9\n",
+        "[kind]\nkind = \"robust_vae\"\n[kind.prior]\njoint = true\n",
+    );
+    let no_test = config("", "").replace("[data.test]\n", "[other]\n");
+    std::fs::write(folder.path().join("other.toml"), no_test).unwrap();
+    for (words, part) in [
+        (
+            "siamese --config one.toml",
+            "one.toml: held_out has one class",
+        ),
+        (
+            "siamese --config all.toml",
+            "all.toml: held_out has every class",
+        ),
+        (
+            "siamese --config key.toml",
+            "key.toml: line 1: unknown field `held_ou`",
+        ),
+        ("siamese --config other.toml", "unknown field `other`"),
+        (
+            "autoencoder --config odd.toml",
+            "pictures of 8 x 8 are not halved 4 times",
+        ),
+        (
+            "autoencoder --config joint.toml",
+            "latent is 9, expected at most 4",
+        ),
+        ("autoencoder --config none.toml", "none.toml: "),
+    ] {
+        let output = program(folder.path(), &format!("{words} --out o --quiet"));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains(part) && said.trim_end().lines().count() == 1,
+            "{said}"
+        );
+        assert!(!folder.path().join("o").exists(), "{words}");
+    }
+}
