@@ -7,6 +7,7 @@ a WebSocket, of which a client needs little.
 import base64
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -72,59 +73,61 @@ class Page:
 def main():
     chromium, url, screenshot = sys.argv[1:4]
     width, height = (int(v) for v in (sys.argv[4:6] or ("1024", "900")))
-    with tempfile.TemporaryDirectory() as profile:
-        browser = subprocess.Popen(
-            [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0",
-             f"--user-data-dir={profile}", f"--window-size={width},{height}", "about:blank"],
-            stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        try:
-            port = next(line.split(":")[2].split("/")[0] for line in browser.stderr if "DevTools listening" in line)
-            targets = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/json"))
-            page = Page(next(t["webSocketDebuggerUrl"] for t in targets if t["type"] == "page"))
-            page.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
-            page.call("Page.navigate", url=url)
-            page.until("typeof shown === 'object' && shown !== null")
-            # The box of the test, in pixels of the picture, to where it is on the screen.
-            x, y, w, h = (float(v) for v in os.environ.get("BOX", "30,31,24,25").split(","))
-            area = json.loads(page.value("JSON.stringify([picture.getBoundingClientRect(), picture.width, picture.height])"))
-            scale_x, scale_y = area[0]["width"] / area[1], area[0]["height"] / area[2]
-            at = lambda px, py: {"x": area[0]["x"] + px * scale_x, "y": area[0]["y"] + py * scale_y}
-            mouse = lambda kind, px, py: page.call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **at(px, py))
-            mouse("mousePressed", x, y)
-            for n in range(1, 5):
-                mouse("mouseMoved", x + w * n / 4, y + h * n / 4)
-            mouse("mouseReleased", x + w, y + h)
-            page.until("document.getElementById('phase').textContent === 'tracking'")
-            page.until("track.box !== null && !from")
-            found = page.value("track.box")
-            time.sleep(2)
-            picture = page.call("Page.captureScreenshot", format="png")
-            with open(screenshot, "wb") as file:
-                file.write(base64.b64decode(picture["data"]))
-            wide = page.value("document.documentElement.scrollWidth")
-            if wide > width:
-                sys.exit(f"the page is {wide} px wide on a screen of {width}")
-            stop = lambda: (page.value("document.getElementById('stop').click()"),
-                            page.until("document.getElementById('phase').textContent === 'idle' && track.box === null"))
-            stop()
-            # A fingertip, or the mouse, that trembles: a tap and no box of a few pixels.
-            px, py = x + w / 2, y + h / 2
-            if width < 600:
-                finger = lambda kind, *points: page.call("Input.dispatchTouchEvent", type=kind, touchPoints=[
-                    {"x": at(px, py)["x"] + dx, "y": at(px, py)["y"] + dy} for dx, dy in points])
-                finger("touchStart", (0, 0))
-                finger("touchMove", (5, -4))
-                finger("touchEnd")
-            else:
-                mouse("mousePressed", px, py)
-                mouse("mouseMoved", px + 2 / scale_x, py)
-                mouse("mouseReleased", px + 2 / scale_x, py)
-            page.until("document.getElementById('phase').textContent === 'tracking' && track.box !== null && !from")
-            stop()
-            print(json.dumps(found))
-        finally:
-            browser.kill()
-            browser.wait()
+    profile = tempfile.mkdtemp()
+    browser = subprocess.Popen(
+        [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0",
+         f"--user-data-dir={profile}", f"--window-size={width},{height}", "about:blank"],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        port = next(line.split(":")[2].split("/")[0] for line in browser.stderr if "DevTools listening" in line)
+        targets = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/json"))
+        page = Page(next(t["webSocketDebuggerUrl"] for t in targets if t["type"] == "page"))
+        page.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        page.call("Page.navigate", url=url)
+        page.until("typeof shown === 'object' && shown !== null")
+        # The box of the test, in pixels of the picture, to where it is on the screen.
+        x, y, w, h = (float(v) for v in os.environ.get("BOX", "30,31,24,25").split(","))
+        area = json.loads(page.value("JSON.stringify([picture.getBoundingClientRect(), picture.width, picture.height])"))
+        scale_x, scale_y = area[0]["width"] / area[1], area[0]["height"] / area[2]
+        at = lambda px, py: {"x": area[0]["x"] + px * scale_x, "y": area[0]["y"] + py * scale_y}
+        mouse = lambda kind, px, py: page.call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **at(px, py))
+        mouse("mousePressed", x, y)
+        for n in range(1, 5):
+            mouse("mouseMoved", x + w * n / 4, y + h * n / 4)
+        mouse("mouseReleased", x + w, y + h)
+        page.until("document.getElementById('phase').textContent === 'tracking'")
+        page.until("track.box !== null && !from")
+        found = page.value("track.box")
+        time.sleep(2)
+        picture = page.call("Page.captureScreenshot", format="png")
+        with open(screenshot, "wb") as file:
+            file.write(base64.b64decode(picture["data"]))
+        wide = page.value("document.documentElement.scrollWidth")
+        if wide > width:
+            sys.exit(f"the page is {wide} px wide on a screen of {width}")
+        stop = lambda: (page.value("document.getElementById('stop').click()"),
+                        page.until("document.getElementById('phase').textContent === 'idle' && track.box === null"))
+        stop()
+        # A fingertip, or the mouse, that trembles: a tap and no box of a few pixels.
+        px, py = x + w / 2, y + h / 2
+        if width < 600:
+            finger = lambda kind, *points: page.call("Input.dispatchTouchEvent", type=kind, touchPoints=[
+                {"x": at(px, py)["x"] + dx, "y": at(px, py)["y"] + dy} for dx, dy in points])
+            finger("touchStart", (0, 0))
+            finger("touchMove", (5, -4))
+            finger("touchEnd")
+        else:
+            mouse("mousePressed", px, py)
+            mouse("mouseMoved", px + 2 / scale_x, py)
+            mouse("mouseReleased", px + 2 / scale_x, py)
+        page.until("document.getElementById('phase').textContent === 'tracking' && track.box !== null && !from")
+        stop()
+        print(json.dumps(found))
+    finally:
+        browser.kill()
+        browser.wait()
+        # Its helpers may still write there for a moment.
+        shutil.rmtree(profile, ignore_errors=True)
 
 
 main()
