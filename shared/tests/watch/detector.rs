@@ -1,6 +1,6 @@
 //! A detector that is simulated: it sees what is true, with the faults that small detectors have. Nothing in it was
-//! fitted to watch mode; its figures are those of nano-sized detectors on road scenes (recall about 0.9 on what is big
-//! enough, edges off by four per cent of a side, a false alarm or two a frame).
+//! fitted to watch mode, nor to a real detector: its figures are a guess (recall about 0.9 on what is big enough, edges off by
+//! four per cent of a side, a false alarm or two a frame).
 
 use std::collections::BTreeMap;
 

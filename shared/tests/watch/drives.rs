@@ -337,11 +337,21 @@ fn on_rendered_drives_identities_last() {
             let all = plain.line(&format!("{region}, {name}"));
             gaps.line(&format!("{region}, {name}, hidden 1 s"));
             sparse.line(&format!("{region}, {name}, every 3rd frame"));
-            // Floors for two drives a region, which differ by some points from seed to seed: whoever breaks something
-            // falls far below. The aims are HOTA 70, IDF1 80 and 80 % of the gaps, on many drives (see above).
-            assert!(all.hota.hota() >= 0.65, "HOTA {}", all.hota.hota());
+            // With embeddings, as the product has them: the aims of watch mode. Boxes alone reached 69.99 on the US drives, so
+            // there are floors only, which whoever breaks something falls far below; two drives a region differ by some points
+            // from seed to seed.
+            let [hota, survival] = match name {
+                "with embeddings" => [0.70, 0.80],
+                _ => [0.65, 0.75],
+            };
+            assert!(all.hota.hota() >= hota, "HOTA {}", all.hota.hota());
             assert!(all.identity.f1() >= 0.80, "IDF1 {}", all.identity.f1());
-            assert!(gaps.share() >= 0.75, "{} of {}", gaps.survived, gaps.gaps);
+            assert!(
+                gaps.share() >= survival,
+                "{} of {}",
+                gaps.survived,
+                gaps.gaps
+            );
         }
     }
 }

@@ -290,7 +290,7 @@ impl Sequence {
         truth
     }
 
-    /// What [`Self::render`] tells about a frame, without its picture: several times as fast.
+    /// What [`Self::render`] tells about a frame, without its picture, and without the time that takes.
     pub fn annotate(&self, frame: u32, scratch: &mut Scratch) -> Vec<ObjectTruth> {
         let (_, _, agents_of_objects) = self.draw(frame, scratch);
         let Scratch {
