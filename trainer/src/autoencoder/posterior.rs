@@ -394,23 +394,34 @@ mod tests {
             ..PriorConfig::default()
         };
         let prior = RobustPrior::new(config, 1);
-        let at = Var::from_vec(vec![mu, sigma.ln()], (1, 2), &Device::Cpu).unwrap();
+        let noise = noise(count, 1, 4);
+        drawn_gradient(&prior, &[mu, sigma.ln()], Covariance::Diagonal, &noise)[0]
+    }
+
+    /// The gradient, with respect to this row, of what drawing says its Gaussian's divergence from the prior is.
+    fn drawn_gradient(
+        prior: &RobustPrior,
+        row: &[f64],
+        covariance: Covariance,
+        noise: &Tensor,
+    ) -> Vec<f64> {
+        let (count, latent) = noise.dims2().unwrap();
+        let at = Var::from_vec(row.to_vec(), (1, row.len()), &Device::Cpu).unwrap();
         let rows = at
             .as_tensor()
-            .broadcast_as((count, 2))
+            .broadcast_as((count, row.len()))
             .unwrap()
             .contiguous()
             .unwrap();
-        let q = Gaussian::of_rows(&rows, Covariance::Diagonal, 1).unwrap();
-        let eps = noise(count, 1, 4);
-        let z = q.draw(&eps).unwrap();
+        let q = Gaussian::of_rows(&rows, covariance, latent).unwrap();
+        let z = q.draw(noise).unwrap();
         let cost = q
-            .divergence_from(&prior, &z, &eps)
+            .divergence_from(prior, &z, noise)
             .unwrap()
             .mean_all()
             .unwrap();
         let gradients = cost.backward().unwrap();
-        gradients.get(&at).unwrap().to_vec2::<f64>().unwrap()[0][0]
+        gradients.get(&at).unwrap().to_vec2().unwrap().concat()
     }
 
     #[test]
@@ -463,30 +474,14 @@ mod tests {
             sum - p[2] - p[3]
         };
         let count = 400_000;
-        let at = Var::from_vec(point.to_vec(), (1, 5), &Device::Cpu).unwrap();
-        let rows = at
-            .as_tensor()
-            .broadcast_as((count, 5))
-            .unwrap()
-            .contiguous()
-            .unwrap();
-        let q = Gaussian::of_rows(&rows, Covariance::Full, 2).unwrap();
-        let eps = noise(count, 2, 5);
-        let z = q.draw(&eps).unwrap();
-        let estimate = q
-            .divergence_from(&prior, &z, &eps)
-            .unwrap()
-            .mean_all()
-            .unwrap();
-        let gradients = estimate.backward().unwrap();
-        let found = gradients.get(&at).unwrap().to_vec2::<f64>().unwrap();
+        let found = drawn_gradient(&prior, &point, Covariance::Full, &noise(count, 2, 5));
         for k in 0..5 {
             let (mut up, mut down) = (point, point);
             up[k] += 1e-3;
             down[k] -= 1e-3;
             let numeric = (cost(&up) - cost(&down)) / 2e-3;
-            let error = (found[0][k] - numeric).abs() / (1.0 + numeric.abs());
-            assert!(error < 0.03, "{k}: {} {numeric}", found[0][k]);
+            let error = (found[k] - numeric).abs() / (1.0 + numeric.abs());
+            assert!(error < 0.03, "{k}: {} {numeric}", found[k]);
         }
     }
 

@@ -8,6 +8,9 @@ use candle_core::{Result, Tensor, Var};
 use crate::ops::{self, BN_EPSILON, BnStats, Precision, RunningStats, SharedRunningStats};
 use crate::params::{Init, ParamBuilder, lock};
 
+/// Weight of a new batch in the running statistics of batch normalisation.
+pub const BN_MOMENTUM: f32 = 0.1;
+
 /// How a forward pass treats batch normalisation, and in what precision convolutions multiply.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pass {
@@ -42,6 +45,18 @@ pub enum Pass {
 }
 
 impl Pass {
+    /// The pass of a training step, as the loop asks for it: rounding wins over constant normalisation, which it includes.
+    pub fn training(precision: Precision, quantised: bool, norm_frozen: bool) -> Self {
+        match (quantised, norm_frozen) {
+            (true, _) => Self::TrainQuantised { precision },
+            (false, true) => Self::TrainFrozen { precision },
+            (false, false) => Self::Train {
+                momentum: BN_MOMENTUM,
+                precision,
+            },
+        }
+    }
+
     /// Precision of the products of this pass.
     pub fn precision(self) -> Precision {
         match self {

@@ -11,7 +11,7 @@ use roadhound_shared::propose::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::track::{BN_MOMENTUM, PIXEL_MEAN, PIXEL_SCALE};
+use super::track::{PIXEL_MEAN, PIXEL_SCALE};
 use super::{BestBy, StepLoss, Task};
 use crate::detection::{Found, FoundFrame, There, average_precision, recall_at_false_alarms};
 use crate::export::propose::to_planar;
@@ -364,15 +364,7 @@ impl Task for ProposeTask {
     }
 
     fn loss(&self, batch: &SceneBatch, step: u64) -> Result<StepLoss> {
-        let precision = self.precision;
-        let pass = match (self.quantised, self.norm_frozen) {
-            (true, _) => Pass::TrainQuantised { precision },
-            (false, true) => Pass::TrainFrozen { precision },
-            (false, false) => Pass::Train {
-                momentum: BN_MOMENTUM,
-                precision,
-            },
-        };
+        let pass = Pass::training(self.precision, self.quantised, self.norm_frozen);
         let maps = self.maps(&self.net, batch, pass)?;
         let targets = self.targets(batch);
         let values = self.grid().cells() * RoadUser::COUNT;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
 
-use super::track::BN_MOMENTUM;
 use super::{BestBy, StepLoss, Task};
 use crate::labelled::sheet::sheet;
 use crate::labelled::{Samples, Shape};
@@ -278,14 +277,7 @@ impl Task for SiameseTask {
     }
 
     fn loss(&self, batch: &SiameseBatch, _step: u64) -> Result<StepLoss> {
-        let precision = Precision::F32;
-        let pass = match self.frozen {
-            true => Pass::TrainFrozen { precision },
-            false => Pass::Train {
-                momentum: BN_MOMENTUM,
-                precision,
-            },
-        };
+        let pass = Pass::training(Precision::F32, false, self.frozen);
         let n = batch.labels.len();
         let shape = (n, batch.rows.len() / n.max(1));
         let rows = Tensor::from_slice(&batch.rows, shape, &self.device)?;

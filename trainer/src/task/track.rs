@@ -63,9 +63,6 @@ pub const PIXEL_MEAN: f32 = 114.0;
 /// See [`PIXEL_MEAN`].
 pub const PIXEL_SCALE: f32 = 1.0 / 58.0;
 
-/// Weight of a new batch in the running statistics of batch normalisation.
-pub const BN_MOMENTUM: f32 = 0.1;
-
 /// The task; see the module head.
 pub struct TrackTask {
     net: TrackerNet,
@@ -258,15 +255,7 @@ impl Task for TrackTask {
 
     fn loss(&self, batch: &Batch, step: u64) -> Result<StepLoss> {
         let config = self.net.config();
-        let precision = self.precision;
-        let pass = match (self.quantised, self.norm_frozen) {
-            (true, _) => Pass::TrainQuantised { precision },
-            (false, true) => Pass::TrainFrozen { precision },
-            (false, false) => Pass::Train {
-                momentum: BN_MOMENTUM,
-                precision,
-            },
-        };
+        let pass = Pass::training(self.precision, self.quantised, self.norm_frozen);
         let n = batch.present.len();
         let (template, anchors) = self.template(&self.net, batch, pass)?;
         let search = self
