@@ -104,12 +104,12 @@ impl SystemConfig for ProposeRun {
         ] {
             in_range(name, value as f64, 1.0, most)?;
         }
-        in_range(
-            "model.trunk_convs",
-            self.model.trunk_convs as f64,
-            0.0,
-            16.0,
-        )?;
+        for (name, convs) in [
+            ("model.fine_convs", self.model.fine_convs),
+            ("model.trunk_convs", self.model.trunk_convs),
+        ] {
+            in_range(name, convs as f64, 0.0, 16.0)?;
+        }
         in_range("loss.score_smoothing", self.loss.score_smoothing, 0.0, 1.0)?;
         let temperature = self.loss.identity_temperature;
         in_range("loss.identity_temperature", temperature, 1e-3, 10.0)

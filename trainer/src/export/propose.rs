@@ -35,9 +35,12 @@ pub fn propose_graph(
     let g = &mut builder;
     g.input(&tensors.frame.name, &tensors.frame.shape);
     let (before, after) = net.backbone.split_at(net.fine_blocks);
-    let fine = backbone_blocks(g, before, &tensors.frame.name);
-    let coarse = backbone_blocks(g, after, &fine);
-    let fine = conv(g, &fine, &net.down);
+    let tap = backbone_blocks(g, before, &tensors.frame.name);
+    let coarse = backbone_blocks(g, after, &tap);
+    let mut fine = tap;
+    for layer in net.fine.iter().chain([&net.down]) {
+        fine = conv(g, &fine, layer);
+    }
     let along_channels = vec![Attribute::Int("axis", 1)];
     let joined = g.node("Concat", &[&fine, &coarse], along_channels);
     let mut x = conv(g, &joined, &net.mix);

@@ -16,6 +16,7 @@ const SIZE: CropSize = CropSize {
 fn net(seed: u64) -> ProposeNet {
     let config = ProposeModelConfig {
         head_channels: 16,
+        fine_convs: 1,
         trunk_convs: 2,
         embedding: 4,
         backbone: ModelConfig::tiny(),
@@ -90,7 +91,7 @@ fn a_few_blocks_are_learned_by_heart_and_found_by_the_boards_decoder() {
     let optim = OptimConfig::default();
     let mut first = None;
     let mut last = 0.0;
-    for step in 0..160 {
+    for step in 0..320 {
         let loss = task.loss(&batch, step).unwrap();
         last = loss.total.to_scalar::<f32>().unwrap();
         first.get_or_insert(last);
