@@ -11,7 +11,10 @@
 
 mod fuse;
 mod fused;
+mod propose;
 mod region;
+
+pub use propose::TractProposer;
 
 use std::collections::HashSet;
 use std::io::Cursor;

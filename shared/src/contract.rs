@@ -611,10 +611,7 @@ impl BundleManifest {
         }
         if let Some(propose) = &self.propose {
             propose.validate()?;
-            named.extend([
-                ("propose.file", &propose.file),
-                ("propose.probe_file", &propose.probe_file),
-            ]);
+            named.extend(propose.named_files());
         }
         for (key, name) in named {
             if !self.files.contains_key(name) {

@@ -1,18 +1,19 @@
-"""Sends real crops through the shipped int8 graphs in ONNX Runtime and through `shipped`, the kernels of one path on ARM,
+"""Sends real pictures through the shipped int8 graphs in ONNX Runtime and through `shipped`, the kernels of one path on ARM,
 and compares every byte.
 
-    shipped.py BUNDLE IMAGES PAIRS PATH COMMAND...
+    shipped.py BUNDLE IMAGES TURNS PATH COMMAND...
 
-BUNDLE holds template.int8.onnx and search.int8.onnx, IMAGES is a folder with pictures somewhere in it. COMMAND starts
-`shipped`, under an emulator or on a board. Of the first pairs every map is compared, of the others what is dequantised: what
-the graphs give. Ends with 1 where a byte differs, with 77 and a line where it cannot compare.
+BUNDLE holds template.int8.onnx and search.int8.onnx, which get pairs of crops, and perhaps propose.int8.onnx, which gets whole
+frames. IMAGES is a folder with pictures somewhere in it. COMMAND starts `shipped`, under an emulator or on a board. Of the first
+turns every map is compared, of the others what is dequantised: what the graphs give. Ends with 1 where a byte differs, with 77
+and a line where it cannot compare.
 """
 import random
 import subprocess
 import sys
 from pathlib import Path
 
-WHOLE_PAIRS = 3
+WHOLE_TURNS = 3
 # In the order of the nodes, as `shipped` has it.
 MAKE_BYTES = ("QuantizeLinear", "QLinearConv", "QLinearAdd", "QLinearMatMul")
 MOVE_BYTES = ("Concat", "Slice")
@@ -27,7 +28,7 @@ try:
     import numpy
     import onnx
     import onnxruntime
-    from PIL import Image
+    from PIL import Image, ImageOps
 except ImportError as error:
     skip(f"{error} (pip install onnx onnxruntime numpy pillow; ROADHOUND_PYTHON names the interpreter)")
 flags = Path("/proc/cpuinfo").read_text()
@@ -68,15 +69,24 @@ def little_endian(array):
     return numpy.ascontiguousarray(array, dtype="|u1" if array.dtype == numpy.uint8 else "<f4").tobytes()
 
 
-def crops(images, dice):
-    """Pairs of normalised crops about places in pictures: a window, and one twice as large that has moved."""
+def pictures(images, dice):
     files = sorted(path for path in Path(images).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     dice.shuffle(files)
     for file in files:
         try:
-            picture = Image.open(file).convert("RGB")
+            yield Image.open(file).convert("RGB")
         except OSError:
             continue
+
+
+def normalised(picture):
+    planes = numpy.asarray(picture, dtype="f4").transpose(2, 0, 1)[None]
+    return (planes - numpy.float32(114)) * numpy.float32(1 / 58)
+
+
+def crops(images, dice):
+    """Pairs of normalised crops about places in pictures: a window, and one twice as large that has moved."""
+    for picture in pictures(images, dice):
         side = dice.uniform(0.08, 0.6) * min(picture.size)
         x, y = (dice.uniform(0, length) for length in picture.size)
         moved = [v + side * dice.uniform(-0.4, 0.4) for v in (x, y)]
@@ -85,45 +95,68 @@ def crops(images, dice):
             step = 2 * half / out_px
             transform = (step, 0, x - half, 0, step, y - half)
             window = picture.transform((out_px, out_px), Image.Transform.AFFINE, transform, Image.Resampling.BILINEAR)
-            planes = numpy.asarray(window, dtype="f4").transpose(2, 0, 1)[None]
-            pair.append((planes - numpy.float32(114)) * numpy.float32(1 / 58))
+            pair.append(normalised(window))
         yield pair
 
 
-def main():
-    bundle, images, pairs, path = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-    files = [f"{bundle}/{graph}.int8.onnx" for graph in ("template", "search")]
-    template, search = (Oracle(file) for file in files)
-    command = [*sys.argv[5:], path, *files, str(WHOLE_PAIRS)]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    compared, latest, done = 0, None, 0
+def follow_turns(template, search, images):
+    """What both graphs make of each pair, with the features of the last pair as the latest template."""
+    latest = None
     for first, second in crops(images, random.Random(5)):
         of_template = template.run({"template": first})
         features = of_template["features"]
         feeds = {"search": second, "template_first": features, "template_latest": features if latest is None else latest}
-        of_search = search.run(feeds)
         latest = features
-        both = [(template, of_template), (search, of_search)]
+        yield of_template, search.run(feeds)
+
+
+def propose_turns(propose, images):
+    """What the graph makes of each whole picture, letterboxed."""
+    (given,) = propose.session.get_inputs()
+    height, width = given.shape[2:]
+    for picture in pictures(images, random.Random(6)):
+        framed = ImageOps.pad(picture, (width, height), Image.Resampling.BILINEAR, color=(114, 114, 114))
+        yield (propose.run({given.name: normalised(framed)}),)
+
+
+def compare(what, path, command, files, oracles, turns, most):
+    """Sends the turns through `shipped` and compares; the number of turns and of bytes."""
+    child = subprocess.Popen([*command, path, str(WHOLE_TURNS), *files], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    compared, done = 0, 0
+    for found_there in turns:
+        both = list(zip(oracles, found_there))
         child.stdin.write(b"".join(little_endian(values[name]) for oracle, values in both for name in oracle.inputs))
         child.stdin.flush()
         for oracle, values in both:
-            for name in oracle.results + (oracle.maps if done < WHOLE_PAIRS else []):
+            for name in oracle.results + (oracle.maps if done < WHOLE_TURNS else []):
                 expected = little_endian(values[name])
                 found = child.stdout.read(len(expected))
                 if found != expected:
                     differ = sum(a != b for a, b in zip(found, expected)) if len(found) == len(expected) else "all"
-                    sys.exit(f"aarch64: {path}: pair {done}, {name}: {differ} of {len(expected)} bytes differ")
+                    sys.exit(f"aarch64: {path}: {what} {done}, {name}: {differ} of {len(expected)} bytes differ")
                 # Four bytes of f32 are one byte of a map.
                 compared += values[name].size
         done += 1
-        if done == pairs:
+        if done == most:
             break
     child.stdin.close()
     if child.wait() != 0:
         sys.exit(f"aarch64: {path}: {command} failed")
     if done == 0:
-        skip(f"no pictures in {images}")
-    print(f"aarch64: {path}: {done} pairs of real crops, {compared} bytes compared with ONNX Runtime's, 0 differ")
+        skip("no pictures")
+    print(f"aarch64: {path}: {done} {what}s, {compared} bytes compared with ONNX Runtime's, 0 differ")
+
+
+def main():
+    bundle, images, most, path = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    command = sys.argv[5:]
+    files = [f"{bundle}/{graph}.int8.onnx" for graph in ("template", "search")]
+    oracles = [Oracle(file) for file in files]
+    compare("pair of real crop", path, command, files, oracles, follow_turns(*oracles, images), most)
+    file = f"{bundle}/propose.int8.onnx"
+    if Path(file).exists():
+        oracle = Oracle(file)
+        compare("whole real frame", path, command, [file], [oracle], propose_turns(oracle, images), most)
 
 
 main()

@@ -11,7 +11,7 @@ images=${ROADHOUND_SHARED:-../../../shared}/data/train
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-../../target}/aarch64"
 cargo build --quiet --locked --release --target $target --bin shipped
 for run in neon:cortex-a53 neon-dot:cortex-a76 neon-i8mm:max; do
-    "${ROADHOUND_PYTHON:-python3}" shipped.py ../../edge/models/roadhound-s "$images" "${ROADHOUND_ARM_PAIRS:-8}" "${run%:*}" \
+    "${ROADHOUND_PYTHON:-python3}" shipped.py "${ROADHOUND_ARM_BUNDLE:-../../edge/models/roadhound-s}" "$images" "${ROADHOUND_ARM_PAIRS:-8}" "${run%:*}" \
         qemu-aarch64 -cpu "${run#*:}" ${loader[@]+"${loader[@]}"} "$CARGO_TARGET_DIR/$target/release/shipped" ||
         { [ $? = 77 ] && exit 0; exit 1; }
 done

@@ -31,13 +31,19 @@ use roadhound_trainer::config::{SystemConfig, TrackerRun};
 use roadhound_trainer::data::layout::Layout;
 use roadhound_trainer::data::store::ImageStore;
 use roadhound_trainer::data::{PackKind, ReadConfig, read_pack, truth as truth_table};
-use roadhound_trainer::export::interpret::OnnxNetwork;
+use roadhound_trainer::export::interpret::{Graph, OnnxNetwork};
+use roadhound_trainer::export::onnx::{Attribute, GraphBuilder};
 use roadhound_trainer::export::package;
 use roadhound_trainer::labelled::{
-    LabelledError, Samples, folder, idx as idx_format, npz as npz_format, table,
+    LabelledError, Samples, Shape, Values, folder, idx as idx_format, npz as npz_format, table,
 };
 use roadhound_trainer::metric::MetricRun;
 use roadhound_trainer::metric::pairs::PairSets;
+use roadhound_trainer::quantise::chain::{Chain, ChainSamples, pixel_params};
+use roadhound_trainer::quantise::equalise::equalise;
+use roadhound_trainer::quantise::observe::Observer;
+use roadhound_trainer::quantise::weights::Rounding;
+use roadhound_trainer::quantise::{Corrections, Seen, Settings, quantised};
 use roadhound_trainer::report::page_of;
 use roadhound_trainer::tune::space::Space;
 
@@ -60,6 +66,7 @@ pub const TARGETS: &[Target] = &[
     target("onnx_edge", onnx_edge, onnx_seeds, 40),
     target("onnx_trainer", onnx_trainer, onnx_seeds, 60),
     target("onnx_int8", onnx_int8, int8_seeds, 60),
+    target("quantise", quantise, quantise_seeds, 60),
     target("configuration", configuration, configuration_seeds, 300),
     target("board_config", board_config, board_config_seeds, 300),
     target("dump_times", dump_times, dump_times_seeds, 200),
@@ -224,7 +231,6 @@ fn run_once(network: &mut impl FollowNetwork, contract: &FollowContract) {
 
 /// Graphs of the contract with one operator each: their messages are short enough for mutations to matter.
 fn onnx_seeds() -> Vec<Vec<u8>> {
-    use roadhound_trainer::export::onnx::GraphBuilder;
     let mut seeds = Vec::new();
     for operator in ["Relu", "Add", "Transpose", "Reshape"] {
         let mut graph = GraphBuilder::new("seed");
@@ -256,9 +262,115 @@ fn onnx_int8(data: &[u8]) {
     }
 }
 
+/// Any graph can be handed to the quantiser: what it makes of it can be read, or the reason why not is one line.
+fn quantise(data: &[u8]) {
+    /// Of the first input: more takes longer and shows no more.
+    const MOST_VALUES: usize = 4096;
+    let graph = vec![("graph.onnx".to_owned(), data.to_vec())];
+    let Ok(chain) = Chain::new(graph) else { return };
+    let shape = chain.pictures().unwrap_or(Shape {
+        height: 1,
+        width: 1,
+        channels: 6,
+    });
+    let values = shape.height.checked_mul(shape.width);
+    let values = values.and_then(|n| n.checked_mul(shape.channels));
+    let Some(values @ 1..=MOST_VALUES) = values else {
+        return;
+    };
+    let bytes = (0..2 * values).map(|k| (k * 37 % 256) as u8);
+    let samples = Samples::new(shape, Values::Bytes(bytes.collect()), vec![0; 2], vec![]);
+    let Ok(samples) = samples else { return };
+    let made = chain.sources(&samples).and_then(|sources| {
+        let settings = Settings {
+            observer: Observer::Mse,
+            rounding: Rounding::LeastSquares,
+            pixels: pixel_params()?,
+        };
+        let chosen = ChainSamples {
+            chain: &chain,
+            samples: &samples,
+            chosen: &[0, 1],
+        };
+        let mut equal = chain.sources(&samples)?;
+        let seen = Seen::watch(&sources, &chosen, || {})?;
+        equalise(&mut equal, &seen);
+        quantised(&sources, &seen, &settings, &Corrections::new())
+    });
+    match made {
+        Ok(graphs) => {
+            let again = graphs.iter().map(|bytes| Graph::parse(bytes));
+            let again = again.collect::<Result<Vec<_>, _>>();
+            assert!(again.is_ok(), "what was written cannot be read");
+        }
+        Err(error) => {
+            let line = format!("{error:#}");
+            assert!(!line.contains('\n'), "{line}");
+        }
+    }
+}
+
+/// Graphs with everything that is lowered: dense layers on a map and on rows, and a ReLU after shuffled pixels.
+fn quantise_seeds() -> Vec<Vec<u8>> {
+    let numbers = |count: usize| -> Vec<f32> {
+        (0..count)
+            .map(|k| (k * 7 % 11) as f32 / 8.0 - 0.6)
+            .collect()
+    };
+    let conv = |g: &mut GraphBuilder, x: &str, to: usize, from: usize| {
+        let weights = g.floats(&[to, from, 3, 3], &numbers(to * from * 9));
+        let bias = g.floats(&[to], &numbers(to));
+        let attributes = vec![
+            Attribute::Ints("kernel_shape", &[3, 3]),
+            Attribute::Ints("strides", &[1, 1]),
+            Attribute::Ints("pads", &[1, 1, 1, 1]),
+        ];
+        g.node("Conv", &[x, &weights, &bias], attributes)
+    };
+    let dense = |g: &mut GraphBuilder, x: &str, from: usize, to: usize| {
+        let weights = g.floats(&[from, to], &numbers(from * to));
+        let bias = g.floats(&[1, to], &numbers(to));
+        let product = g.node("MatMul", &[x, &weights], vec![]);
+        g.node("Add", &[&product, &bias], vec![])
+    };
+    let reshape = |g: &mut GraphBuilder, x: &str, sizes: &[i64]| {
+        let sizes = g.ints(sizes);
+        g.node("Reshape", &[x, &sizes], vec![])
+    };
+    let relu = |g: &mut GraphBuilder, x: &str| g.node("Relu", &[x], vec![]);
+
+    let g = &mut GraphBuilder::new("narrow");
+    g.input("x", &[1, 1, 4, 4]);
+    let y = conv(g, "x", 2, 1);
+    let y = relu(g, &y);
+    let y = reshape(g, &y, &[1, 32]);
+    let y = dense(g, &y, 32, 3);
+    let y = relu(g, &y);
+    let y = dense(g, &y, 3, 2);
+    g.output("y", &y, &[1, 2]);
+    let narrow = std::mem::replace(g, GraphBuilder::new("wide"));
+
+    g.input("x", &[1, 6]);
+    let y = dense(g, "x", 6, 8);
+    let y = relu(g, &y);
+    let y = reshape(g, &y, &[1, 2, 2, 2]);
+    let y = conv(g, &y, 4, 2);
+    let y = reshape(g, &y, &[1, 2, 2, 1, 2, 2]);
+    let order = Attribute::Ints("perm", &[0, 3, 4, 1, 5, 2]);
+    let y = g.node("Transpose", &[&y], vec![order]);
+    let y = reshape(g, &y, &[1, 1, 4, 4]);
+    let y = relu(g, &y);
+    let y = conv(g, &y, 1, 1);
+    g.output("y", &y, &[1, 1, 4, 4]);
+    let wide = std::mem::replace(g, GraphBuilder::new(""));
+    let mut seeds = onnx_seeds();
+    seeds.extend([narrow, wide].map(|graph| graph.finish(&[])));
+    seeds
+}
+
 /// A convolution with a residual sum, and a product: all the quantised operators in a few hundred bytes.
 fn int8_seeds() -> Vec<Vec<u8>> {
-    use roadhound_trainer::export::onnx::{Attribute, GraphBuilder, MICROSOFT, NodeProto};
+    use roadhound_trainer::export::onnx::{MICROSOFT, NodeProto};
     let mut seeds = Vec::new();
     for product in [false, true] {
         let g = &mut GraphBuilder::new("seed");

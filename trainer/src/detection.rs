@@ -18,9 +18,10 @@
 //! ```
 
 use roadhound_shared::geometry::BoxXywh;
-use roadhound_shared::propose::{RoadUser, RoadUsers};
+use roadhound_shared::propose::{Proposal, RoadUser, RoadUsers};
 
 use crate::scenes::labels::unsaid_within;
+use crate::scenes::{SceneView, Standing};
 
 /// A proposal.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,6 +54,46 @@ pub struct FoundFrame {
     pub there: Vec<There>,
     /// Kinds that are boxed wherever they are.
     pub complete: RoadUsers,
+}
+
+/// A proposal overlaps the object it speaks of at least so much.
+pub const LEAST_IOU: f32 = 0.5;
+/// False alarms a frame at which recall is told.
+pub const FALSE_ALARMS: f64 = 1.0;
+/// Proposals from this score on have a place on the precision-recall curve.
+pub const LEAST_SCORE: f32 = 0.02;
+
+impl FoundFrame {
+    /// What was found in a view.
+    pub fn of(view: &SceneView, found: &[Proposal]) -> Self {
+        let found = found.iter().map(|proposal| Found {
+            kind: proposal.class,
+            score: proposal.score,
+            box_in_view: proposal.box_in_input.into(),
+        });
+        let there = view.objects.iter().map(|object| There {
+            kinds: object.kinds,
+            box_in_view: object.box_in_view.into(),
+            is_target: object.standing == Standing::Target,
+        });
+        Self {
+            found: found.collect(),
+            there: there.collect(),
+            complete: view.complete,
+        }
+    }
+}
+
+/// Average precision of every kind that there are targets of.
+pub fn average_precisions(frames: &[FoundFrame], least_iou: f32) -> Vec<(RoadUser, f64)> {
+    let of = |kind| Some((kind, average_precision(frames, kind, least_iou)?));
+    RoadUser::ALL.into_iter().filter_map(of).collect()
+}
+
+/// The mean of [`average_precisions`].
+pub fn mean_average_precision(frames: &[FoundFrame], least_iou: f32) -> f64 {
+    let by_kind = average_precisions(frames, least_iou);
+    by_kind.iter().map(|(_, ap)| ap).sum::<f64>() / by_kind.len().max(1) as f64
 }
 
 /// What an annotated object is to a question.

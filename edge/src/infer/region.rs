@@ -420,6 +420,21 @@ fn reshaped(x: Tensor, wanted: &[i64], graph: &Graph) -> Result<Tensor, String> 
             *side = shape.len() / given;
         }
     }
+    if shape.cells() == 1 {
+        // The bytes of one cell stand in the same order either way: rows of numbers become maps and back.
+        let layout = match new[..] {
+            [1, c] | [1, 1, c] if c == shape.channels => Some(Layout::Cells),
+            [1, c, 1, 1] if c == shape.channels => Some(Layout::Planar),
+            _ => None,
+        };
+        if let Some(layout) = layout {
+            return Ok(Tensor {
+                dims: new,
+                layout,
+                ..x
+            });
+        }
+    }
     let matrix = match x.layout {
         Layout::Planar => [shape.channels, shape.cells()],
         Layout::Cells => [shape.cells(), shape.channels],

@@ -103,6 +103,35 @@ impl ProposeTensors {
     }
 }
 
+/// The table `[propose.int8]`: the same graph in eight bits, in QOperator form, with the inputs and outputs of the f32 one
+/// and a probe of its own, because eight bits give other outputs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProposeInt8 {
+    /// File of the graph.
+    pub file: String,
+    /// File of its probe.
+    pub probe_file: String,
+}
+
+impl Default for ProposeInt8 {
+    fn default() -> Self {
+        Self {
+            file: "propose.int8.onnx".to_owned(),
+            probe_file: "probe.propose.int8.json".to_owned(),
+        }
+    }
+}
+
+/// The files of one precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProposeFiles<'a> {
+    /// The graph.
+    pub graph: &'a str,
+    /// What it must give.
+    pub probe: &'a str,
+}
+
 /// Everything a caller must know to feed the graph and read its outputs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,6 +156,9 @@ pub struct ProposeContract {
     pub decode: ProposalConfig,
     /// Where the head's weights come from; the backbone's are those of the follow graphs.
     pub training: Training,
+    /// The graph in eight bits; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8: Option<ProposeInt8>,
     /// Names and shapes.
     pub tensors: ProposeTensors,
 }
@@ -148,10 +180,42 @@ impl ProposeContract {
             normalisation: Normalisation::default(),
             decode: ProposalConfig::default(),
             training: Training::default(),
+            int8: None,
             tensors: ProposeTensors::standard(sizes),
         };
         contract.validate()?;
         Ok(contract)
+    }
+
+    /// The f32 graph.
+    pub fn f32_files(&self) -> ProposeFiles<'_> {
+        ProposeFiles {
+            graph: &self.file,
+            probe: &self.probe_file,
+        }
+    }
+
+    /// The int8 graph, where there is one.
+    pub fn int8_files(&self) -> Option<ProposeFiles<'_>> {
+        self.int8.as_ref().map(|int8| ProposeFiles {
+            graph: &int8.file,
+            probe: &int8.probe_file,
+        })
+    }
+
+    /// Every file of the table, with the key that names it.
+    pub(crate) fn named_files(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let int8 = self.int8.iter().flat_map(|int8| {
+            [
+                ("propose.int8.file", &int8.file),
+                ("propose.int8.probe_file", &int8.probe_file),
+            ]
+        });
+        let f32 = [
+            ("propose.file", &self.file),
+            ("propose.probe_file", &self.probe_file),
+        ];
+        f32.into_iter().chain(int8)
     }
 
     /// The sizes.
@@ -206,10 +270,7 @@ impl ProposeContract {
             let (key, found) = ("propose.embedding_size", self.embedding_size);
             return Err(wrong(key, found, "expected 1..=128"));
         }
-        for (key, name) in [
-            ("propose.file", &self.file),
-            ("propose.probe_file", &self.probe_file),
-        ] {
+        for (key, name) in self.named_files() {
             check_file_name(key, name)?;
         }
         if self.classes != RoadUser::ALL {
@@ -266,6 +327,16 @@ mod tests {
                 "propose.file: expected a plain file name",
             ),
             (
+                refusal(|c| {
+                    let file = "/propose.int8.onnx".to_owned();
+                    c.int8 = Some(ProposeInt8 {
+                        file,
+                        ..ProposeInt8::default()
+                    });
+                }),
+                "propose.int8.file: expected a plain file name",
+            ),
+            (
                 refusal(|c| c.classes.swap(0, 1)),
                 "propose.classes: expected every class in its standard place, found [\"truck\", \"car\"",
             ),
@@ -288,9 +359,16 @@ mod tests {
 
     #[test]
     fn a_contract_survives_being_written_and_read() {
-        let contract = ProposeContract::new(ProposeSizes::default()).unwrap();
+        let mut contract = ProposeContract::new(ProposeSizes::default()).unwrap();
+        let text = toml::to_string(&contract).unwrap();
+        assert!(!text.contains("int8"), "{text}");
+        assert_eq!(toml::from_str::<ProposeContract>(&text).unwrap(), contract);
+        assert_eq!(contract.int8_files(), None);
+        contract.int8 = Some(ProposeInt8::default());
         let text = toml::to_string(&contract).unwrap();
         assert_eq!(toml::from_str::<ProposeContract>(&text).unwrap(), contract);
+        let graph = contract.int8_files().map(|files| files.graph);
+        assert_eq!(graph, Some("propose.int8.onnx"));
         let unknown = format!("files = 1\n{text}");
         assert!(toml::from_str::<ProposeContract>(&unknown).is_err());
     }

@@ -48,7 +48,7 @@ pub mod decode;
 pub mod probe;
 
 pub use self::classes::{RoadUser, RoadUsers};
-pub use self::contract::{ProposeContract, ProposeSizes};
+pub use self::contract::{ProposeContract, ProposeFiles, ProposeInt8, ProposeSizes};
 pub use self::decode::{Proposal, ProposalConfig, Proposals, ProposeDecoder};
 pub use self::probe::ProposeProbe;
 

@@ -1,11 +1,11 @@
-//! Computes the int8 parts of a bundle's graphs on the crops that come in, and gives every byte back: for `shipped.py`,
+//! Computes the int8 parts of a bundle's graphs on the pictures that come in, and gives every byte back: for `shipped.py`,
 //! which compares them with those of ONNX Runtime.
 //!
-//!     shipped PATH TEMPLATE.onnx SEARCH.onnx WHOLE_PAIRS
+//!     shipped PATH WHOLE_TURNS GRAPH.onnx...
 //!
-//! In, for each pair of crops, as little-endian f32: the numbers that the template graph quantises, and those that the
-//! search graph does (the crop and the mixed templates). Out, for each graph of a pair: what is dequantised, as f32, in the
-//! order of the nodes, by a program that fuses all it can; and for the first WHOLE_PAIRS pairs also the bytes of every
+//! In, for each turn, as little-endian f32: the numbers that the graphs quantise, one graph after the other (the search
+//! graph's are the crop and the mixed templates). Out, for each graph of a turn: what is dequantised, as f32, in the
+//! order of the nodes, by a program that fuses all it can; and for the first WHOLE_TURNS turns also the bytes of every
 //! map that an operator makes, in the order of the nodes.
 
 use std::collections::HashMap;
@@ -242,17 +242,18 @@ impl Runnable {
 }
 
 fn main() -> Result<(), Failure> {
-    let usage = "shipped PATH TEMPLATE.onnx SEARCH.onnx WHOLE_PAIRS";
+    let usage = "shipped PATH WHOLE_TURNS GRAPH.onnx...";
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [path, template, search, whole_pairs] = &arguments[..] else {
+    let [path, whole_turns, files @ ..] = &arguments[..] else {
         return Err(usage.into());
     };
     let path: Path = path.parse()?;
-    let whole_pairs: usize = whole_pairs.parse()?;
-    let mut graphs = [read(template, path)?, read(search, path)?];
+    let whole_turns: usize = whole_turns.parse()?;
+    let graphs = files.iter().map(|file| read(file, path));
+    let mut graphs: Vec<Runnable> = graphs.collect::<Result<_, _>>()?;
     let (mut stdin, mut stdout) = (std::io::stdin().lock(), std::io::stdout().lock());
-    for pair in 0.. {
-        let mut inputs: [Vec<Vec<f32>>; 2] = [Vec::new(), Vec::new()];
+    for turn in 0.. {
+        let mut inputs: Vec<Vec<Vec<f32>>> = vec![Vec::new(); graphs.len()];
         for (graph, inputs) in graphs.iter().zip(&mut inputs) {
             for &len in &graph.inputs {
                 let mut bytes = vec![0; 4 * len];
@@ -264,10 +265,10 @@ fn main() -> Result<(), Failure> {
                 inputs.push(numbers.iter().map(|b| f32::from_le_bytes(*b)).collect());
             }
         }
-        // Nothing is written before all of a pair is read: whoever writes it need not read meanwhile.
+        // Nothing is written before all of a turn is read: whoever writes it need not read meanwhile.
         let mut out = Vec::new();
         for (graph, inputs) in graphs.iter_mut().zip(&inputs) {
-            graph.run(inputs, pair < whole_pairs, &mut out)?;
+            graph.run(inputs, turn < whole_turns, &mut out)?;
         }
         stdout.write_all(&out)?;
         stdout.flush()?;

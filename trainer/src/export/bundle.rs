@@ -13,11 +13,13 @@ use roadhound_shared::contract::{
     BUNDLE_FORMAT, BundleManifest, Calibration, FileEntry, FollowContract, FollowSizes, GraphFiles,
     PROBE_FILE, Probe, ProbeTolerance, Quantisation, Training,
 };
-use roadhound_shared::propose::{ProposeContract, ProposeProbe};
+use roadhound_shared::propose::probe::ProposeTolerance;
+use roadhound_shared::propose::{ProposeContract, ProposeFiles, ProposeInt8, ProposeProbe};
 use roadhound_shared::tracker::TrackerConfig;
 
 use super::follow::{search_graph, template_graph};
 use super::interpret::OnnxNetwork;
+use super::propose::OnnxProposer;
 use crate::model::TrackerNet;
 use crate::network::CandleNetwork;
 
@@ -163,6 +165,8 @@ pub struct BundleFiles {
     pub int8: Option<Graphs>,
     /// Where the bundle finds road users.
     pub propose: Option<ProposeGraph>,
+    /// The same in eight bits, where the bundle holds that.
+    pub propose_int8: Option<ProposeGraph>,
 }
 
 /// Reads a bundle's files and checks the manifest and every hash.
@@ -191,19 +195,25 @@ pub fn read(folder: &Path) -> Result<BundleFiles> {
             probe_json,
         })
     };
-    let propose = |contract: &ProposeContract| -> Result<ProposeGraph> {
-        let probe_json = file(&contract.probe_file)?;
+    let propose = |files: ProposeFiles<'_>| -> Result<ProposeGraph> {
+        let probe_json = file(files.probe)?;
         let probe = serde_json::from_slice(&probe_json);
         Ok(ProposeGraph {
-            bytes: file(&contract.file)?,
-            probe: probe.with_context(|| named(&contract.probe_file))?,
+            bytes: file(files.graph)?,
+            probe: probe.with_context(|| named(files.probe))?,
             probe_json,
         })
     };
+    let contract = manifest.propose.as_ref();
+    let (plain, int8) = (
+        contract.map(ProposeContract::f32_files),
+        contract.and_then(ProposeContract::int8_files),
+    );
     Ok(BundleFiles {
         f32: graphs(manifest.f32_files())?,
         int8: manifest.int8_files().map(graphs).transpose()?,
-        propose: manifest.propose.as_ref().map(propose).transpose()?,
+        propose: plain.map(propose).transpose()?,
+        propose_int8: int8.map(propose).transpose()?,
         manifest,
     })
 }
@@ -225,9 +235,13 @@ pub(super) fn write_files(
         contents.push((names.search, &graphs.search));
         contents.push((names.probe, &graphs.probe_json));
     }
-    if let (Some(contract), Some(graph)) = (&manifest.propose, &files.propose) {
-        contents.push((&contract.file, &graph.bytes));
-        contents.push((&contract.probe_file, &graph.probe_json));
+    if let Some(contract) = &manifest.propose {
+        let plain = Some(contract.f32_files()).zip(files.propose.as_ref());
+        let int8 = contract.int8_files().zip(files.propose_int8.as_ref());
+        for (names, graph) in plain.into_iter().chain(int8) {
+            contents.push((names.graph, &graph.bytes));
+            contents.push((names.probe, &graph.probe_json));
+        }
     }
     for (name, bytes) in &contents {
         manifest.verify_file(name, bytes)?;
@@ -266,17 +280,11 @@ pub fn load(folder: &Path, precision: GraphPrecision) -> Result<(OnnxNetwork, Bu
     Ok((network, manifest))
 }
 
-/// Writes the bundle of `from` to `folder` with int8 graphs beside the f32 ones, and a report that only people read.
+/// Gives a bundle int8 graphs beside the f32 ones that it follows with.
 ///
 /// # Errors
-/// Graphs that do not run, or a folder that cannot be written.
-pub fn write_int8(
-    mut from: BundleFiles,
-    [template, search]: [Vec<u8>; 2],
-    scores: BTreeMap<String, f64>,
-    (report_name, report): (&str, &str),
-    folder: &Path,
-) -> Result<BundleManifest> {
+/// Graphs that do not run.
+pub fn set_int8(from: &mut BundleFiles, [template, search]: [Vec<u8>; 2]) -> Result<()> {
     let manifest = &mut from.manifest;
     let mut network = OnnxNetwork::new(&template, &search, &manifest.follow)?;
     let (contract, tolerance) = (&manifest.follow, ProbeTolerance::default());
@@ -287,7 +295,6 @@ pub fn write_int8(
         manifest.files.remove(&stale);
     }
     manifest.quantisation = Quantisation::int8();
-    manifest.scores.extend(scores);
     let names = manifest
         .int8_files()
         .map(own)
@@ -302,7 +309,59 @@ pub fn write_int8(
         probe,
         probe_json,
     });
-    write_files(&from, &[(report_name, report.as_bytes())], folder)?;
+    Ok(())
+}
+
+/// Gives a bundle an int8 graph beside the f32 one that it finds road users with.
+///
+/// # Errors
+/// A bundle without the f32 graph; a graph that does not run.
+pub fn set_propose_int8(from: &mut BundleFiles, bytes: Vec<u8>) -> Result<()> {
+    let contract = from.manifest.propose.as_ref();
+    let contract = contract.context("the bundle has no propose.onnx")?;
+    let mut network = OnnxProposer::new(&bytes, contract)?;
+    let tolerance = ProposeTolerance::default();
+    let probe = ProposeProbe::capture(&mut network, contract, PROBE_SEED, tolerance)?;
+    let probe_json = serde_json::to_vec_pretty(&probe)?;
+    remove_propose_int8(&mut from.manifest);
+    let names = ProposeInt8::default();
+    for (name, bytes) in [(&names.file, &bytes), (&names.probe_file, &probe_json)] {
+        let entry = FileEntry::of(bytes);
+        from.manifest.files.insert(name.clone(), entry);
+    }
+    if let Some(contract) = &mut from.manifest.propose {
+        contract.int8 = Some(names);
+    }
+    from.propose_int8 = Some(ProposeGraph {
+        bytes,
+        probe,
+        probe_json,
+    });
+    Ok(())
+}
+
+/// Takes the int8 graph for road users out of a manifest, if it is there.
+pub(super) fn remove_propose_int8(manifest: &mut BundleManifest) {
+    let int8 = manifest.propose.as_mut().and_then(|p| p.int8.take());
+    for name in int8.into_iter().flat_map(|i| [i.file, i.probe_file]) {
+        manifest.files.remove(&name);
+    }
+}
+
+/// Writes a bundle with the graphs that it has been given, and reports that only people read, by name.
+///
+/// # Errors
+/// A manifest that does not fit its files; a folder that cannot be written.
+pub fn write_quantised(
+    from: BundleFiles,
+    reports: &[(&str, String)],
+    folder: &Path,
+) -> Result<BundleManifest> {
+    let reports: Vec<(&str, &[u8])> = reports
+        .iter()
+        .map(|(name, text)| (*name, text.as_bytes()))
+        .collect();
+    write_files(&from, &reports, folder)?;
     Ok(from.manifest)
 }
 

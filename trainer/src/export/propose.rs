@@ -238,6 +238,9 @@ pub fn add_to_bundle(
     );
     let (contract, graph) = graph_of(net, decode, training, &files.manifest.licence)?;
     files.manifest.scores.extend(scores.iter().cloned());
+    // What was quantised was another head.
+    bundle::remove_propose_int8(&mut files.manifest);
+    files.propose_int8 = None;
     for (name, bytes) in [
         (&contract.file, &graph.bytes),
         (&contract.probe_file, &graph.probe_json),
@@ -366,8 +369,22 @@ mod tests {
         let (graph, contract) = (read.propose.unwrap(), manifest.propose.as_ref().unwrap());
         let mut network = OnnxProposer::new(&graph.bytes, contract).unwrap();
         graph.probe.replay(&mut network, contract).unwrap();
-        // Whoever only follows reads it as before; a second addition replaces the first.
+        // Whoever only follows reads it as before.
         bundle::load(&out, bundle::GraphPrecision::F32).unwrap();
-        add(&digest, &out.clone()).unwrap();
+
+        // A second graph for road users stands beside the first, until a new head makes it wrong.
+        let mut files = bundle::read(&out).unwrap();
+        let bytes = files.propose.as_ref().unwrap().bytes.clone();
+        bundle::set_propose_int8(&mut files, bytes).unwrap();
+        bundle::write_quantised(files, &[], &out).unwrap();
+        let both = bundle::read(&out).unwrap();
+        assert_eq!(
+            both.propose_int8.unwrap().bytes,
+            both.propose.unwrap().bytes
+        );
+        assert!(both.manifest.files.contains_key("probe.propose.int8.json"));
+        let replaced = add(&digest, &out.clone()).unwrap();
+        assert_eq!(replaced.files, manifest.files);
+        assert_eq!(replaced.propose.unwrap().int8, None);
     }
 }

@@ -11,6 +11,8 @@
 //! | `folder` ([`folder`]) | `CLASS/*.png` or `.jpg` | height x width x 1 or 3 |
 //! | `mosaic` ([`folder`]) | one picture of equal tiles, and a byte of class a tile | side x side x 1 or 3 |
 //!
+//! [`plain`] reads any of them without labels, by the name of the file.
+//!
 //! ```
 //! use roadhound_trainer::labelled::table;
 //! let samples = table::parse("a.csv".as_ref(), b"5.1,3.5,rose\n4.9,3.0,lily\n", &table::TableConfig::default())?;
@@ -26,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub mod folder;
 pub mod idx;
 pub mod npz;
+pub mod plain;
 pub mod sheet;
 pub mod table;
 pub mod warp;
@@ -194,6 +197,11 @@ impl Samples {
     /// Sides of every sample.
     pub fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// Whether values are bytes of pictures.
+    pub fn is_bytes(&self) -> bool {
+        matches!(self.values, Values::Bytes(_))
     }
 
     /// The class of every sample.

@@ -63,6 +63,26 @@ pub fn read(path: &Path, images: &str, labels: &str) -> Result<Samples, Labelled
     samples.map_err(|reason| LabelledError::format(path, reason))
 }
 
+/// Reads samples by the name of their array; of labels nothing is asked, and all samples are of one class.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_unlabelled(path: &Path, images: &str) -> Result<Samples, LabelledError> {
+    let file = File::open(path).map_err(LabelledError::io(path))?;
+    let samples = ZipArchive::new(BufReader::new(file))
+        .map_err(|error| format!("not an npz archive: {error}"))
+        .and_then(|mut archive| {
+            let samples = array_of(&mut archive, images)?;
+            let count = samples.dims.first().copied().unwrap_or_default();
+            let labels = Array {
+                dims: vec![count],
+                values: Numbers::Bytes(vec![0; count]),
+            };
+            join(samples, labels, "labels")
+        });
+    samples.map_err(|reason| LabelledError::format(path, reason))
+}
+
 fn join(samples: Array, labels: Array, name: &str) -> Result<Samples, String> {
     let (height, width, channels) = match samples.dims[..] {
         [_, features] => (1, 1, features),

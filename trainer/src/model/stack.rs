@@ -490,7 +490,8 @@ fn place_in_planes(shape: Shape, index: usize) -> usize {
     channel * shape.height * shape.width + pixel
 }
 
-fn planes(values: &[f32], shape: Shape, planar: bool) -> Vec<f32> {
+/// A sample's values with its channels one after the other, where `planar`.
+pub(crate) fn planes(values: &[f32], shape: Shape, planar: bool) -> Vec<f32> {
     if !planar {
         return values.to_vec();
     }

@@ -3,24 +3,30 @@
 //! In: graphs that belong together, and samples of what they see. Out: the same graphs in QOperator form, and a report of
 //! what eight bits did to every layer.
 //!
-//! - [`source`]: the f32 graphs, and which of their values are the same function;
+//! - [`source`]: the f32 graphs, and which of their values are the same function; `lower`: dense layers as convolutions;
 //! - [`observe`]: which range of each value the bytes cover;
 //! - [`equalise`]: channels of unequal size made alike, where two layers can agree on it;
 //! - [`weights`], [`mod@rewrite`]: the new graph;
 //! - [`correct`]: what rounding moved on average, taken back in the biases;
 //! - [`compare`]: bytes against numbers, layer by layer; [`report`]: as a page;
-//! - [`follow`]: how the two graphs of the tracker are fed.
+//! - [`search`]: which observer and which refinements, by what is measured of them;
+//! - [`follow`], [`propose`], [`chain`]: how the two graphs of the tracker, the one that finds road users, and any others
+//!   are fed, and what is measured of them.
 //!
-//! Nothing here knows the tracker's layers: whatever is made of convolutions, ReLUs, residual sums and products goes
-//! through. A family of graphs implements [`Samples`].
+//! Nothing but those three knows what a graph is for: whatever is made of convolutions, dense layers, ReLUs, residual sums
+//! and products goes through. A family of graphs implements [`Samples`].
 
+pub mod chain;
 pub mod compare;
 pub mod correct;
 pub mod equalise;
 pub mod follow;
+mod lower;
 pub mod observe;
+pub mod propose;
 pub mod report;
 pub mod rewrite;
+pub mod search;
 pub mod source;
 #[cfg(test)]
 mod tests;
@@ -212,12 +218,12 @@ fn params_in(
     value: &str,
     relu: bool,
 ) -> Result<QuantParams> {
-    let behind = source.inputs_behind(value);
-    if source.roles.get(value) == Some(&Role::Pixels) {
+    if source.roles.get(source.before_moves(value)) == Some(&Role::Pixels) {
         return Ok(settings.pixels);
     }
+    let behind = source.inputs_behind(value);
     let outputs = behind.iter().map(|name| match &source.roles[*name] {
-        Role::Pixels => None,
+        Role::Pixels | Role::Numbers => None,
         Role::Output(output) => Some(output.as_str()),
     });
     let outputs: BTreeSet<Option<&str>> = outputs.collect();

@@ -4,33 +4,61 @@
 
 use std::fmt::Write as _;
 
-use super::compare::{Layer, Noise};
+use super::compare::Noise;
+use super::search::Chosen;
 
-/// What was measured of one set of graphs on pairs and clips that it was not calibrated on.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// One thing that was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// What, with its unit.
+    pub name: String,
+    /// How much; of a measure against f32 graphs, these have none.
+    pub value: Option<f64>,
+}
+
+impl Figure {
+    /// Of a measure against the truth.
+    pub fn new(name: &str, value: f64) -> Self {
+        let value = Some(value);
+        let name = name.to_owned();
+        Self { name, value }
+    }
+
+    /// Of a measure against f32 graphs; `None` for those themselves.
+    pub fn against_f32(name: &str, value: Option<f64>) -> Self {
+        let name = name.to_owned();
+        Self { name, value }
+    }
+
+    /// As the page has it.
+    fn shown(&self) -> String {
+        match self.value {
+            Some(value) if value != 0.0 && value.abs() < 1e-3 => format!("{value:.2e}"),
+            Some(value) => format!("{value:.4}"),
+            None => String::new(),
+        }
+    }
+}
+
+/// What was measured of one set of graphs on data that it was not calibrated on.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
-    /// Success AUC of the box at the peak, over held-out pairs that show their target.
-    pub pair_auc: f64,
-    /// Success AUC of the followed rendered clips; `None` where there were none.
-    pub clip_auc: Option<f64>,
-    /// Share of held-out pairs with their target whose peak lies in the cell of the f32 graphs' peak.
-    pub same_peak: f64,
-    /// Mean overlap of the box with the f32 graphs' box, over the same pairs.
-    pub overlap: f64,
-    /// Mean distance of presence from that of the f32 graphs.
-    pub presence_moved: f64,
+    /// What decides: higher is better.
+    pub merit: f64,
+    /// How near the answers are to those in f32; decides among those of alike merit.
+    pub nearness: f64,
+    /// All that was measured, in the same order for every set.
+    pub all: Vec<Figure>,
 }
 
 impl Figures {
-    /// How near the answers are to those in f32: where they are, and how large.
-    pub fn nearness(&self) -> f64 {
-        self.same_peak * self.overlap
-    }
-
-    /// Mean of the AUCs.
-    pub fn auc(&self) -> f64 {
-        self.clip_auc
-            .map_or(self.pair_auc, |clips| (clips + self.pair_auc) / 2.0)
+    /// As one line.
+    pub fn line(&self) -> String {
+        let figures = self.all.iter().filter(|f| f.value.is_some());
+        let parts: Vec<String> = figures
+            .map(|f| format!("{} {}", f.name, f.shown()))
+            .collect();
+        parts.join("; ")
     }
 }
 
@@ -43,17 +71,14 @@ pub struct Trial {
     pub figures: Figures,
 }
 
-/// Two AUCs nearer than this are alike: on some hundreds of pairs a different rounding alone moves them as much.
-pub const SAME_AUC: f64 = 0.002;
-
-/// The trial to ship: the highest AUC, and among those that are alike the one whose answers are nearest to those in f32.
-pub fn best(trials: &[Trial]) -> Option<&Trial> {
-    let most = trials
-        .iter()
-        .map(|t| t.figures.auc())
-        .fold(f64::NEG_INFINITY, f64::max);
-    let alike = trials.iter().filter(|t| t.figures.auc() >= most - SAME_AUC);
-    alike.max_by(|a, b| a.figures.nearness().total_cmp(&b.figures.nearness()))
+/// Which trial to ship: the one of the highest merit, and among those that are nearer to it than `alike` the one whose
+/// answers are nearest to those in f32.
+pub fn best(trials: &[&Trial], alike: f64) -> Option<usize> {
+    let merits = trials.iter().map(|t| t.figures.merit);
+    let most = merits.fold(f64::NEG_INFINITY, f64::max);
+    let candidates = (0..trials.len()).filter(|at| trials[*at].figures.merit >= most - alike);
+    let nearness = |at: &usize| trials[*at].figures.nearness;
+    candidates.max_by(|a, b| nearness(a).total_cmp(&nearness(b)))
 }
 
 /// All that the page says.
@@ -62,17 +87,15 @@ pub struct Report<'a> {
     pub name: &'a str,
     /// Words on what it was calibrated and measured on.
     pub conditions: &'a str,
+    /// By which rule a way was chosen, in words.
+    pub rule: &'a str,
     /// The f32 graphs.
-    pub f32: Figures,
-    /// Every way that was tried.
-    pub trials: &'a [Trial],
-    /// The one that was taken.
-    pub chosen: &'a Trial,
+    pub f32: &'a Figures,
+    /// What was tried and chosen.
+    pub chosen: &'a Chosen,
     /// Names of the graphs.
     pub graphs: &'a [&'a str],
-    /// What became bytes.
-    pub layers: &'a [Layer],
-    /// And what that did.
+    /// What bytes did to each layer.
     pub noise: &'a [Noise],
     /// Bytes of each graph, in f32 and in int8.
     pub sizes: &'a [(usize, usize)],
@@ -95,59 +118,33 @@ impl Report<'_> {
             self.conditions
         )?;
         writeln!(to, "| | f32 | int8 |\n|---|---|---|")?;
-        let (plain, int8) = (&self.f32, &self.chosen.figures);
-        writeln!(
-            to,
-            "| success AUC, held-out pairs | {:.4} | {:.4} |",
-            plain.pair_auc, int8.pair_auc
-        )?;
-        if let (Some(plain), Some(int8)) = (plain.clip_auc, int8.clip_auc) {
+        let taken = self.chosen.trial();
+        for (plain, int8) in self.f32.all.iter().zip(&taken.figures.all) {
             writeln!(
                 to,
-                "| success AUC, rendered clips | {plain:.4} | {int8:.4} |"
+                "| {} | {} | {} |",
+                int8.name,
+                plain.shown(),
+                int8.shown()
             )?;
         }
-        writeln!(
-            to,
-            "| peak in the same cell | | {:.1} % |",
-            100.0 * int8.same_peak
-        )?;
-        writeln!(
-            to,
-            "| mean overlap with the f32 box | | {:.4} |",
-            int8.overlap
-        )?;
-        writeln!(
-            to,
-            "| presence moved by, on average | | {:.4} |",
-            int8.presence_moved
-        )?;
         for (name, (plain, int8)) in self.graphs.iter().zip(self.sizes) {
             writeln!(to, "| {name}, bytes | {plain} | {int8} |")?;
         }
         writeln!(to, "\n## Ways that were tried\n")?;
-        writeln!(
-            to,
-            "The highest AUC (mean of both) is taken; within {SAME_AUC}, same peak times overlap decides.\n"
-        )?;
-        writeln!(
-            to,
-            "| | AUC pairs | AUC clips | same peak | overlap | presence moved |"
-        )?;
-        writeln!(to, "|---|---|---|---|---|---|")?;
-        let plain = Trial {
-            name: "f32".to_owned(),
-            figures: self.f32,
-        };
-        for trial in std::iter::once(&plain).chain(self.trials) {
-            let f = &trial.figures;
-            let mark = if trial == self.chosen { "**" } else { "" };
-            let clips = f.clip_auc.map_or("-".to_owned(), |v| format!("{v:.4}"));
-            writeln!(
-                to,
-                "| {mark}{}{mark} | {:.4} | {clips} | {:.3} | {:.4} | {:.4} |",
-                trial.name, f.pair_auc, f.same_peak, f.overlap, f.presence_moved
-            )?;
+        writeln!(to, "{}\n", self.rule)?;
+        let names = self.f32.all.iter().map(|f| f.name.as_str());
+        writeln!(to, "| | {} |", names.collect::<Vec<_>>().join(" | "))?;
+        writeln!(to, "|---|{}", "---|".repeat(self.f32.all.len()))?;
+        let tried = self
+            .chosen
+            .trials
+            .iter()
+            .map(|t| (t.name.as_str(), &t.figures));
+        for (name, figures) in std::iter::once(("f32", self.f32)).chain(tried) {
+            let mark = if name == taken.name { "**" } else { "" };
+            let row: Vec<String> = figures.all.iter().map(Figure::shown).collect();
+            writeln!(to, "| {mark}{name}{mark} | {} |", row.join(" | "))?;
         }
         writeln!(to, "\n## Layers\n")?;
         writeln!(
@@ -161,8 +158,8 @@ impl Report<'_> {
                 "| value | made by | shape | scale | zero | dB | saturated |"
             )?;
             writeln!(to, "|---|---|---|---|---|---|---|")?;
-            let rows = self
-                .layers
+            let layers = &self.chosen.layers;
+            let rows = layers
                 .iter()
                 .zip(self.noise)
                 .filter(|(l, _)| l.graph == graph);
@@ -194,28 +191,38 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn trial(name: &str, pair_auc: f64, overlap: f64) -> Trial {
+    fn trial(name: &str, merit: f64, nearness: f64) -> Trial {
         Trial {
             name: name.into(),
             figures: Figures {
-                pair_auc,
-                overlap,
-                same_peak: 1.0,
-                ..Figures::default()
+                merit,
+                nearness,
+                all: vec![],
             },
         }
     }
 
     #[test]
-    fn a_clearly_higher_score_wins_and_among_equals_the_nearer_boxes() {
+    fn a_clearly_higher_merit_wins_and_among_equals_the_nearer_answers() {
         let trials = [
             trial("a", 0.70, 0.99),
             trial("b", 0.75, 0.90),
             trial("c", 0.749, 0.95),
         ];
-        assert_eq!(best(&trials).unwrap().name, "c");
-        assert_eq!(best(&trials[..2]).unwrap().name, "b");
-        assert_eq!(best(&[]), None);
+        let of = |count: usize| trials[..count].iter().collect::<Vec<_>>();
+        assert_eq!(best(&of(3), 0.002), Some(2));
+        assert_eq!(best(&of(3), 0.0005), Some(1));
+        assert_eq!(best(&of(2), 0.002), Some(1));
+        assert_eq!(best(&[], 0.002), None);
+    }
+
+    #[test]
+    fn a_figure_is_shown_as_long_as_it_says_something() {
+        let shown = |value| Figure::new("x", value).shown();
+        assert_eq!(shown(0.91236), "0.9124");
+        assert_eq!(shown(0.0), "0.0000");
+        assert_eq!(shown(0.000_012_34), "1.23e-5");
+        assert_eq!(Figure::against_f32("x", None).shown(), "");
     }
 
     #[test]

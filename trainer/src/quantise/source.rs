@@ -1,15 +1,16 @@
 //! An f32 graph as the quantiser looks at it: who makes a value, who reads it, which shape it has, and which values of
 //! several graphs are the same function.
 
-use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 
 use anyhow::{Context, Result, bail, ensure};
 use prost::Message;
 
+use super::lower::{Shapes, lower};
 use crate::export::array::Array;
-use crate::export::interpret::Graph;
+use crate::export::interpret::{Graph, GraphError};
 use crate::export::onnx::{
     DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, types,
 };
@@ -21,6 +22,8 @@ pub enum Role {
     Pixels,
     /// An output of another graph of the set, by its name.
     Output(String),
+    /// Numbers of which nothing is known but what was seen.
+    Numbers,
 }
 
 /// One graph of a set that is quantised together.
@@ -31,7 +34,7 @@ pub struct Source {
     pub metadata: Vec<(String, String)>,
     /// By the name of the input.
     pub roles: HashMap<String, Role>,
-    shapes: HashMap<String, Vec<usize>>,
+    shapes: Shapes,
     producer: HashMap<String, usize>,
     readers: HashMap<String, Vec<usize>>,
     constants: HashMap<String, usize>,
@@ -63,15 +66,17 @@ impl Weights {
 }
 
 impl Source {
-    /// Reads a model and runs it once on zeros, for the shapes.
+    /// Reads a model, runs it once on zeros, for the shapes, and lowers it ([`super::lower`]).
     ///
     /// # Errors
-    /// A graph that cannot be run, has inputs without a role, or is quantised already.
+    /// A graph that cannot be run, has inputs without a role, calls two things by one name, or is quantised already.
     pub fn new(bytes: &[u8], roles: &[(&str, Role)]) -> Result<Self> {
-        let model = ModelProto::decode(bytes).context("not an ONNX model")?;
+        let model = ModelProto::decode(bytes).map_err(GraphError::Decode)?;
         let metadata = model.metadata_props.iter();
         let metadata = metadata.map(|p| (p.key.clone(), p.value.clone())).collect();
-        let graph = model.graph.context("the model has no graph")?;
+        let mut graph = model.graph.ok_or(GraphError::NoGraph)?;
+        let parsed = Graph::parse(bytes)?;
+        check_names(&graph)?;
         if let Some(node) = graph.node.iter().find(|n| n.op_type.starts_with("QLinear")) {
             bail!("node {}: the graph is quantised already", node.name);
         }
@@ -88,15 +93,23 @@ impl Source {
             );
             let shape =
                 shape_of(info).with_context(|| format!("input {} has no shape", info.name))?;
-            let zeros = vec![0.0; shape.iter().product()];
-            let zeros = Array::new(shape, zeros).context("an input of no size")?;
+            let count = shape.iter().try_fold(1_usize, |n, d| n.checked_mul(*d));
+            let count = count.filter(|n| (1..=MOST_INPUT_VALUES).contains(n));
+            let count = count.with_context(|| {
+                format!(
+                    "input {} is {shape:?}, expected 1 to {MOST_INPUT_VALUES} values",
+                    info.name
+                )
+            })?;
+            let zeros = Array::new(shape, vec![0.0; count]).context("an input of no size")?;
             inputs.push((info.name.as_str(), zeros));
         }
-        let values = Graph::parse(bytes)?.run(&inputs)?;
-        let shapes = values
+        let values = parsed.run(&inputs)?;
+        let mut shapes: Shapes = values
             .iter()
             .map(|(name, v)| (name.clone(), v.shape().to_vec()))
             .collect();
+        lower(&mut graph, &mut shapes);
         let mut source = Self {
             metadata,
             roles,
@@ -116,7 +129,12 @@ impl Source {
             self.constants.insert(tensor.name.clone(), at);
         }
         for (name, role) in &self.roles {
-            self.keys.insert(name.clone(), hash(&("input", role)));
+            // Pixels are pixels, whatever the input is called.
+            let key = match role {
+                Role::Numbers => hash(&("input", role, name)),
+                Role::Pixels | Role::Output(_) => hash(&("input", role)),
+            };
+            self.keys.insert(name.clone(), key);
         }
         for (at, node) in self.graph.node.iter().enumerate() {
             for input in &node.input {
@@ -175,11 +193,7 @@ impl Source {
 
     /// A constant's f32 values.
     pub fn floats(&self, name: &str) -> Option<Vec<f32>> {
-        let tensor = self
-            .constant(name)
-            .filter(|t| t.data_type == types::FLOAT)?;
-        let (values, _) = tensor.raw_data.as_chunks();
-        Some(values.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        f32_values(self.constant(name)?)
     }
 
     /// Weights and bias of a convolution.
@@ -214,25 +228,41 @@ impl Source {
         self.index();
     }
 
-    /// The graph's inputs that a value is made of without a convolution or a product in between.
+    /// The graph's inputs that a value is made of without a convolution or a product in between, in the order of their
+    /// names.
     pub fn inputs_behind(&self, value: &str) -> Vec<&str> {
-        if let Some((name, _)) = self.roles.get_key_value(value) {
-            return vec![name];
-        }
-        match self.producer(value) {
-            Some(node) if !matches!(node.op_type.as_str(), "Conv" | "MatMul") => {
-                let inputs = node
-                    .input
-                    .iter()
-                    .filter(|name| self.constant(name).is_none());
-                let mut behind: Vec<&str> =
-                    inputs.flat_map(|name| self.inputs_behind(name)).collect();
-                behind.sort_unstable();
-                behind.dedup();
-                behind
+        let mut behind = BTreeSet::new();
+        // A value that is read along many ways is looked at once.
+        let mut seen: HashSet<&str> = HashSet::new();
+        let mut left = vec![value];
+        while let Some(value) = left.pop() {
+            if let Some((name, _)) = self.roles.get_key_value(value) {
+                behind.insert(name.as_str());
+                continue;
             }
-            _ => Vec::new(),
+            let node = self.producer(value);
+            let through = node.filter(|n| !matches!(n.op_type.as_str(), "Conv" | "MatMul"));
+            let inputs = through.into_iter().flat_map(|n| &n.input);
+            for name in inputs.filter(|name| self.constant(name).is_none()) {
+                if seen.insert(name) {
+                    left.push(name);
+                }
+            }
         }
+        behind.into_iter().collect()
+    }
+
+    /// The value whose numbers these are, before they were moved about: their range is the same.
+    pub fn before_moves<'a>(&'a self, value: &'a str) -> &'a str {
+        let mut value = value;
+        while let Some(node) = self.producer(value) {
+            let moves = matches!(node.op_type.as_str(), "Reshape" | "Transpose" | "Identity");
+            match node.input.first().filter(|_| moves) {
+                Some(from) => value = from,
+                None => break,
+            }
+        }
+        value
     }
 
     /// The bytes of the model.
@@ -246,7 +276,29 @@ impl Source {
     }
 }
 
-fn shape_of(info: &ValueInfoProto) -> Option<Vec<usize>> {
+/// No input of a graph is larger.
+const MOST_INPUT_VALUES: usize = 1 << 24;
+
+/// Every value is made once: what is said about a name is then said about one value.
+fn check_names(graph: &GraphProto) -> Result<()> {
+    let mut made = HashSet::new();
+    let constants = graph.initializer.iter().map(|t| &t.name);
+    let inputs = graph.input.iter().map(|i| &i.name);
+    let values = graph.node.iter().flat_map(|n| &n.output);
+    for name in constants.chain(inputs).chain(values) {
+        ensure!(made.insert(name), "two things are called {name:?}");
+    }
+    Ok(())
+}
+
+/// The values of an f32 tensor.
+pub(super) fn f32_values(tensor: &TensorProto) -> Option<Vec<f32>> {
+    let (values, rest) = tensor.raw_data.as_chunks();
+    let is_floats = tensor.data_type == types::FLOAT && rest.is_empty();
+    is_floats.then(|| values.iter().map(|b| f32::from_le_bytes(*b)).collect())
+}
+
+pub(super) fn shape_of(info: &ValueInfoProto) -> Option<Vec<usize>> {
     let dims = &info
         .r#type
         .as_ref()?

@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::track::{PIXEL_MEAN, PIXEL_SCALE};
 use super::{BestBy, StepLoss, Task};
-use crate::detection::{Found, FoundFrame, There, average_precision, recall_at_false_alarms};
+use crate::detection::{
+    FALSE_ALARMS, FoundFrame, LEAST_IOU, LEAST_SCORE, average_precisions, mean_average_precision,
+    recall_at_false_alarms,
+};
 use crate::export::propose::to_planar;
 use crate::loss::boxes::box_losses;
 use crate::loss::embedding::info_nce::info_nce;
@@ -64,10 +67,6 @@ impl Default for ProposeLossConfig {
     }
 }
 
-/// A proposal overlaps the object it speaks of at least so much.
-const LEAST_IOU: f32 = 0.5;
-/// False alarms a frame at which recall is told.
-const FALSE_ALARMS: f64 = 1.0;
 /// Proposals from this score on are drawn on the sheet of held-out frames.
 const SHOWN_SCORE: f32 = 0.3;
 /// Held-out frames on the sheet.
@@ -247,7 +246,7 @@ impl ProposeTask {
         let mut planar = ProposeOutputs::for_contract(&self.contract);
         to_planar(maps, view, &self.decoder, &mut planar)?;
         let config = ProposalConfig {
-            min_score: 0.02,
+            min_score: LEAST_SCORE,
             ..ProposalConfig::default()
         };
         let mut found = Proposals::new();
@@ -405,11 +404,7 @@ impl Task for ProposeTask {
                 if frames.len() * SHOWN / held_out.max(1) >= shown.len() && shown.len() < SHOWN {
                     shown.push((batch.view(view), found.clone()));
                 }
-                frames.push(FoundFrame {
-                    found: found.iter().map(found_of).collect(),
-                    there: batch.objects[view].iter().map(there_of).collect(),
-                    complete: batch.complete[view],
-                });
+                frames.push(FoundFrame::of(&batch.view(view), &found));
             }
         }
         self.shown = shown;
@@ -418,23 +413,16 @@ impl Task for ProposeTask {
             let (r, a) = self.identified(batch)?;
             (right, asked) = (right + r, asked + a);
         }
-        let by_kind: Vec<(&'static str, f64)> = RoadUser::ALL
-            .into_iter()
-            .filter_map(|kind| {
-                let ap = average_precision(&frames, kind, LEAST_IOU)?;
-                Some((ap_column(kind), ap))
-            })
-            .collect();
-        let mean = by_kind.iter().map(|(_, ap)| ap).sum::<f64>() / by_kind.len().max(1) as f64;
         let mut figures = vec![
-            ("ap50", mean),
+            ("ap50", mean_average_precision(&frames, LEAST_IOU)),
             (
                 "recall_1fa",
                 recall_at_false_alarms(&frames, FALSE_ALARMS, LEAST_IOU),
             ),
             ("identity_top1", right as f64 / asked.max(1) as f64),
         ];
-        figures.extend(by_kind);
+        let by_kind = average_precisions(&frames, LEAST_IOU).into_iter();
+        figures.extend(by_kind.map(|(kind, ap)| (ap_column(kind), ap)));
         Ok(figures)
     }
 
@@ -465,22 +453,6 @@ impl Task for ProposeTask {
         let views: Vec<SceneView> = (0..batch.views()).map(|i| batch.view(i)).collect();
         outputs::picture(path, &scene_sheet(batch.size, &views, &[], 4))
             .context("the batch cannot be saved")
-    }
-}
-
-fn found_of(proposal: &roadhound_shared::propose::Proposal) -> Found {
-    Found {
-        kind: proposal.class,
-        score: proposal.score,
-        box_in_view: proposal.box_in_input.into(),
-    }
-}
-
-fn there_of(object: &SceneObject) -> There {
-    There {
-        kinds: object.kinds,
-        box_in_view: object.box_in_view.into(),
-        is_target: object.standing == Standing::Target,
     }
 }
 
