@@ -4,7 +4,8 @@
 //! beside its target, flushed to disk, and renamed.
 //!
 //! Tensor names are `weights/NAME`, `average/NAME`, `adam_first/NAME`, `adam_second/NAME`; the metadata holds the
-//! step, the number of updates and the resolved configuration.
+//! step, the number of updates and the resolved configuration. Where a task has several players, the memory of those after
+//! the first is in `adam_first.1/NAME` and so on.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -24,8 +25,10 @@ pub struct Checkpoint {
     pub weights: Snapshot,
     /// Their exponential moving average: what is evaluated and shipped.
     pub average: Snapshot,
-    /// The optimiser's memory.
+    /// The optimiser's memory, of the first player.
     pub adam: AdamW,
+    /// Those of the other players.
+    pub other_adams: Vec<AdamW>,
     /// Resolved configuration, TOML.
     pub config_toml: String,
 }
@@ -51,7 +54,16 @@ pub enum CheckpointError {
     },
 }
 
-const GROUPS: [&str; 4] = ["weights", "average", "adam_first", "adam_second"];
+/// Players at most: a file that says more is no checkpoint.
+const MOST_PLAYERS: usize = 16;
+
+/// `name`, with the player's number behind it; the first one has none.
+fn of_player(name: &str, player: usize) -> String {
+    match player {
+        0 => name.to_owned(),
+        _ => format!("{name}.{player}"),
+    }
+}
 
 impl Checkpoint {
     /// Writes atomically.
@@ -60,15 +72,17 @@ impl Checkpoint {
             path: path.to_owned(),
             reason,
         };
-        let groups = [
-            &self.weights,
-            &self.average,
-            &self.adam.first,
-            &self.adam.second,
+        let adams = || std::iter::once(&self.adam).chain(&self.other_adams);
+        let mut groups = vec![
+            ("weights".to_owned(), &self.weights),
+            ("average".to_owned(), &self.average),
         ];
-        let bytes: BTreeMap<String, Vec<u8>> = GROUPS
+        for (player, adam) in adams().enumerate() {
+            groups.push((of_player("adam_first", player), &adam.first));
+            groups.push((of_player("adam_second", player), &adam.second));
+        }
+        let bytes: BTreeMap<String, Vec<u8>> = groups
             .iter()
-            .zip(groups)
             .flat_map(|(group, snapshot)| {
                 snapshot.values.iter().map(move |(name, values)| {
                     (
@@ -88,11 +102,13 @@ impl Checkpoint {
             })?;
             views.push((name.as_str(), view));
         }
-        let metadata = HashMap::from([
+        let mut metadata = HashMap::from([
             ("step".to_owned(), self.step.to_string()),
-            ("updates".to_owned(), self.adam.updates.to_string()),
             ("config".to_owned(), self.config_toml.clone()),
         ]);
+        for (player, adam) in adams().enumerate() {
+            metadata.insert(of_player("updates", player), adam.updates.to_string());
+        }
         let blob =
             safetensors::serialize(views, Some(metadata)).map_err(|e| CheckpointError::Format {
                 path: path.to_owned(),
@@ -127,15 +143,34 @@ impl Checkpoint {
                 .parse::<u64>()
                 .map_err(|e| bad(format!("field {name}: {e}")))
         };
-        let mut groups: [Snapshot; 4] = Default::default();
+        let players = (0..MOST_PLAYERS)
+            .take_while(|player| metadata.contains_key(&of_player("updates", *player)))
+            .count();
+        let mut adams = Vec::with_capacity(players);
+        for player in 0..players {
+            adams.push(AdamW {
+                updates: number(&of_player("updates", player))?,
+                ..AdamW::default()
+            });
+        }
+        let (mut weights, mut average) = (Snapshot::default(), Snapshot::default());
         for (name, view) in tensors.iter() {
             let (group, parameter) = name
                 .split_once('/')
                 .ok_or_else(|| bad(format!("unexpected tensor {name}")))?;
-            let at = GROUPS
-                .iter()
-                .position(|g| *g == group)
-                .ok_or_else(|| bad(format!("unexpected tensor {name}")))?;
+            let snapshot = match group {
+                "weights" => &mut weights,
+                "average" => &mut average,
+                _ => adams
+                    .iter_mut()
+                    .enumerate()
+                    .find_map(|(player, adam)| match group {
+                        _ if group == of_player("adam_first", player) => Some(&mut adam.first),
+                        _ if group == of_player("adam_second", player) => Some(&mut adam.second),
+                        _ => None,
+                    })
+                    .ok_or_else(|| bad(format!("unexpected tensor {name}")))?,
+            };
             if view.dtype() != Dtype::F32 {
                 return Err(bad(format!(
                     "tensor {name} is {:?}, expected F32",
@@ -147,18 +182,17 @@ impl Checkpoint {
                 .chunks_exact(4)
                 .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
                 .collect();
-            groups[at].values.insert(parameter.to_owned(), values);
+            snapshot.values.insert(parameter.to_owned(), values);
         }
-        let [weights, average, first, second] = groups;
+        if adams.is_empty() {
+            return Err(bad("no field updates".into()));
+        }
         Ok(Self {
             step: number("step")?,
             weights,
             average,
-            adam: AdamW {
-                first,
-                second,
-                updates: number("updates")?,
-            },
+            adam: adams.remove(0),
+            other_adams: adams,
             config_toml: field("config")?.clone(),
         })
     }
@@ -182,6 +216,11 @@ mod tests {
                 second: snapshot(0.2),
                 updates: 11,
             },
+            other_adams: vec![AdamW {
+                first: snapshot(0.3),
+                second: snapshot(0.4),
+                updates: 22,
+            }],
             config_toml: "seed = 1\n".into(),
         }
     }

@@ -55,6 +55,8 @@ enum Command {
     Siamese(commands::LearnArguments),
     /// Learn codes by an autoencoder, plain, sparse, denoising or variational; write its graphs.
     Autoencoder(commands::LearnArguments),
+    /// Learn to make samples, against a discriminator, with codes that mean something or without; write its graphs.
+    Gan(commands::LearnArguments),
     /// Render drives with exact boxes: training packs and evaluation clips.
     Render(commands::RenderArguments),
 }
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Command::Metric(a) => commands::metric(&a),
         Command::Siamese(a) => commands::siamese(&a),
         Command::Autoencoder(a) => commands::autoencoder(&a),
+        Command::Gan(a) => commands::gan(&a),
         Command::Render(a) => commands::render(&a),
     };
     match result {

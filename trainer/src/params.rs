@@ -101,6 +101,18 @@ impl Params {
         self.vars.values().map(|v| v.elem_count()).sum()
     }
 
+    /// The variables and statistics whose names begin with one of `starts`; they are the same ones, not copies.
+    #[must_use]
+    pub fn of(&self, starts: &[&str]) -> Self {
+        let wanted = |name: &str| starts.iter().any(|start| name.starts_with(start));
+        let vars = self.vars.iter().filter(|(name, _)| wanted(name));
+        let stats = self.stats.iter().filter(|(name, _)| wanted(name));
+        Self {
+            vars: vars.map(|(n, v)| (n.clone(), v.clone())).collect(),
+            stats: stats.map(|(n, s)| (n.clone(), s.clone())).collect(),
+        }
+    }
+
     /// Copies of all values and statistics, as plain vectors.
     pub fn snapshot(&self) -> Result<Snapshot> {
         let mut values = BTreeMap::new();

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::autoencoder::AutoencoderRun;
 use crate::config::{ConfigError, SystemConfig, TrackerRun};
+use crate::gan::GanRun;
 use crate::metric::MetricRun;
 use crate::propose::ProposeRun;
 use crate::siamese::SiameseRun;
@@ -25,6 +26,8 @@ pub enum System {
     Siamese,
     /// Codes, and samples back from them: `autoencoder`.
     Autoencoder,
+    /// Samples out of noise: `gan`.
+    Gan,
 }
 
 impl System {
@@ -39,6 +42,7 @@ impl System {
             Self::Metric => MetricRun::default().to_toml(),
             Self::Siamese => SiameseRun::default().to_toml(),
             Self::Autoencoder => AutoencoderRun::default().to_toml(),
+            Self::Gan => GanRun::default().to_toml(),
         }
     }
 
@@ -50,6 +54,7 @@ impl System {
             Self::Metric => "Distance metric",
             Self::Siamese => "Siamese network",
             Self::Autoencoder => "Autoencoder",
+            Self::Gan => "Adversarial network",
         }
     }
 }

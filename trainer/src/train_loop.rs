@@ -31,7 +31,7 @@ use crate::outputs;
 use crate::params::Params;
 use crate::report::panels;
 use crate::run_log::{append_csv, best_of, drop_torn_line, rewind_log};
-use crate::task::Task;
+use crate::task::{Task, Turn};
 
 /// Length and rhythm of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -165,7 +165,9 @@ impl Run<'_> {
         std::fs::create_dir_all(&self.folder)
             .with_context(|| format!("{}", self.folder.display()))?;
         let steps = self.config.steps();
-        let mut adam = AdamW::default();
+        let players = task.players();
+        anyhow::ensure!(!players.is_empty(), "the task has no player: nothing moves");
+        let mut adams = vec![AdamW::default(); players.len()];
         let mut average = task.params().snapshot()?;
         let mut step = 0;
         if self.last().exists() {
@@ -179,10 +181,25 @@ impl Run<'_> {
             task.params()
                 .restore(&checkpoint.weights)
                 .with_context(|| format!("{}", self.last().display()))?;
-            (adam, average, step) = (checkpoint.adam, checkpoint.average, checkpoint.step);
+            (average, step) = (checkpoint.average, checkpoint.step);
+            adams = vec![checkpoint.adam];
+            adams.extend(checkpoint.other_adams);
+            if adams.len() != players.len() {
+                bail!(
+                    "{}: has {} optimisers, expected {}",
+                    self.last().display(),
+                    adams.len(),
+                    players.len()
+                );
+            }
             log::info!("resumed at step {step} of {steps}");
         }
-        let mut descent = Descent::new(task.params(), adam, average)?;
+        // The first one keeps the average, of all variables.
+        let mut descents = Vec::with_capacity(players.len());
+        for adam in adams {
+            let average = std::mem::take(&mut average);
+            descents.push(Descent::new(task.params(), adam, average)?);
+        }
         let config_path = self.folder.join("config.toml");
         outputs::file(&config_path, &self.config_toml)?;
         for log in ["losses.csv", "validation.csv"] {
@@ -207,43 +224,52 @@ impl Run<'_> {
             let waiting = waited.elapsed();
             task.freeze_norm(self.config.norm_is_frozen_at(step));
             task.quantise(self.config.is_quantised_at(step));
-            let loss = task.loss(&batch, step)?;
-            let value = loss.total.to_scalar::<f32>()?;
             let rate = self.optim.rate_at(step, steps);
-            let norm = if value.is_finite() {
-                let gradients = loss.total.backward()?;
-                descent.step(task.params(), &gradients, rate, &self.optim)?
-            } else {
-                f64::NAN
-            };
-            if !norm.is_finite() {
-                let path = self.folder.join("bad_batch.png");
-                task.save_batch(&batch, &path)?;
-                bail!(
-                    "step {step}: the loss or its gradient is not a number ({:?}); batch saved as {}, last good state in {}",
-                    loss.parts,
-                    path.display(),
-                    self.last().display()
-                );
+            let (mut parts, mut norms, mut total) = (Vec::new(), 0f64, 0.0);
+            for (number, player) in players.iter().enumerate() {
+                let Turn { loss, sits_out } = task.turn(number, &batch, step)?;
+                let value = loss.total.to_scalar::<f32>()?;
+                let norm = if sits_out {
+                    0.0
+                } else if value.is_finite() {
+                    let gradients = loss.total.backward()?;
+                    let rate = rate * player.rate;
+                    descents[number].step(&player.params, &gradients, rate, &self.optim)?
+                } else {
+                    f64::NAN
+                };
+                if !norm.is_finite() {
+                    let path = self.folder.join("bad_batch.png");
+                    task.save_batch(&batch, &path)?;
+                    bail!(
+                        "step {step}: the loss or its gradient is not a number ({:?}); batch saved as {}, last good state in {}",
+                        loss.parts,
+                        path.display(),
+                        self.last().display()
+                    );
+                }
+                norms = norms.hypot(norm);
+                total += value;
+                parts.extend(loss.parts);
             }
             let keep = self
                 .config
                 .average_keep
                 .min((step + 1) as f64 / (step + 11) as f64);
-            descent.average_towards(task.params(), keep as f32)?;
+            descents[0].average_towards(task.params(), keep as f32)?;
             step += 1;
-            tally.add(&loss.parts, norm, waiting);
+            tally.add(&parts, norms, waiting);
             bar.set_position(step * self.config.batch as u64);
 
             if step % self.config.log_every == 0 || step == steps {
                 self.log_losses(task.unit(), step, rate, &tally, since.elapsed())?;
-                bar.set_message(format!("loss {value:.2}"));
+                bar.set_message(format!("loss {total:.2}"));
                 tally = Tally::default();
                 since = Instant::now();
             }
             let stopping = self.stop.load(Ordering::Relaxed);
             if step % self.config.validate_every == 0 || step == steps {
-                let figures = task.validate(&descent.average()?)?;
+                let figures = task.validate(&descents[0].average()?)?;
                 self.log_validation(task.unit(), step, &figures)?;
                 if let Some(csv) = task.calibration_csv() {
                     let path = self.folder.join("calibration.csv");
@@ -259,12 +285,12 @@ impl Run<'_> {
                 if best.is_none_or(|best| sign * value > sign * best) {
                     best = Some(value);
                     let path = self.folder.join("best.safetensors");
-                    self.checkpoint(&path, step, task.params(), &descent)?;
+                    self.checkpoint(&path, step, task.params(), &descents)?;
                 }
                 since = Instant::now();
             }
             if step % self.config.checkpoint_every == 0 || step == steps || stopping {
-                self.checkpoint(&self.last(), step, task.params(), &descent)?;
+                self.checkpoint(&self.last(), step, task.params(), &descents)?;
             }
             if stopping {
                 self.report();
@@ -276,12 +302,20 @@ impl Run<'_> {
         Ok(Outcome::Finished)
     }
 
-    fn checkpoint(&self, path: &Path, step: u64, params: &Params, descent: &Descent) -> Result<()> {
+    fn checkpoint(
+        &self,
+        path: &Path,
+        step: u64,
+        params: &Params,
+        descents: &[Descent],
+    ) -> Result<()> {
+        let mut adams = descents.iter().map(Descent::adam);
         let checkpoint = Checkpoint {
             step,
             weights: params.snapshot()?,
-            average: descent.average()?,
-            adam: descent.adam()?,
+            average: descents[0].average()?,
+            adam: adams.next().context("nobody moves")??,
+            other_adams: adams.collect::<candle_core::Result<_>>()?,
             config_toml: self.config_toml.clone(),
         };
         Ok(checkpoint.save(path)?)

@@ -22,6 +22,7 @@ use candle_core::{Result, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use super::layers::{ConvBn, ConvShape, FoldedConv, Pass, oihw_from_hwio};
+use super::spectral::Spectral;
 use crate::config::{ConfigError, in_range};
 use crate::export::follow::conv;
 use crate::export::onnx::{Attribute, GraphBuilder};
@@ -122,6 +123,7 @@ pub enum StackError {
 struct Dense {
     weight: Var,
     bias: Var,
+    spectral: Option<Spectral>,
     inputs: usize,
     outputs: usize,
 }
@@ -145,9 +147,18 @@ impl Dense {
         Ok(Self {
             weight,
             bias,
+            spectral: None,
             inputs,
             outputs,
         })
+    }
+
+    /// The matrix as it multiplies, `[inputs, outputs]`.
+    fn matrix(&self, pass: Pass) -> Result<Tensor> {
+        match &self.spectral {
+            Some(spectral) => spectral.normalised(&self.weight, pass),
+            None => Ok(self.weight.as_tensor().clone()),
+        }
     }
 }
 
@@ -155,6 +166,7 @@ impl Dense {
 struct Conv {
     weight: Var,
     bias: Var,
+    spectral: Option<Spectral>,
     shape: ConvShape,
 }
 
@@ -176,15 +188,24 @@ impl Conv {
         Ok(Self {
             weight,
             bias,
+            spectral: None,
             shape,
         })
+    }
+
+    /// The kernel as it multiplies, `[kernel, kernel, input, output]`.
+    fn kernel(&self, pass: Pass) -> Result<Tensor> {
+        match &self.spectral {
+            Some(spectral) => spectral.normalised(&self.weight, pass),
+            None => Ok(self.weight.as_tensor().clone()),
+        }
     }
 
     fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
         let padding = self.shape.kernel / 2;
         ops::conv2d(
             x,
-            &self.weight,
+            &self.kernel(pass)?,
             self.shape.stride,
             padding,
             pass.precision(),
@@ -193,7 +214,7 @@ impl Conv {
     }
 
     fn folded(&self) -> Result<FoldedConv> {
-        let weight = self.weight.as_tensor().flatten_all()?.to_vec1::<f32>()?;
+        let weight = self.kernel(Pass::Eval)?.flatten_all()?.to_vec1::<f32>()?;
         Ok(FoldedConv {
             shape: self.shape,
             weight_oihw: oihw_from_hwio(&weight, self.shape, |_| 1.0),
@@ -362,22 +383,126 @@ impl Stack {
         })
     }
 
+    /// Gives every matrix and every convolution that is not followed by a normalisation of its own a largest singular value
+    /// of 1 ([`super::spectral`]); `name` is that of the stack.
+    ///
+    /// # Errors
+    /// A name that is taken.
+    pub fn with_spectral_norm(mut self, builder: &mut ParamBuilder, name: &str) -> Result<Self> {
+        for (k, layer) in self.layers.iter_mut().enumerate() {
+            let name = format!("{name}.spectral{k}");
+            match layer {
+                Layer::Dense(dense) => {
+                    dense.spectral = Some(Spectral::new(builder, &name, dense.inputs)?);
+                }
+                Layer::Conv(conv) => {
+                    let ConvShape { input, kernel, .. } = conv.shape;
+                    let rows = kernel * kernel * input;
+                    conv.spectral = Some(Spectral::new(builder, &name, rows)?);
+                }
+                _ => {}
+            }
+        }
+        Ok(self)
+    }
+
+    /// Values of a result.
+    pub fn outputs(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Values that the last layer, a dense one, is given: the features of [`Stack::forward_with_features`]. Of a decoder
+    /// whose last layer is a convolution, none.
+    pub fn feature_count(&self) -> usize {
+        match self.layers.last() {
+            Some(Layer::Dense(dense)) => dense.inputs,
+            _ => 0,
+        }
+    }
+
+    /// As [`Stack::forward`], and what the last layer is given.
+    ///
+    /// # Shapes
+    /// `rows` `[N, length]`; returns `[N, length of the output]` and `[N, features]`.
+    ///
+    /// # Errors
+    /// Rows of another length.
+    pub fn forward_with_features(&self, rows: &Tensor, pass: Pass) -> Result<(Tensor, Tensor)> {
+        let before = self.layers.len().saturating_sub(1);
+        let features = self.through(&self.layers[..before], rows, pass)?;
+        let (n, _) = rows.dims2()?;
+        let outputs = self.applied(&self.layers[before..], features.clone(), n, pass)?;
+        Ok((outputs, features))
+    }
+
+    /// The gradient of the first output with respect to the rows, of a stack of dense layers: a tensor that can be
+    /// differentiated once more. A ReLU is a straight line on either side of zero: its slopes are constants.
+    ///
+    /// # Shapes
+    /// `rows` `[N, length]`; returns `[N, length]`.
+    ///
+    /// # Errors
+    /// A stack with convolutions; rows of another length.
+    pub fn input_gradient(&self, rows: &Tensor, pass: Pass) -> Result<Tensor> {
+        let mut steps = Vec::with_capacity(self.layers.len());
+        let mut x = rows.clone();
+        for layer in &self.layers {
+            match layer {
+                Layer::Dense(dense) => {
+                    let matrix = dense.matrix(pass)?;
+                    x = x.matmul(&matrix)?.broadcast_add(&dense.bias)?;
+                    steps.push((Some(matrix), None));
+                }
+                Layer::Relu => {
+                    let slopes = x.gt(0.0)?.to_dtype(x.dtype())?.detach();
+                    x = x.relu()?;
+                    steps.push((None, Some(slopes)));
+                }
+                _ => candle_core::bail!("the gradient of a convolution has no second gradient"),
+            }
+        }
+        let mut one = vec![0f32; self.output.len()];
+        if let Some(first) = one.first_mut() {
+            *first = 1.0;
+        }
+        let one = Tensor::from_vec(one, (1, self.output.len()), rows.device())?;
+        let mut gradient = one.broadcast_as(x.shape())?.contiguous()?;
+        for step in steps.iter().rev() {
+            gradient = match step {
+                (Some(matrix), _) => gradient.matmul(&matrix.t()?.contiguous()?)?,
+                (_, Some(slopes)) => (gradient * slopes)?,
+                _ => gradient,
+            };
+        }
+        Ok(gradient)
+    }
+
     /// # Shapes
     /// `rows` `[N, length]`; returns `[N, length of the output]`.
     ///
     /// # Errors
     /// Rows of another length.
     pub fn forward(&self, rows: &Tensor, pass: Pass) -> Result<Tensor> {
+        self.through(&self.layers, rows, pass)
+    }
+
+    /// The first `layers` of the stack.
+    fn through(&self, layers: &[Layer], rows: &Tensor, pass: Pass) -> Result<Tensor> {
         let (n, length) = rows.dims2()?;
         if length != self.input.len() {
             candle_core::bail!("rows of {length} values, expected {}", self.input.len());
         }
-        let mut x = rows.clone();
-        for layer in &self.layers {
+        self.applied(layers, rows.clone(), n, pass)
+    }
+
+    fn applied(&self, layers: &[Layer], mut x: Tensor, n: usize, pass: Pass) -> Result<Tensor> {
+        for layer in layers {
             x = match layer {
                 Layer::ConvBn(conv) => conv.forward(&x, None, pass)?,
                 Layer::Conv(conv) => conv.forward(&x, pass)?,
-                Layer::Dense(dense) => x.matmul(&dense.weight)?.broadcast_add(&dense.bias)?,
+                Layer::Dense(dense) => {
+                    x.matmul(&dense.matrix(pass)?)?.broadcast_add(&dense.bias)?
+                }
                 Layer::Relu => x.relu()?,
                 Layer::Map(to) => x.reshape((n, to.height, to.width, to.channels))?,
                 Layer::Rows(of) => x.reshape((n, of.len()))?,
@@ -424,9 +549,21 @@ impl Stack {
     /// # Errors
     /// If a weight cannot be read.
     pub fn write(&self, g: &mut GraphBuilder, x: &str) -> Result<String> {
+        Ok(self.write_with_features(g, x)?.0)
+    }
+
+    /// As [`Stack::write`], and the name of what the last layer is given.
+    ///
+    /// # Errors
+    /// If a weight cannot be read.
+    pub fn write_with_features(&self, g: &mut GraphBuilder, x: &str) -> Result<(String, String)> {
         let mut x = x.to_owned();
+        let mut features = x.clone();
         let mut rows_of: Option<Shape> = None;
         for (k, layer) in self.layers.iter().enumerate() {
+            if k + 1 == self.layers.len() {
+                features.clone_from(&x);
+            }
             x = match layer {
                 Layer::ConvBn(layer) => conv(g, &x, &layer.folded()?),
                 Layer::Conv(layer) => conv(g, &x, &layer.folded()?),
@@ -465,7 +602,7 @@ impl Stack {
                 }
             };
         }
-        Ok(x)
+        Ok((x, features))
     }
 }
 
@@ -509,7 +646,7 @@ fn dense_node(
     rows_of: Option<Shape>,
     map_of: Option<Shape>,
 ) -> Result<String> {
-    let weight = dense.weight.as_tensor().flatten_all()?.to_vec1::<f32>()?;
+    let weight = dense.matrix(Pass::Eval)?.flatten_all()?.to_vec1::<f32>()?;
     let bias = dense.bias.to_vec1::<f32>()?;
     let place = |shape: Option<Shape>, index| shape.map_or(index, |s| place_in_planes(s, index));
     let mut moved = vec![0.0; weight.len()];

@@ -3,6 +3,7 @@
 //! In: batches. Out: a scalar to descend, with its parts for the log, and a validation of given weights.
 
 pub mod autoencoder;
+pub mod gan;
 pub mod propose;
 pub mod siamese;
 pub mod track;
@@ -39,6 +40,22 @@ impl BestBy {
     }
 }
 
+/// Variables that one optimiser moves, by a loss of their own.
+pub struct Player {
+    /// Those variables.
+    pub params: Params,
+    /// Its learning rate, as a multiple of the run's.
+    pub rate: f64,
+}
+
+/// What a player does in a step.
+pub struct Turn {
+    /// The loss that it descends.
+    pub loss: StepLoss,
+    /// Whether it stays where it is this time.
+    pub sits_out: bool,
+}
+
 /// What can be trained.
 pub trait Task {
     /// What one step sees.
@@ -54,8 +71,26 @@ pub trait Task {
     /// to do.
     fn quantise(&mut self, _quantised: bool) {}
 
-    /// The loss of `batch`; `step` seeds whatever is random about it.
+    /// The loss of `batch`, of the first player where there are several; `step` seeds whatever is random about it.
     fn loss(&self, batch: &Self::Batch, step: u64) -> Result<StepLoss>;
+
+    /// Who moves in a step, one after the other: one player with all variables, where a task does not say otherwise. A
+    /// variable may be of several; the first ones' memory is the checkpoint's own.
+    fn players(&self) -> Vec<Player> {
+        vec![Player {
+            params: self.params().clone(),
+            rate: 1.0,
+        }]
+    }
+
+    /// What player number `player` does in a step, after those before it have moved. The parts of all players' losses have
+    /// different names.
+    fn turn(&self, _player: usize, batch: &Self::Batch, step: u64) -> Result<Turn> {
+        Ok(Turn {
+            loss: self.loss(batch, step)?,
+            sits_out: false,
+        })
+    }
 
     /// What a batch is counted in: a column of the logs, and the progress bar's word.
     fn unit(&self) -> &'static str {
