@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
 # What the learning systems beside the tracker reach on published data, on several seeds: a line a run, then the median.
 #
-#     scripts/measure-systems.sh siamese|vae|robust OUT [SEEDS] [more arguments of roadhound-train]
+#     scripts/measure-systems.sh siamese|vae|robust|ring|infogan|disentangle OUT [SEEDS] [more arguments of roadhound-train]
 #
 # siamese  equal error rate of pairs of two digits that were never shown. Seed k holds out digits 2k and 2k + 1, so that
 #          five seeds hold out every digit once and none is chosen.
 # vae      negative ELBO of binarised MNIST in nats; with --full as long as published runs.
 # robust   MNIST with one sample in ten from Fashion-MNIST: a robust prior, the weighted sum, and a plain VAE, each scored
 #          on digits alone.
+# ring     modes of eight that a GAN makes, with stabilisers and without any.
+# infogan  error of the category as the digit, of an InfoGAN and of a plain GAN's probe.
+# disentangle  what a probe finds of the digit in z and in s, of Jha's and of Mathieu's method.
 #
 # It needs the MNIST files of configs/*.toml; --data says where they are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-what=${1:?siamese, vae or robust} out=${2:?a folder} seeds=${3:-5}
+what=${1:?siamese, vae, robust, ring, infogan or disentangle} out=${2:?a folder} seeds=${3:-5}
 shift $(($# < 3 ? $# : 3))
 train="cargo run --release --workspace --bin roadhound-train --"
 mkdir -p "$out"
@@ -60,8 +63,46 @@ robust)
         done | median "$kind, negative ELBO of digits, nats"
     done
     ;;
+ring)
+    for how in stabilised bare; do
+        for ((seed = 0; seed < seeds; seed++)); do
+            name=ring-$how-$seed
+            case $how in
+            bare) sed -e 's/^loss = .*/loss = "minimax"/' -e 's/^\(r1\|instance_noise\|average_keep\) = .*/\1 = 0.0/' configs/gan-ring.toml ;;
+            *) cat configs/gan-ring.toml ;;
+            esac >"$out/$name.toml"
+            both=$(run gan "$name" "$seed" '\(modes\|high_quality\)' "$@" | tr '\n' ' ')
+            echo "$how, seed $seed: share within three deviations, modes of eight: $both" >&2
+            echo "${both#* }"
+        done | median "$how, modes of eight"
+    done
+    ;;
+infogan)
+    for how in infogan gan; do
+        for ((seed = 0; seed < seeds; seed++)); do
+            cp "configs/$how-mnist.toml" "$out/$how-$seed.toml"
+            error=$(run gan "$how-$seed" "$seed" code_error "$@")
+            echo "$how, seed $seed: error of the category as the digit $error" >&2
+            echo "$error"
+        done | median "$how, error of the category as the digit"
+    done
+    ;;
+disentangle)
+    for method in jha mathieu; do
+        for ((seed = 0; seed < seeds; seed++)); do
+            name=$method-$seed
+            case $method in
+            mathieu) sed -e 's/^kind = "jha".*/kind = "mathieu"/' -e '/^reverse = /d' configs/disentangle-mnist.toml ;;
+            *) cat configs/disentangle-mnist.toml ;;
+            esac >"$out/$name.toml"
+            both=$(run disentangle "$name" "$seed" '[sz]_accuracy' "$@" | tr '\n' ' ')
+            echo "$method, seed $seed: accuracy of a probe on s and on z: $both" >&2
+            echo "${both#* }"
+        done | median "$method, accuracy of a probe on z"
+    done
+    ;;
 *)
-    echo "$what: expected siamese, vae or robust" >&2
+    echo "$what: expected siamese, vae, robust, ring, infogan or disentangle" >&2
     exit 2
     ;;
 esac

@@ -10,7 +10,9 @@ use candle_core::Device;
 use roadhound_edge::infer::LoneGraph;
 use roadhound_trainer::autoencoder::{AutoencoderRun, Kind};
 use roadhound_trainer::config::SystemConfig;
+use roadhound_trainer::disentangle::DisentangleRun;
 use roadhound_trainer::export::package::{self, Package, TOLERANCE};
+use roadhound_trainer::gan::GanRun;
 use roadhound_trainer::labelled::{LabelledConfig, Samples, Shape, Values};
 use roadhound_trainer::loss::embedding::EmbeddingLoss;
 use roadhound_trainer::metric::export::{graph, matrices};
@@ -22,6 +24,8 @@ use roadhound_trainer::siamese::{self, SiameseRun};
 use roadhound_trainer::systems::System;
 use roadhound_trainer::task::Task;
 use roadhound_trainer::task::autoencoder::AutoencoderTask;
+use roadhound_trainer::task::disentangle::DisentangleNet;
+use roadhound_trainer::task::gan::{GanBatch, GanNet, GanTask, Judge};
 use roadhound_trainer::task::siamese::{HeldOut, SiameseTask};
 use system_tests::{oracle_python, say, shared_data};
 
@@ -250,5 +254,61 @@ fn a_saved_autoencoder_says_the_same_in_the_trainer_on_tract_and_in_onnx_runtime
         let graphs =
             roadhound_trainer::autoencoder::export::graphs(task.averaged(), &samples, &[]).unwrap();
         check_model(written(System::Autoencoder, graphs).path());
+    }
+}
+
+#[test]
+fn a_saved_gan_says_the_same_in_the_trainer_on_tract_and_in_onnx_runtime() {
+    let dense = "[ring]\n[code]\ncategories = 0\ncontinuous = 0\nnoise = 3\n[generator]\nchannels = []\n[discriminator]\nchannels = []\n[stabilisers]\nbatch_norm = \"none\"\n";
+    let convolved = |more: &str| {
+        format!(
+            "[code]\ncategories = 3\ncontinuous = 2\nnoise = 4\n[mutual]\ncategorical = 1.0\n[generator]\nchannels = [6, 8]\nwidths = [10]\n[discriminator]\nchannels = [6, 8]\nwidths = [10]\n[stabilisers]\n{more}"
+        )
+    };
+    for (text, channels) in [
+        (dense.to_owned(), 1),
+        (convolved("batch_norm = \"separate\"\n"), 1),
+        (
+            convolved("batch_norm = \"none\"\nspectral_norm = true\n"),
+            3,
+        ),
+    ] {
+        let run = GanRun::parse(&text).unwrap();
+        let samples = match &run.ring {
+            Some(ring) => ring.points(40, 0, 0).unwrap(),
+            None => stripes(channels),
+        };
+        // A few turns: running statistics, and vectors of the spectral norm, that are not those of the beginning.
+        let ring = roadhound_trainer::gan::coverage::RingConfig::default();
+        let judge = Judge::of_ring(&ring, &ring.points(10, 0, 0).unwrap());
+        let held_out = Arc::new(samples.clone());
+        let task = GanTask::new(&run, held_out, judge, 10, &Device::Cpu).unwrap();
+        for step in 0..5 {
+            let batch = GanBatch {
+                rows: samples.rows(0..16),
+                count: 16,
+            };
+            task.turn(0, &batch, step).unwrap();
+        }
+        let net = GanNet::new(&run, samples.shape(), &Device::Cpu).unwrap();
+        net.params()
+            .restore(&task.params().snapshot().unwrap())
+            .unwrap();
+        let graphs = roadhound_trainer::gan::export::graphs(&net, &samples, 1, &[]).unwrap();
+        check_model(written(System::Gan, graphs).path());
+    }
+}
+
+#[test]
+fn a_saved_code_in_two_parts_says_the_same_in_the_trainer_on_tract_and_in_onnx_runtime() {
+    for (method, channels) in [("jha", 1), ("mathieu", 3)] {
+        let text = format!(
+            "class_code = 3\nrest_code = 2\n[network]\nchannels = [6, 8]\nwidths = [10]\n[method]\nkind = \"{method}\"\n"
+        );
+        let run = DisentangleRun::parse(&text).unwrap();
+        let samples = stripes(channels);
+        let net = DisentangleNet::new(&run, samples.shape(), &Device::Cpu).unwrap();
+        let graphs = roadhound_trainer::disentangle::export::graphs(&net, &samples, &[]).unwrap();
+        check_model(written(System::Disentangle, graphs).path());
     }
 }

@@ -16,6 +16,7 @@ use roadhound_trainer::sampler::{Sampler, Split};
 
 mod ablate;
 mod autoencoder;
+mod disentangle;
 mod evaluate;
 mod evaluate_many;
 mod export;
@@ -35,6 +36,7 @@ mod tune;
 
 pub(crate) use ablate::{AblateArguments, ablate};
 pub(crate) use autoencoder::autoencoder;
+pub(crate) use disentangle::disentangle;
 pub(crate) use evaluate::{EvaluateArguments, evaluate};
 pub(crate) use export::{ExportArguments, export};
 pub(crate) use gan::gan;

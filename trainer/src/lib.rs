@@ -18,6 +18,7 @@ pub mod contingency;
 pub mod data;
 pub mod descent;
 pub mod detection;
+pub mod disentangle;
 pub mod epochs;
 pub mod evaluate;
 pub mod export;

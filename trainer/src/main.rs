@@ -57,6 +57,8 @@ enum Command {
     Autoencoder(commands::LearnArguments),
     /// Learn to make samples, against a discriminator, with codes that mean something or without; write its graphs.
     Gan(commands::LearnArguments),
+    /// Learn a code in two parts, the class and the rest, and probe both; write encoder and decoder.
+    Disentangle(commands::LearnArguments),
     /// Render drives with exact boxes: training packs and evaluation clips.
     Render(commands::RenderArguments),
 }
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         Command::Siamese(a) => commands::siamese(&a),
         Command::Autoencoder(a) => commands::autoencoder(&a),
         Command::Gan(a) => commands::gan(&a),
+        Command::Disentangle(a) => commands::disentangle(&a),
         Command::Render(a) => commands::render(&a),
     };
     match result {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::autoencoder::AutoencoderRun;
 use crate::config::{ConfigError, SystemConfig, TrackerRun};
+use crate::disentangle::DisentangleRun;
 use crate::gan::GanRun;
 use crate::metric::MetricRun;
 use crate::propose::ProposeRun;
@@ -28,6 +29,8 @@ pub enum System {
     Autoencoder,
     /// Samples out of noise: `gan`.
     Gan,
+    /// A code in two parts, the class and the rest: `disentangle`.
+    Disentangle,
 }
 
 impl System {
@@ -43,6 +46,7 @@ impl System {
             Self::Siamese => SiameseRun::default().to_toml(),
             Self::Autoencoder => AutoencoderRun::default().to_toml(),
             Self::Gan => GanRun::default().to_toml(),
+            Self::Disentangle => DisentangleRun::default().to_toml(),
         }
     }
 
@@ -55,6 +59,7 @@ impl System {
             Self::Siamese => "Siamese network",
             Self::Autoencoder => "Autoencoder",
             Self::Gan => "Adversarial network",
+            Self::Disentangle => "Code in two parts",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `siamese` and `autoencoder` as programs: what they leave behind, that they repeat and go on, and how they refuse.
+//! `siamese`, `autoencoder`, `gan` and `disentangle` as programs: what they leave behind, that they repeat and go on, and how they refuse.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
@@ -144,6 +144,112 @@ fn autoencoder_leaves_a_report_and_a_model_for_every_kind_that_it_can_learn() {
     }
 }
 
+const RING: &str = "[ring]\nmodes = 4\nradius = 1.0\ndeviation = 0.2\nsamples = 2000\n[code]\ncategories = 0\ncontinuous = 0\nnoise = 4\n[generator]\nchannels = []\nwidths = [16]\n[discriminator]\nchannels = []\nwidths = [16]\n[stabilisers]\nbatch_norm = \"none\"\nr1 = 0.1\nr1_by = \"gradient\"\n[evaluate]\nsamples = 500\n[train]\nepochs = 2\nbatch = 50\nvalidations = 2\n";
+
+#[test]
+fn gan_leaves_a_report_and_a_model_and_repeats_to_the_bit() {
+    let folder = prepare();
+    std::fs::write(folder.path().join("ring.toml"), RING).unwrap();
+    succeeds(folder.path(), "gan --config ring.toml --out a --quiet");
+    let run = folder.path().join("a");
+    let html = std::fs::read_to_string(run.join("report.html")).unwrap();
+    for part in [
+        "Adversarial network: a",
+        "modes made",
+        "Share of the made points by mode",
+        "Points",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
+    let packed = package::read(&run.join("model")).unwrap();
+    let scores = &packed.manifest.scores;
+    assert!(
+        scores["modes"] <= 4.0 && scores["frechet"] < 2.0,
+        "{scores:?}"
+    );
+    succeeds(
+        folder.path(),
+        "gan --config ring.toml --out b --quiet --threads 2",
+    );
+    succeeds(
+        folder.path(),
+        "gan --config ring.toml --out c --quiet --seed 3",
+    );
+    let graph =
+        |run: &str| std::fs::read(folder.path().join(run).join("model/generator.onnx")).unwrap();
+    assert_eq!(graph("a"), graph("b"));
+    assert_ne!(graph("a"), graph("c"));
+}
+
+#[test]
+fn an_infogan_of_pictures_shows_its_codes_and_says_how_well_they_are_read() {
+    let folder = prepare();
+    let tail = "[code]\ncategories = 5\ncontinuous = 1\nnoise = 4\n[mutual]\ncategorical = 1.0\ncontinuous = 0.1\n[generator]\nchannels = [8]\nwidths = [16]\n[discriminator]\nchannels = [8]\nwidths = [16]\n[evaluate]\nsamples = 200\n[evaluate.judge.network]\nchannels = [4]\nwidths = [8]\n[train]\nepochs = 2\nbatch = 30\nvalidations = 1\n";
+    std::fs::write(folder.path().join("c.toml"), config("", tail)).unwrap();
+    succeeds(folder.path(), "gan --config c.toml --out a --quiet");
+    let run = folder.path().join("a");
+    let html = std::fs::read_to_string(run.join("report.html")).unwrap();
+    for part in [
+        "Made samples",
+        "One category a row",
+        "A continuous value from -1 to 1",
+        "accuracy of the judge",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
+    let scores = package::read(&run.join("model")).unwrap().manifest.scores;
+    for name in ["frechet", "modes", "code_error", "made_error", "code_nats"] {
+        assert!(scores[name].is_finite(), "{scores:?}");
+    }
+}
+
+#[test]
+fn disentangle_leaves_a_probe_table_a_swap_grid_and_a_model_for_both_methods() {
+    let folder = prepare();
+    for (kind, data) in [
+        (
+            "jha",
+            "[factors]\nside_px = 12\nsizes = 2\nturns = 2\nplaces = 4\n",
+        ),
+        ("mathieu", ""),
+    ] {
+        let tail = format!(
+            "{data}[network]\nchannels = [8]\nwidths = [16]\n[method]\nkind = \"{kind}\"\n[probe.classifier]\nepochs = 4.0\n[probe.classifier.network]\nwidths = [16]\n[train]\nepochs = 2\nbatch = 20\nvalidations = 1\n"
+        );
+        let head = "class_code = 3\nrest_code = 2\n";
+        std::fs::write(folder.path().join("c.toml"), config(head, &tail)).unwrap();
+        succeeds(
+            folder.path(),
+            &format!("disentangle --config c.toml --out {kind} --quiet"),
+        );
+        let run = folder.path().join(kind);
+        let html = std::fs::read_to_string(run.join("report.html")).unwrap();
+        for part in [
+            "What a probe finds of the class in the code",
+            "66.83",
+            "17.56",
+            "Each sample&#39;s class in each sample&#39;s manner",
+            "Map of s",
+        ] {
+            assert!(
+                html.contains(part) || html.contains(&part.replace("&#39;", "'")),
+                "{part}"
+            );
+        }
+        assert_eq!(
+            html.contains("Which values of the code know a factor"),
+            kind == "jha"
+        );
+        let packed = package::read(&run.join("model")).unwrap();
+        let scores = &packed.manifest.scores;
+        for name in ["z_accuracy", "z_mean_accuracy", "s_accuracy"] {
+            assert!((0.0..=1.0).contains(&scores[name]), "{scores:?}");
+        }
+        assert_eq!(scores.contains_key("mig"), kind == "jha", "{scores:?}");
+        assert!(run.join("swaps.png").exists() && packed.manifest.graphs.len() == 2);
+    }
+}
+
 #[test]
 fn what_cannot_be_used_is_one_line_and_leaves_nothing() {
     let folder = prepare();
@@ -163,6 +269,12 @@ fn what_cannot_be_used_is_one_line_and_leaves_nothing() {
         "latent = 9\n",
         "[kind]\nkind = \"robust_vae\"\n[kind.prior]\njoint = true\n",
     );
+    write(
+        "steep.toml",
+        "",
+        "[stabilisers]\nbatch_norm = \"none\"\nr1 = 1.0\nr1_by = \"gradient\"\n",
+    );
+    write("rest.toml", "", "[generator]\nchannels = [4, 4, 4, 4]\n");
     let no_test = config("", "").replace("[data.test]\n", "[other]\n");
     std::fs::write(folder.path().join("other.toml"), no_test).unwrap();
     for (words, part) in [
@@ -187,6 +299,15 @@ fn what_cannot_be_used_is_one_line_and_leaves_nothing() {
             "autoencoder --config joint.toml",
             "latent is 9, expected at most 4",
         ),
+        (
+            "gan --config steep.toml",
+            "steep.toml: stabilisers.r1_by is gradient",
+        ),
+        (
+            "gan --config key.toml",
+            "key.toml: line 1: unknown field `held_ou`",
+        ),
+        ("gan --config rest.toml", "not halved 4 times"),
         ("autoencoder --config none.toml", "none.toml: "),
     ] {
         let output = program(folder.path(), &format!("{words} --out o --quiet"));

@@ -36,6 +36,19 @@ pub struct Gaussian {
 }
 
 impl Gaussian {
+    /// The distributions of `count` samples from number `from` on.
+    ///
+    /// # Errors
+    /// Fewer samples than that.
+    pub fn narrow(&self, from: usize, count: usize) -> Result<Self> {
+        let cut = |t: &Tensor| t.narrow(0, from, count);
+        Ok(Self {
+            mean: cut(&self.mean)?,
+            log_diagonal: cut(&self.log_diagonal)?,
+            factor: self.factor.as_ref().map(cut).transpose()?,
+        })
+    }
+
     /// Values that an encoder gives for codes of `latent` values.
     pub fn width(covariance: Covariance, latent: usize) -> usize {
         match covariance {

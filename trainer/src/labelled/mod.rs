@@ -110,9 +110,14 @@ impl Shape {
         self.len() == 0
     }
 
+    /// Whether values have neighbours in both directions: what a convolution takes.
+    pub fn is_map(&self) -> bool {
+        self.height > 1 && self.width > 1
+    }
+
     /// Whether a sample can be drawn.
     pub fn is_picture(&self) -> bool {
-        self.height > 1 && self.width > 1 && matches!(self.channels, 1 | 3)
+        self.is_map() && matches!(self.channels, 1 | 3)
     }
 }
 

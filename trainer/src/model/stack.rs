@@ -270,7 +270,7 @@ impl Stack {
     ) -> std::result::Result<Self, StackError> {
         let mut layers = Vec::new();
         if !config.channels.is_empty() {
-            if !shape.is_picture() {
+            if !shape.is_map() {
                 let Shape {
                     height,
                     width,

@@ -3,6 +3,7 @@
 //! In: batches. Out: a scalar to descend, with its parts for the log, and a validation of given weights.
 
 pub mod autoencoder;
+pub mod disentangle;
 pub mod gan;
 pub mod propose;
 pub mod siamese;
