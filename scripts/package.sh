@@ -33,6 +33,7 @@ done
 install -D -m 644 packaging/roadhound.service "$root/lib/systemd/system/roadhound.service"
 install -D -m 644 packaging/60-roadhound.rules "$root/lib/udev/rules.d/60-roadhound.rules"
 install -D -m 644 packaging/roadhound.toml "$root/etc/roadhound/roadhound.toml"
+install -D -m 644 packaging/watch.toml "$root/usr/share/doc/roadhound/examples/watch.toml"
 install -D -m 644 packaging/roadhound.1 "$root/usr/share/man/man1/roadhound.1"
 gzip -9n "$root/usr/share/man/man1/roadhound.1"
 install -D -m 644 packaging/completion.bash "$root/usr/share/bash-completion/completions/roadhound"

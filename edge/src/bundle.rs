@@ -12,6 +12,7 @@
 //! ```
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -20,9 +21,10 @@ use std::time::{Duration, Instant};
 use roadhound_shared::contract::{
     BundleManifest, ContractError, FollowContract, GraphFiles, Probe, ProbeError,
 };
+use roadhound_shared::propose::{ProposeContract, ProposeProbe};
 
 use crate::embedded;
-use crate::infer::{InferError, Int8, TractNetwork};
+use crate::infer::{InferError, Int8, TractNetwork, TractProposer};
 use crate::int8;
 
 /// File of the manifest.
@@ -97,6 +99,11 @@ pub enum BundleReason {
     /// Integer arithmetic was asked for.
     #[error("--precision int8: this model has no int8 graphs, only f32")]
     NoInt8,
+    /// Road users were to be found, and the bundle only follows.
+    #[error(
+        "this model finds no road users by itself, it has no table [propose]: `roadhound-train propose` and `export` add one"
+    )]
+    NoProposals,
     /// The environment asks for kernels that there are not.
     #[error(transparent)]
     Path(#[from] int8::UnknownPath),
@@ -126,8 +133,8 @@ pub struct StartUp {
 }
 
 impl Model {
-    /// Opens, verifies and probes a bundle. Without a precision it computes in int8 where the bundle can, else in f32;
-    /// [`int8::PATH_VARIABLE`] may name other kernels than the fastest.
+    /// Opens, verifies and probes a bundle, to follow. Without a precision it computes in int8 where the bundle can, else in
+    /// f32; [`int8::PATH_VARIABLE`] may name other kernels than the fastest.
     ///
     /// # Errors
     /// The first thing that does not match, with the file it was found in.
@@ -135,6 +142,55 @@ impl Model {
         source: &ModelSource,
         precision: Option<Precision>,
         threads: usize,
+    ) -> Result<Self, BundleError> {
+        Bundle::read(source, precision)?.follower(threads)
+    }
+}
+
+/// A verified graph that finds road users, ready to run.
+pub struct ProposeModel {
+    /// What trainer and edge agree on about it.
+    pub contract: ProposeContract,
+    /// The graph.
+    pub network: TractProposer,
+    /// How it computes.
+    pub precision: Precision,
+}
+
+impl ProposeModel {
+    /// As [`Model::open`], to find road users.
+    ///
+    /// # Errors
+    /// Those of [`Model::open`], or a bundle that only follows.
+    pub fn open(
+        source: &ModelSource,
+        precision: Option<Precision>,
+        threads: usize,
+    ) -> Result<Self, BundleError> {
+        Bundle::read(source, precision)?.proposer_or_refuse(threads)
+    }
+}
+
+/// The files of a bundle, each compared with the hash that the manifest has for it.
+pub struct Bundle<'a> {
+    files: Files<'a>,
+    manifest: BundleManifest,
+    precision: Precision,
+    kernels: int8::Path,
+    /// Graphs and probes of that precision, by name.
+    bytes: BTreeMap<String, Cow<'static, [u8]>>,
+    verify: Duration,
+}
+
+impl<'a> Bundle<'a> {
+    /// Reads and verifies. All files are: a bundle is whole or it is refused. Of the built-in model, all that the program
+    /// has.
+    ///
+    /// # Errors
+    /// The first thing that does not match, with the file it was found in.
+    pub fn read(
+        source: &'a ModelSource,
+        precision: Option<Precision>,
     ) -> Result<Self, BundleError> {
         let files = Files::of(source);
         let started = Instant::now();
@@ -149,67 +205,128 @@ impl Model {
             (Some(Precision::Int8), None) => return Err(files.at("", BundleReason::NoInt8)),
         };
         let kernels = int8::Path::from_environment().map_err(|e| files.at("", e.into()))?;
-        // All are verified, also those that only people read: a bundle is whole or it is refused. Of the built-in model,
-        // all that the program has.
-        let mut template = None;
-        let mut search = None;
-        let mut probe = None;
+        let mut used = vec![graphs.template, graphs.search, graphs.probe];
+        if let Some(propose) = &manifest.propose {
+            used.extend([propose.file.as_str(), &propose.probe_file]);
+        }
+        let mut bytes = BTreeMap::new();
         for name in manifest.files.keys() {
-            let used = [graphs.template, graphs.search, graphs.probe].contains(&name.as_str());
-            if !used && files.leaves_out(name) {
+            let is_used = used.contains(&name.as_str());
+            if files.leaves_out(name) {
                 continue;
             }
-            let bytes = files.read(name, MAX_FILE_BYTES)?;
+            let content = files.read(name, MAX_FILE_BYTES)?;
             manifest
-                .verify_file(name, &bytes)
+                .verify_file(name, &content)
                 .map_err(|e| files.at("", e.into()))?;
-            if name == graphs.template {
-                template = Some(bytes);
-            } else if name == graphs.search {
-                search = Some(bytes);
-            } else if name == graphs.probe {
-                probe = Some(bytes);
+            if is_used {
+                bytes.insert(name.clone(), content);
             }
         }
-        let unlisted = |name: &str| {
-            files.at(
-                MANIFEST,
-                ContractError::UnknownFile {
-                    name: name.to_owned(),
-                }
-                .into(),
-            )
-        };
-        let template = template.ok_or_else(|| unlisted(graphs.template))?;
-        let search = search.ok_or_else(|| unlisted(graphs.search))?;
-        let probe = probe.ok_or_else(|| unlisted(graphs.probe))?;
-        let probe: Probe = serde_json::from_slice(&probe)
-            .map_err(|e| files.at(graphs.probe, BundleReason::ProbeFormat(e)))?;
         let verify = started.elapsed();
+        Ok(Self {
+            files,
+            manifest,
+            precision,
+            kernels,
+            bytes,
+            verify,
+        })
+    }
 
+    /// The graphs that follow, loaded and probed.
+    ///
+    /// # Errors
+    /// A graph that is not the one the manifest describes.
+    pub fn follower(&self, threads: usize) -> Result<Model, BundleError> {
+        let manifest = &self.manifest;
+        let graphs = match (self.precision, manifest.int8_files()) {
+            (Precision::Int8, Some(graphs)) => graphs,
+            _ => manifest.f32_files(),
+        };
+        let probe: Probe = serde_json::from_slice(self.file(graphs.probe)?)
+            .map_err(|e| self.files.at(graphs.probe, BundleReason::ProbeFormat(e)))?;
         let started = Instant::now();
-        let contract = in_files(&manifest.follow, &graphs);
-        let int8 = Int8::Kernels(kernels);
-        let mut network = TractNetwork::load_with(&contract, &template, &search, threads, int8)
-            .map_err(|e| files.at("", e.into()))?;
-        drop((template, search));
+        let mut network = TractNetwork::load_with(
+            &in_files(&manifest.follow, &graphs),
+            self.file(graphs.template)?,
+            self.file(graphs.search)?,
+            threads,
+            Int8::Kernels(self.kernels),
+        )
+        .map_err(|e| self.files.at("", e.into()))?;
         let load = started.elapsed();
-
         let started = Instant::now();
         probe
             .replay(&mut network, &manifest.follow)
-            .map_err(|e| files.at("", e.into()))?;
-        let start_up = StartUp {
-            verify,
-            load,
-            probe: started.elapsed(),
-        };
-        Ok(Self {
-            manifest,
+            .map_err(|e| self.files.at("", e.into()))?;
+        Ok(Model {
+            manifest: manifest.clone(),
             network,
-            precision,
-            start_up,
+            precision: self.precision,
+            start_up: StartUp {
+                verify: self.verify,
+                load,
+                probe: started.elapsed(),
+            },
         })
+    }
+
+    /// The graph that finds road users, loaded and probed; `None` where the bundle only follows, or the program was built
+    /// without that graph.
+    ///
+    /// # Errors
+    /// A graph that is not the one the manifest describes.
+    pub fn proposer(&self, threads: usize) -> Result<Option<ProposeModel>, BundleError> {
+        let Some(contract) = &self.manifest.propose else {
+            return Ok(None);
+        };
+        if self.files.leaves_out(&contract.file) {
+            return Ok(None);
+        }
+        let probe: ProposeProbe = serde_json::from_slice(self.file(&contract.probe_file)?)
+            .map_err(|e| {
+                let place = &contract.probe_file;
+                self.files.at(place, BundleReason::ProbeFormat(e))
+            })?;
+        let bytes = self.file(&contract.file)?;
+        let int8 = Int8::Kernels(self.kernels);
+        let mut network = TractProposer::load(contract, bytes, threads, int8)
+            .map_err(|e| self.files.at("", e.into()))?;
+        probe
+            .replay(&mut network, contract)
+            .map_err(|e| self.files.at("", e.into()))?;
+        Ok(Some(ProposeModel {
+            contract: contract.clone(),
+            network,
+            precision: Precision::F32,
+        }))
+    }
+
+    /// The same, for whoever cannot do without.
+    ///
+    /// # Errors
+    /// As [`Bundle::proposer`], or a bundle that only follows.
+    pub fn proposer_or_refuse(&self, threads: usize) -> Result<ProposeModel, BundleError> {
+        let found = self.proposer(threads)?;
+        found.ok_or_else(|| self.files.at("", BundleReason::NoProposals))
+    }
+
+    /// What the bundle says about itself.
+    pub fn manifest(&self) -> &BundleManifest {
+        &self.manifest
+    }
+
+    fn file(&self, name: &str) -> Result<&[u8], BundleError> {
+        match self.bytes.get(name) {
+            Some(bytes) => Ok(bytes),
+            None if self.files.leaves_out(name) => Err(self.files.at(name, BundleReason::LeftOut)),
+            None => {
+                let name = name.to_owned();
+                let reason = ContractError::UnknownFile { name };
+                Err(self.files.at(MANIFEST, reason.into()))
+            }
+        }
     }
 }
 

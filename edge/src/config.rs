@@ -563,7 +563,7 @@ impl SinksConfig {
 }
 
 /// What TOML says, on one line, with the key that was probably meant.
-fn explain(text: &str, error: &toml::de::Error) -> ConfigError {
+pub(crate) fn explain(text: &str, error: &toml::de::Error) -> ConfigError {
     let line = error
         .span()
         .and_then(|span| text.get(..span.start))
@@ -598,7 +598,7 @@ fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
 }
 
 /// The word with the fewest edits, where those are few enough to be a slip.
-fn closest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn closest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|&word| (edits(found, word), word))

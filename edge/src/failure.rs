@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use roadhound_shared::follow::FollowError;
+use roadhound_shared::watch::WatcherError;
 
 use crate::bundle::BundleError;
 use crate::capture::CaptureError;
@@ -32,6 +33,14 @@ pub enum Failure {
         source_name: String,
         /// The reason.
         error: Box<FollowError<InferError>>,
+    },
+    /// A frame that cannot be watched, with the source it came from.
+    #[error("{source_name}: {error}")]
+    Watch {
+        /// The source.
+        source_name: String,
+        /// The reason.
+        error: Box<WatcherError<InferError>>,
     },
     /// A live source that cannot be used, and trying again does not help.
     #[error(transparent)]

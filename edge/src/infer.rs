@@ -1,8 +1,9 @@
-//! The two graphs of a bundle on tract. This file and its modules are the only ones that name it: `fuse` takes out of
+//! The graphs of a bundle on tract: two that follow ([`TractNetwork`]), one that finds ([`TractProposer`]). This file and its modules are the only ones that name it: `fuse` takes out of
 //! a file what [`crate::int8`] computes, `region` says it in the terms of the kernels, `fused` puts it back as one
 //! operator.
 //!
-//! Enters: the bytes of two ONNX files and the contract they were made for. Leaves: a [`FollowNetwork`]. Names and
+//! Enters: the bytes of ONNX files and the contract they were made for. Leaves: a [`FollowNetwork`] or a
+//! [`ProposeNetwork`](roadhound_shared::propose::ProposeNetwork). Names and
 //! shapes are compared with the contract before anything runs, so that a wrong file is refused with the tensor at
 //! fault instead of failing on the first frame.
 //!

@@ -5,7 +5,8 @@
 //! reads, runs the network and writes.
 //!
 //! Read in this order:
-//! - [`track`]: the loop from source to sinks;
+//! - [`track`]: the loop from source to sinks; [`watch`]: the same for everybody on the road;
+//! - [`select`]: whom to follow, where nobody gives a box;
 //! - [`source`] and [`sink`]: both ends of it;
 //! - [`run`]: the program on the board, from [`capture`] to [`sink::live`]; [`config`] is what it can be told;
 //! - [`bundle`]: a model is verified, then trusted; [`infer`]: the network on tract;
@@ -27,6 +28,8 @@ pub mod memory;
 pub mod preview;
 pub mod record;
 pub mod run;
+pub mod select;
 pub mod sink;
 pub mod source;
 pub mod track;
+pub mod watch;

@@ -11,8 +11,11 @@ use roadhound_edge::bundle::{ModelSource, Precision};
 use roadhound_edge::demo::{DemoOptions, demo};
 use roadhound_edge::failure::Failure;
 use roadhound_edge::run::{RunOptions, run as run_board};
+use roadhound_edge::select::Target;
 use roadhound_edge::source::{Options as SourceOptions, RawLayout};
 use roadhound_edge::track::{TrackOptions, track};
+use roadhound_edge::watch::config::WatchFile;
+use roadhound_edge::watch::{WatchOptions, WatchOutputs, watch};
 use roadhound_host::line;
 use roadhound_shared::geometry::BoxXywh;
 
@@ -28,6 +31,8 @@ struct Cli {
 enum Command {
     /// Follow one object through a folder of images, a video file (H.264 MP4, MJPEG AVI) or a raw frame dump
     Track(TrackArgs),
+    /// Find everybody on the road and keep their identities, through any source that `track` reads
+    Watch(WatchArgs),
     /// Follow what a camera sees, as a service on a board
     Run(RunArgs),
     /// Render a drive, follow a car in it, score the result and write a video to look at
@@ -58,12 +63,36 @@ impl ModelArgs {
 }
 
 #[derive(Args)]
+#[group(required = true, multiple = false)]
+struct WhomArgs {
+    /// Box of the object in the first frame, in pixels from the image's top-left corner
+    #[arg(long, value_name = "X,Y,W,H", allow_hyphen_values = true, value_parser = parse_box)]
+    init: Option<BoxXywh>,
+    /// Whom to follow: a point X,Y; a kind, such as car or bus:2; a number, the most conspicuous being 1; id:N, as `watch`
+    /// counts them
+    #[arg(long, value_name = "WHOM", allow_hyphen_values = true)]
+    select: Option<Target>,
+    /// Follow whom a driver would watch
+    #[arg(long)]
+    auto: bool,
+}
+
+impl WhomArgs {
+    fn target(&self) -> Target {
+        let init = self.init.map(Target::Box);
+        init.or(self.select).unwrap_or(Target::AUTO)
+    }
+}
+
+#[derive(Args)]
 struct TrackArgs {
     /// Folder of images, video file, or raw dump
     source: PathBuf,
-    /// Box of the object in the first frame, in pixels from the image's top-left corner
-    #[arg(long, value_name = "X,Y,W,H", allow_hyphen_values = true, value_parser = parse_box)]
-    init: BoxXywh,
+    #[command(flatten)]
+    whom: WhomArgs,
+    /// Do not let what finds road users say where a lost object could be
+    #[arg(long)]
+    no_refind: bool,
     /// Write boxes here, one `x,y,w,h` a frame, `nan,nan,nan,nan` where the object is lost
     #[arg(long, value_name = "F.txt")]
     out: Option<PathBuf>,
@@ -76,6 +105,50 @@ struct TrackArgs {
     /// Write an annotated video here
     #[arg(long, value_name = "F.mp4")]
     video: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Frames per second of a folder of images or raw dump [default: seqinfo.ini's, else 30]
+    #[arg(long, value_name = "N", value_parser = parse_fps)]
+    fps: Option<f64>,
+    /// Layout of a raw dump; the format may come from its name (.yuyv .nv12 .rgb .bgr .grey)
+    #[arg(long, value_name = "WxH[:FORMAT][@FPS]")]
+    raw: Option<RawLayout>,
+    /// No progress bar and no summary
+    #[arg(long)]
+    quiet: bool,
+}
+
+#[derive(Args)]
+struct WatchArgs {
+    /// Folder of images, video file, or raw dump
+    source: PathBuf,
+    /// Lines, zones and constants; packaging/watch.toml is a sample with everything in it
+    #[arg(long, value_name = "watch.toml")]
+    config: Option<PathBuf>,
+    /// Write MOTChallenge lines here: frame,id,left,top,width,height,score,-1,-1,-1
+    #[arg(long, value_name = "F.txt")]
+    out: Option<PathBuf>,
+    /// Write milliseconds from decoded frame to boxes here, one line a frame
+    #[arg(long, value_name = "F.time")]
+    times: Option<PathBuf>,
+    /// Write one JSON object a frame here, with kinds, zones and crossings
+    #[arg(long, value_name = "F")]
+    jsonl: Option<PathBuf>,
+    /// Write COCO-style JSON with tracks here
+    #[arg(long, value_name = "F.json")]
+    coco: Option<PathBuf>,
+    /// Write "CVAT for video 1.1" here, for annotators to correct
+    #[arg(long, value_name = "F.xml")]
+    cvat: Option<PathBuf>,
+    /// Write an annotated video with trails here
+    #[arg(long, value_name = "F.mp4")]
+    video: Option<PathBuf>,
+    /// Look at every N-th frame; motion carries everybody over the others [default: 15 looks a second]
+    #[arg(long, value_name = "N", conflicts_with = "budget", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    every: Option<u32>,
+    /// Look as often as a mean of so many milliseconds a frame allows; what is found then depends on the machine
+    #[arg(long, value_name = "MILLISECONDS", allow_hyphen_values = true, value_parser = parse_budget)]
+    budget: Option<f32>,
     #[command(flatten)]
     model: ModelArgs,
     /// Frames per second of a folder of images or raw dump [default: seqinfo.ini's, else 30]
@@ -154,6 +227,13 @@ fn parse_fps(text: &str) -> Result<f64, String> {
     }
 }
 
+fn parse_budget(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(millis) if (0.1..=1e5).contains(&millis) => Ok(millis),
+        _ => Err("expected 0.1 to 100000 milliseconds".into()),
+    }
+}
+
 fn main() -> ExitCode {
     roadhound_edge::memory::give_large_blocks_back();
     let cli = match Cli::try_parse() {
@@ -185,7 +265,8 @@ fn run(command: Command) -> Result<(), Failure> {
                     fps: args.fps,
                     raw: args.raw,
                 },
-                initial: args.init,
+                target: args.whom.target(),
+                refind: !args.no_refind,
                 model: args.model.source(),
                 precision: args.model.precision,
                 threads: args.model.threads.into(),
@@ -197,6 +278,50 @@ fn run(command: Command) -> Result<(), Failure> {
                 quiet,
             })?;
             if !quiet && !to_stdout {
+                say(&summary.to_string());
+            }
+            Ok(())
+        }
+        Command::Watch(args) => {
+            let mut file = match &args.config {
+                Some(path) => WatchFile::read(path).map_err(Failure::Usage)?,
+                None => WatchFile::default(),
+            };
+            let cadence = &mut file.watch.cadence;
+            cadence.every = args.every.or(cadence.every);
+            if args.budget.is_some() {
+                (cadence.budget_millis, cadence.every) = (args.budget, None);
+            }
+            let outputs = WatchOutputs {
+                out: args.out,
+                times: args.times,
+                jsonl: args.jsonl,
+                coco: args.coco,
+                cvat: args.cvat,
+                video: args.video,
+            };
+            let files = [
+                &outputs.out,
+                &outputs.jsonl,
+                &outputs.coco,
+                &outputs.cvat,
+                &outputs.video,
+            ];
+            let to_stdout = files.iter().all(|file| file.is_none());
+            let summary = watch(&WatchOptions {
+                source: args.source,
+                source_options: SourceOptions {
+                    fps: args.fps,
+                    raw: args.raw,
+                },
+                file,
+                outputs,
+                model: args.model.source(),
+                precision: args.model.precision,
+                threads: args.model.threads.into(),
+                quiet: args.quiet,
+            })?;
+            if !args.quiet && !to_stdout {
                 say(&summary.to_string());
             }
             Ok(())

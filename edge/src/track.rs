@@ -1,5 +1,8 @@
 //! `roadhound track`: one object through one source.
 //!
+//! Until whoever is to be followed turns up there is no box; while it is lost, what finds road users says where it could be,
+//! if the bundle has that, and the follow model looks there as well.
+//!
 //! Results are written frame by frame. When the source breaks on the way, everything before that frame is in the
 //! files, the video is closed properly, and the reason is reported.
 
@@ -8,12 +11,17 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use roadhound_shared::follow::Follower;
-use roadhound_shared::geometry::BoxXywh;
+use roadhound_shared::contract::ContractError;
+use roadhound_shared::follow::refind::{RefindConfig, Refinder};
+use roadhound_shared::follow::{FollowError, Follower};
+use roadhound_shared::frame::{FrameView, Timestamp};
+use roadhound_shared::propose::Finder;
 use roadhound_shared::tracker::Report;
 
-use crate::bundle::{Model, ModelSource, Precision};
+use crate::bundle::{Bundle, Model, ModelSource, Precision};
 use crate::failure::Failure;
+use crate::infer::{InferError, TractNetwork, TractProposer};
+use crate::select::{Chooser, Target};
 use crate::sink::SinkError;
 use crate::sink::boxes::BoxesSink;
 use crate::sink::jsonl::JsonlSink;
@@ -28,8 +36,10 @@ pub struct TrackOptions {
     pub source: PathBuf,
     /// How to read it.
     pub source_options: source::Options,
-    /// The object's box in the first frame.
-    pub initial: BoxXywh,
+    /// Whom to follow.
+    pub target: Target,
+    /// Whether a lost target is looked for by what finds road users, where the bundle has that.
+    pub refind: bool,
     /// Result file.
     pub out: Option<PathBuf>,
     /// File of times.
@@ -128,8 +138,9 @@ impl Sinks {
 /// # Errors
 /// A source, model, box or output that does not work; what was tracked before is in the files.
 pub fn track(options: &TrackOptions) -> Result<Summary, Failure> {
-    if !options.initial.is_proper() {
-        let b = options.initial;
+    if let Target::Box(b) = options.target
+        && !b.is_proper()
+    {
         return Err(Failure::Usage(format!(
             "{}: --init {},{},{},{} has no area",
             options.source.display(),
@@ -142,9 +153,8 @@ pub fn track(options: &TrackOptions) -> Result<Summary, Failure> {
     let mut source = source::open(&options.source, &options.source_options)?;
     let fps = source.fps();
     let source_name = options.source.display().to_string();
-    let model = Model::open(&options.model, options.precision, options.threads)?;
-    let mut follower = Follower::new(model.network, model.manifest.follow, model.manifest.tracker)
-        .map_err(|e| Failure::Usage(format!("model {}: {e}", model.manifest.name)))?;
+    let (mut follower, finder) = open_model(options)?;
+    let mut stage = Stage::Choosing(Box::new(Chooser::new(options.target, finder)));
     let bar = progress(source.frames_expected(), options.quiet);
     let mut sinks: Option<Sinks> = None;
     let mut run = Run::default();
@@ -171,24 +181,18 @@ pub fn track(options: &TrackOptions) -> Result<Summary, Failure> {
                 .into());
             }
         };
-        let report = if index == 0 {
-            follower.start(&view, options.initial, captured_at)
-        } else {
-            follower.step(&view, captured_at)
-        };
+        let report = stage.step(&mut follower, &view, captured_at, options.refind);
         let took = started.elapsed();
         let report = match report {
-            // The first line is the initial box itself, not the tracker's idea of it.
-            Ok(report) if index == 0 => Report {
-                box_in_image: Some(options.initial),
-                ..report
-            },
             Ok(report) => report,
-            Err(error) => {
+            Err(StepError::Follow(error)) => {
                 break Err(Failure::Follow {
                     source_name: source_name.clone(),
                     error: Box::new(error),
                 });
+            }
+            Err(StepError::Find(reason)) => {
+                break Err(Failure::Usage(format!("{source_name}: {reason}")));
             }
         };
         if sinks.is_none() {
@@ -211,7 +215,99 @@ pub fn track(options: &TrackOptions) -> Result<Summary, Failure> {
     if run.summary.frames == 0 {
         return Err(Failure::Usage(format!("{source_name}: no frames in it")));
     }
+    if let Stage::Choosing(_) = stage {
+        let (frames, target) = (run.summary.frames, options.target);
+        return Err(Failure::Usage(format!(
+            "{source_name}: nobody to follow on {frames} frames (--select {target})"
+        )));
+    }
     Ok(run.finish())
+}
+
+/// The follow model, and what finds road users where it is wanted and there.
+fn open_model(
+    options: &TrackOptions,
+) -> Result<(Follower<TractNetwork>, Option<Finder<TractProposer>>), Failure> {
+    let bundle = Bundle::read(&options.model, options.precision)?;
+    let Model {
+        manifest, network, ..
+    } = bundle.follower(options.threads)?;
+    let refused = |e: ContractError| Failure::Usage(format!("model {}: {e}", manifest.name));
+    let is_point = matches!(options.target, Target::Pick(_));
+    let proposer = match options.target.needs_proposals() {
+        true => Some(bundle.proposer_or_refuse(options.threads)?),
+        false if is_point || options.refind => bundle.proposer(options.threads)?,
+        false => None,
+    };
+    let finder = proposer.map(|p| Finder::new(p.network, p.contract));
+    let finder = finder.transpose().map_err(refused)?;
+    let (follow, tracker) = (manifest.follow.clone(), manifest.tracker);
+    let follower = Follower::new(network, follow, tracker).map_err(refused)?;
+    Ok((follower, finder))
+}
+
+/// How far a run is.
+enum Stage {
+    /// Whoever is to be followed is not there yet.
+    Choosing(Box<Chooser<TractProposer>>),
+    Following(Option<Box<Refinder<TractProposer>>>),
+}
+
+/// Why a frame could not be followed.
+enum StepError {
+    Follow(FollowError<InferError>),
+    /// Nobody could be looked for; the text goes behind the source's name.
+    Find(String),
+}
+
+impl From<FollowError<InferError>> for StepError {
+    fn from(error: FollowError<InferError>) -> Self {
+        Self::Follow(error)
+    }
+}
+
+impl Stage {
+    fn step(
+        &mut self,
+        follower: &mut Follower<TractNetwork>,
+        view: &FrameView<'_>,
+        at: Timestamp,
+        refind: bool,
+    ) -> Result<Report, StepError> {
+        let refinder = match self {
+            Self::Choosing(chooser) => {
+                let chosen = chooser.choose(view, at, follower);
+                let Some(initial) = chosen.map_err(StepError::Find)? else {
+                    return Ok(Report::idle(at));
+                };
+                // The first line is the initial box itself, not the tracker's idea of it.
+                let report = Report {
+                    box_in_image: Some(initial),
+                    ..follower.start(view, initial, at)?
+                };
+                let chooser =
+                    std::mem::replace(&mut **chooser, Chooser::new(Target::Box(initial), None));
+                let finder = chooser.into_finder().filter(|_| refind);
+                let refinder = |f| Box::new(Refinder::new(f, RefindConfig::default()));
+                let refinder = finder.map(refinder);
+                *self = Self::Following(refinder);
+                return Ok(report);
+            }
+            Self::Following(refinder) => refinder,
+        };
+        let mut report = follower.step(view, at)?;
+        let Some(refinder) = refinder else {
+            return Ok(report);
+        };
+        let offers = refinder.offers(&report, view, at);
+        for offer in offers.map_err(|e| StepError::Find(e.to_string()))? {
+            match follower.look_at(view, *offer, at)? {
+                Some(looked) => report = looked,
+                None => break,
+            }
+        }
+        Ok(report)
+    }
 }
 
 /// Counts on the way to a [`Summary`].
@@ -238,13 +334,16 @@ impl Run {
     }
 
     fn finish(mut self) -> Summary {
-        self.millis.sort_by(f32::total_cmp);
-        self.summary.median_millis = self
-            .millis
-            .get(self.millis.len() / 2)
-            .map_or(f64::NAN, |&ms| f64::from(ms));
+        self.summary.median_millis = median(&mut self.millis);
         self.summary
     }
+}
+
+/// The middle one; not a number where there are none.
+pub(crate) fn median(values: &mut [f32]) -> f64 {
+    values.sort_by(f32::total_cmp);
+    let middle = values.get(values.len() / 2);
+    middle.map_or(f64::NAN, |&value| f64::from(value))
 }
 
 /// A bar on standard error where somebody looks at it.

@@ -27,11 +27,12 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::limits::LimitError;
 use crate::mix::SplitMix64;
 use crate::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use crate::preprocess::Normalisation;
 use crate::propose::ProposeContract;
-use crate::tracker::{ConfigError, TrackerConfig};
+use crate::tracker::TrackerConfig;
 
 /// The version of the bundle format that this code reads and writes.
 pub const BUNDLE_FORMAT: u32 = 1;
@@ -86,9 +87,9 @@ pub enum ContractError {
         /// The shape that follows from the sizes.
         expected: Vec<usize>,
     },
-    /// A constant of the tracker is out of range.
+    /// A constant of the tracker or of watch mode is out of range.
     #[error(transparent)]
-    Tracker(#[from] ConfigError),
+    Limit(#[from] LimitError),
     /// The manifest does not name this file.
     #[error("files: `{name}` is not listed")]
     UnknownFile {

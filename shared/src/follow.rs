@@ -28,6 +28,7 @@
 //! assert_eq!(report.phase, Phase::Lost); // it sees nothing and says so
 //! ```
 
+pub mod refind;
 mod select;
 
 use alloc::vec;
@@ -189,6 +190,24 @@ impl<N: FollowNetwork> Follower<N> {
             }
         }
         Ok(report)
+    }
+
+    /// After [`Follower::step`]: looks in the same frame where somebody else thinks that the lost target could be. The
+    /// report is then the frame's; `None` where the target is not lost, or a look supports a claim already.
+    ///
+    /// # Errors
+    /// As [`Follower::step`].
+    pub fn look_at(
+        &mut self,
+        frame: &FrameView<'_>,
+        offered: BoxXywh,
+        captured_at: Timestamp,
+    ) -> Result<Option<Report>, FollowError<N::Error>> {
+        let Some(window) = self.tracker.look_at_offer(offered) else {
+            return Ok(None);
+        };
+        self.run_search(frame, &window)?;
+        Ok(Some(self.tracker.accept(&self.search_outputs, captured_at)))
     }
 
     /// From the next frame on, the same picture comes at another size: a camera was opened again and agreed on another

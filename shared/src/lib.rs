@@ -14,6 +14,7 @@
 //! - [`propose`]: every road user of a whole frame, by class, box and embedding;
 //! - [`tracker`]: the state machine that asks for crops and accepts outputs;
 //! - [`follow`]: the loop that joins all of it, a frame in and a report out;
+//! - [`limits`]: what every table of constants is checked by;
 //! - [`assignment`]: who goes with whom at the smallest cost;
 //! - [`metrics`]: how good the reports were, of one object or of many;
 //! - [`watch`]: every road user at once, with identities that last;
@@ -60,6 +61,7 @@ pub mod decode;
 pub mod follow;
 pub mod frame;
 pub mod geometry;
+pub mod limits;
 pub mod metrics;
 pub mod mix;
 pub mod network;

@@ -274,6 +274,51 @@ fn a_square_of_another_colour_is_not_taken_for_the_target() {
 }
 
 #[test]
+fn an_offered_place_is_looked_at_in_the_same_frame_and_the_target_is_claimed_from_it() {
+    let without_sweep = TrackerConfig::default()
+        .overridden("search.sweep_every = 0\nsearch.ahead_every = 0\nsearch.looks_beside = 0\nsearch.max_widening = 1.0")
+        .unwrap();
+    let mut drive = Drive::with(without_sweep);
+    // Nobody is asked while the target is there.
+    drive.step(&[(start(), RED)]);
+    let frame = drive.scene.frame();
+    let report = drive.follower.look_at(&frame, start(), drive.at).unwrap();
+    assert_eq!(report, None);
+    while drive.step(&[]).phase != Phase::Lost {}
+    let (back, stranger) = (
+        BoxXywh::new(560.0, 300.0, 48.0, 40.0),
+        BoxXywh::new(20.0, 300.0, 48.0, 40.0),
+    );
+    let there = [(back, RED), (stranger, BLUE)];
+    // By itself it looks where the target was lost, and nowhere else.
+    for _ in 0..60 {
+        assert_eq!(drive.step(&there).phase, Phase::Lost);
+    }
+    let look_at = |drive: &mut Drive, offered: BoxXywh| {
+        let frame = drive.scene.frame();
+        drive.follower.look_at(&frame, offered, drive.at).unwrap()
+    };
+    // An offer has to look like the target, and to be a box.
+    for _ in 0..30 {
+        assert_eq!(drive.step(&there).phase, Phase::Lost);
+        let report = look_at(&mut drive, stranger).unwrap();
+        assert_eq!(report.phase, Phase::Lost);
+        let nowhere = BoxXywh::new(f32::NAN, 0.0, 10.0, 10.0);
+        assert_eq!(look_at(&mut drive, nowhere), None);
+    }
+    let offered_at = drive.at;
+    while drive.step(&there).phase != Phase::Tracking {
+        // Once a claim is supported, nobody is asked for more.
+        if look_at(&mut drive, back).is_some() {
+            assert_eq!(look_at(&mut drive, stranger), None);
+        }
+        assert!(drive.at.micros_since(offered_at) < 1_000_000);
+    }
+    let report = drive.step(&there);
+    assert!(report.box_in_image.unwrap().iou(&back) > 0.9);
+}
+
+#[test]
 fn the_first_template_stays_and_the_latest_is_renewed() {
     let mut drive = Drive::new();
     for step in 1..40 {

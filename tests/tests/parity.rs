@@ -6,15 +6,25 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use roadhound_edge::drive::{Drive, DriveConfig};
-use roadhound_edge::infer::TractNetwork;
+use roadhound_edge::infer::{Int8, TractNetwork, TractProposer};
+use roadhound_edge::int8::Path as Kernels;
 use roadhound_shared::contract::FollowContract;
 use roadhound_shared::frame::FrameView;
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
-use roadhound_shared::preprocess::{Border, CropScratch, CropWindow, crop_tensor};
+use roadhound_shared::preprocess::{
+    Border, CropScratch, CropWindow, crop_tensor, crop_tensor_sized,
+};
+use roadhound_shared::propose::probe::probe_frame;
+use roadhound_shared::propose::{
+    ProposalConfig, ProposeContract, ProposeNetwork, ProposeOutputs, ProposeSizes,
+};
 use roadhound_trainer::augment::AugmentConfig;
 use roadhound_trainer::data::{DataConfig, Dataset};
 use roadhound_trainer::export::bundle::graphs_of;
 use roadhound_trainer::export::interpret::OnnxNetwork;
+use roadhound_trainer::export::propose::{CandleProposer, OnnxProposer, graph_of};
+use roadhound_trainer::export::unfold::network_from_bundle;
+use roadhound_trainer::model::propose::{ProposeModelConfig, ProposeNet};
 use roadhound_trainer::model::{ModelConfig, TrackerNet};
 use roadhound_trainer::network::CandleNetwork;
 use roadhound_trainer::sampler::{Sampler, SamplerConfig, SamplerScratch, Split};
@@ -288,4 +298,135 @@ fn trainer_tract_and_onnx_runtime_agree_on_two_hundred_real_crops() {
         })
         .collect();
     check_same("trainer and tract against ONNX Runtime", &tract, &runtime);
+}
+
+/// Whole frames as `propose.onnx` reads them: a probe, and a rendered drive.
+fn frames(contract: &ProposeContract, count: u32) -> Vec<Vec<f32>> {
+    let mut drive = Drive::new(DriveConfig::default()).unwrap();
+    let (width_px, height_px) = (drive.config().width_px, drive.config().height_px);
+    let (mut scratch, mut rgb) = (CropScratch::default(), Vec::new());
+    let size = contract.input_size();
+    let mut frames = vec![probe_frame(4, contract)];
+    for index in 0..count {
+        drive.render(index * 20, &mut rgb);
+        let mut out = vec![0.0; contract.tensors.frame.len()];
+        crop_tensor_sized(
+            &FrameView::rgb8(width_px, height_px, &rgb).unwrap(),
+            &CropWindow::letterbox(width_px, height_px, size),
+            size,
+            Border::Mean,
+            &contract.normalisation,
+            &mut scratch,
+            &mut out,
+        )
+        .unwrap();
+        frames.push(out);
+    }
+    frames
+}
+
+/// What a network says about each frame.
+fn proposals<N: ProposeNetwork>(
+    network: &mut N,
+    contract: &ProposeContract,
+    frames: &[Vec<f32>],
+) -> Vec<ProposeOutputs> {
+    let answer = |frame: &Vec<f32>| {
+        let mut out = ProposeOutputs::for_contract(contract);
+        network.propose(frame, &mut out).unwrap();
+        out
+    };
+    frames.iter().map(answer).collect()
+}
+
+fn check_proposals(what: &str, ours: &[ProposeOutputs], theirs: &[ProposeOutputs]) {
+    assert_eq!(ours.len(), theirs.len());
+    let worst = |values: fn(&ProposeOutputs) -> &[f32]| {
+        let pairs = ours.iter().zip(theirs);
+        pairs
+            .map(|(a, b)| furthest(values(a), values(b)))
+            .fold(0.0, f32::max)
+    };
+    let (score, boxes) = (worst(|o| &o.score), worst(|o| &o.box_ltrb_px));
+    let embedding = worst(|o| &o.embedding);
+    say(&format!(
+        "{what}: {} frames, furthest apart: score {score:.2e}, box {boxes:.2e} px, embedding {embedding:.2e}",
+        ours.len()
+    ));
+    assert!(score <= SCORE_TOLERANCE && embedding <= 1e-3, "{what}");
+    assert!(boxes <= BOX_TOLERANCE_PX, "{what}: {boxes} px");
+}
+
+/// A head that nobody trained, on the shipped backbone: its maps differ at every cell all the same.
+#[test]
+fn the_graph_that_proposes_says_the_same_on_candle_interpreter_tract_and_onnx_runtime() {
+    let config = ProposeModelConfig::default();
+    let backbone =
+        network_from_bundle(&bundle_folder(), &config.backbone, 1, &Device::Cpu).unwrap();
+    let input = ProposeSizes::default().input;
+    let net = ProposeNet::new(&config, input, backbone, 3, &Device::Cpu).unwrap();
+    let (contract, graph) =
+        graph_of(&net, ProposalConfig::default(), Default::default(), "none").unwrap();
+    let frames = frames(&contract, 3);
+
+    let mut interpreter = OnnxProposer::new(&graph.bytes, &contract).unwrap();
+    let interpreted = proposals(&mut interpreter, &contract, &frames);
+    let spread = |values: &[f32]| {
+        let most = values.iter().copied().fold(f32::MIN, f32::max);
+        most - values.iter().copied().fold(f32::MAX, f32::min)
+    };
+    assert!(spread(&interpreted[1].score) > 1e-3 && spread(&interpreted[1].embedding) > 0.1);
+
+    let mut candle = CandleProposer::new(&net, &contract, &Device::Cpu);
+    let on_candle = proposals(&mut candle, &contract, &frames);
+    check_proposals("candle against its export", &on_candle, &interpreted);
+
+    let kernels = Int8::Kernels(Kernels::detect());
+    let tract = |threads: usize| {
+        let mut network = TractProposer::load(&contract, &graph.bytes, threads, kernels).unwrap();
+        proposals(&mut network, &contract, &frames)
+    };
+    let on_tract = tract(1);
+    assert!(
+        on_tract == interpreted,
+        "interpreter and tract differ in some bit"
+    );
+    assert!(tract(2) == on_tract, "tract differs on two threads");
+
+    let Some(python) = oracle_python() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let bytes: Vec<u8> = frames
+        .iter()
+        .flatten()
+        .flat_map(|v| v.to_le_bytes())
+        .collect();
+    std::fs::write(at("frames.f32"), bytes).unwrap();
+    std::fs::write(at("propose.onnx"), &graph.bytes).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/propose_oracle.py");
+    let done = std::process::Command::new(python)
+        .arg(script)
+        .args([at("propose.onnx"), at("frames.f32"), at("out.f32")])
+        .output()
+        .unwrap();
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    let bytes = std::fs::read(at("out.f32")).unwrap();
+    let mut values = bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+    let mut runtime = Vec::new();
+    for _ in &frames {
+        let mut out = ProposeOutputs::for_contract(&contract);
+        for buffer in [&mut out.score, &mut out.box_ltrb_px, &mut out.embedding] {
+            buffer.iter_mut().for_each(|v| *v = values.next().unwrap());
+        }
+        runtime.push(out);
+    }
+    check_proposals("tract against ONNX Runtime", &on_tract, &runtime);
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use image::{DynamicImage, ExtendedColorType};
 use roadhound_edge::bundle::{ModelSource, Precision};
 use roadhound_edge::drive::{Drive, DriveConfig};
+use roadhound_edge::select::Target;
 use roadhound_edge::source::{self, Pixels};
 use roadhound_edge::track::{TrackOptions, track};
 use roadhound_shared::geometry::BoxXywh;
@@ -74,7 +75,8 @@ fn tracked(run: &Run) -> Vec<Said> {
             fps: Some(run.fps),
             ..source::Options::default()
         },
-        initial: run.truth[0].unwrap(),
+        target: Target::Box(run.truth[0].unwrap()),
+        refind: false,
         out: None,
         times: None,
         jsonl: Some(jsonl.clone()),

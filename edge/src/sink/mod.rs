@@ -1,14 +1,22 @@
-//! Where results go: text lines, JSON lines, an annotated video.
+//! Where results go: text lines, JSON lines, files for annotators, an annotated video.
 //!
 //! Enters: reports, one a frame. Leaves: files that are complete up to the last frame written, however the
-//! program ends; only the video needs its `finish`.
+//! program ends; only the video needs its `finish`, and what is written from [`recorded`] comes at the end.
 
 pub mod boxes;
+pub mod coco;
+pub mod crowd;
+pub mod cvat;
+mod font;
 pub mod jsonl;
 pub mod live;
+pub mod mot;
 pub mod mp4;
 pub mod overlay;
+pub mod picture;
+pub mod recorded;
 pub mod times;
+pub mod users;
 pub mod video;
 
 use std::fs::File;

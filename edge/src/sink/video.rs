@@ -1,18 +1,20 @@
-//! The annotated video: H.264 in MP4.
+//! The annotated video: H.264 in MP4. What is drawn on it is `overlay`'s and `crowd`'s.
 
 use std::fs::File;
 use std::io::{BufWriter, Error};
 use std::path::{Path, PathBuf};
 
+use roadhound_shared::frame::Timestamp;
 use roadhound_shared::tracker::Report;
 use rusty_h264::{Encoder, EncoderConfig, Preset, YuvPlanes};
 
 use super::SinkError;
 use super::mp4::Mp4Writer;
-use super::overlay::I420;
+use super::overlay;
+use super::picture::I420;
 use crate::source::Pixels;
 
-/// Encodes frames with the tracker's report drawn on them.
+/// Encodes frames with what is known drawn on them.
 pub struct VideoSink {
     path: PathBuf,
     frame_micros: u64,
@@ -51,18 +53,32 @@ impl VideoSink {
         })
     }
 
-    /// Draws, encodes and appends one frame.
+    /// Encodes and appends one frame with the tracker's report on it.
+    ///
+    /// # Errors
+    /// As [`VideoSink::write_drawn`].
+    pub fn write(&mut self, pixels: &Pixels<'_>, report: &Report) -> Result<(), SinkError> {
+        self.write_drawn(pixels, report.captured_at, |picture| {
+            overlay::annotate(picture, report);
+        })
+    }
+
+    /// Encodes and appends one frame with whatever `draw` puts on it.
     ///
     /// # Errors
     /// The encoder refuses the size, or the file cannot be written.
-    pub fn write(&mut self, pixels: &Pixels<'_>, report: &Report) -> Result<(), SinkError> {
+    pub fn write_drawn(
+        &mut self,
+        pixels: &Pixels<'_>,
+        captured_at: Timestamp,
+        draw: impl FnOnce(&mut I420),
+    ) -> Result<(), SinkError> {
         self.picture.fill(pixels);
-        self.picture.annotate(report);
-        self.append(report.captured_at.0)
-            .map_err(|reason| SinkError {
-                path: self.path.clone(),
-                reason,
-            })
+        draw(&mut self.picture);
+        self.append(captured_at.0).map_err(|reason| SinkError {
+            path: self.path.clone(),
+            reason,
+        })
     }
 
     fn append(&mut self, shown_at_micros: u64) -> Result<(), Error> {

@@ -91,6 +91,11 @@ impl FrameSource for ImageFolder {
         }))
     }
 
+    fn frame_file(&self) -> Option<&Path> {
+        let last = self.next.checked_sub(1)?;
+        self.files.get(last).map(PathBuf::as_path)
+    }
+
     fn frames_expected(&self) -> Option<u64> {
         Some(self.files.len() as u64)
     }

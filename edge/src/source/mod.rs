@@ -50,6 +50,11 @@ pub trait FrameSource {
     /// What is wrong with the file, and where. The frames before it were good; those behind it are not offered.
     fn next_frame(&mut self) -> Result<Option<SourceFrame<'_>>, SourceError>;
 
+    /// The file that the last frame came from, where every frame has one of its own.
+    fn frame_file(&self) -> Option<&Path> {
+        None
+    }
+
     /// How many frames there will be, where the source knows.
     fn frames_expected(&self) -> Option<u64>;
 

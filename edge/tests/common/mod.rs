@@ -10,11 +10,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use roadhound_edge::infer::TractNetwork;
+use roadhound_edge::infer::{Int8, TractNetwork, TractProposer};
 use roadhound_shared::contract::{
     BUNDLE_FORMAT, BundleManifest, FileEntry, FollowContract, FollowSizes, Probe, ProbeTolerance,
-    Quantisation, Training,
+    Quantisation, TensorSpec, Training,
 };
+use roadhound_shared::propose::probe::ProposeTolerance;
+use roadhound_shared::propose::{ProposeContract, ProposeProbe, ProposeSizes};
 use roadhound_shared::tracker::TrackerConfig;
 
 // ---- ONNX, written by hand: a protobuf is tags, lengths and bytes -------------------------------------------
@@ -214,8 +216,63 @@ pub fn search_onnx(c: &FollowContract) -> Vec<u8> {
     )
 }
 
-/// Writes a bundle folder around two graphs; the probe is taken from `probed`.
+/// A graph that takes every bright patch of 16 pixels for a car of 200 pixels, of which one a place is left.
+pub fn propose_contract() -> ProposeContract {
+    ProposeContract::new(ProposeSizes {
+        embedding_size: 4,
+        ..ProposeSizes::default()
+    })
+    .unwrap()
+}
+
+pub fn propose_onnx(c: &ProposeContract) -> Vec<u8> {
+    let t = &c.tensors;
+    let s = c.stride_px as usize;
+    let patch = 3 * s * s;
+    let channels = |spec: &TensorSpec| spec.shape[1];
+    // The first of a cell's four sub-cells says "car", and nothing else says anything.
+    let mut score = vec![0.0; channels(&t.score) * patch];
+    score[..patch].fill(6.0 / patch as f32);
+    let mut nothing = vec![-20.0; channels(&t.score)];
+    nothing[0] = -6.0;
+    let zeros = |spec: &TensorSpec| vec![0.0; channels(spec) * patch];
+    let weight = |name: &str, spec: &TensorSpec, values: &[f32]| {
+        constant(name, &[channels(spec), 3, s, s], values)
+    };
+    let bias = |name: &str, spec: &TensorSpec, value: f32| {
+        constant(name, &[channels(spec)], &vec![value; channels(spec)])
+    };
+    model(
+        vec![
+            patches("ws", "bs", &t.frame.name, "logit", s as i64),
+            node("Sigmoid", &["logit"], &t.score.name, vec![]),
+            patches("wb", "bb", &t.frame.name, &t.box_ltrb_px.name, s as i64),
+            patches("we", "be", &t.frame.name, &t.embedding.name, s as i64),
+        ],
+        vec![
+            weight("ws", &t.score, &score),
+            constant("bs", &[channels(&t.score)], &nothing),
+            weight("wb", &t.box_ltrb_px, &zeros(&t.box_ltrb_px)),
+            bias("bb", &t.box_ltrb_px, 100.0),
+            weight("we", &t.embedding, &zeros(&t.embedding)),
+            bias("be", &t.embedding, 0.5),
+        ],
+        vec![value_info(&t.frame.name, &t.frame.shape)],
+        vec![
+            value_info(&t.score.name, &t.score.shape),
+            value_info(&t.box_ltrb_px.name, &t.box_ltrb_px.shape),
+            value_info(&t.embedding.name, &t.embedding.shape),
+        ],
+    )
+}
+
+/// Writes a bundle folder around two graphs.
 pub fn write_bundle(folder: &Path, files: &[(&str, Vec<u8>)]) {
+    write_bundle_with(folder, files, None);
+}
+
+/// The same, with the table of a graph that finds.
+fn write_bundle_with(folder: &Path, files: &[(&str, Vec<u8>)], propose: Option<ProposeContract>) {
     std::fs::create_dir_all(folder).unwrap();
     let contract = contract();
     let mut network = TractNetwork::load(
@@ -247,7 +304,7 @@ pub fn write_bundle(folder: &Path, files: &[(&str, Vec<u8>)]) {
         training: Training::default(),
         scores: BTreeMap::new(),
         calibration: None,
-        propose: None,
+        propose,
     };
     std::fs::write(folder.join("bundle.toml"), manifest.to_toml().unwrap()).unwrap();
     for (name, bytes) in files {
@@ -266,6 +323,47 @@ pub fn good_bundle(folder: &Path) -> PathBuf {
             ("search.onnx", search_onnx(&c)),
         ],
     );
+    path
+}
+
+/// A bundle that works, and finds cars by itself.
+pub fn bundle_that_finds(folder: &Path) -> PathBuf {
+    let path = folder.join("finds");
+    let (c, p) = (contract(), propose_contract());
+    let onnx = propose_onnx(&p);
+    let mut network = TractProposer::load(&p, &onnx, 1, Int8::Stock).unwrap();
+    let tolerance = ProposeTolerance::default();
+    let probe = ProposeProbe::capture(&mut network, &p, 5, tolerance).unwrap();
+    let files = [
+        ("template.onnx", template_onnx(&c)),
+        ("search.onnx", search_onnx(&c)),
+        ("propose.onnx", onnx),
+        ("probe.propose.json", serde_json::to_vec(&probe).unwrap()),
+    ];
+    write_bundle_with(&path, &files, Some(p));
+    path
+}
+
+/// Writes dark grey frames of 416x256 with bright squares of 32 pixels on them, about the given places.
+pub fn write_squares(folder: &Path, frames: &[Vec<(u32, u32)>]) -> PathBuf {
+    let path = folder.join("img");
+    std::fs::create_dir_all(&path).unwrap();
+    for (i, squares) in frames.iter().enumerate() {
+        let file = std::fs::File::create(path.join(format!("{i:04}.png"))).unwrap();
+        let mut encoder = png::Encoder::new(file, 416, 256);
+        encoder.set_color(png::ColorType::Grayscale);
+        let lit = |x: u32, y: u32| {
+            let near = |a: u32, b: u32| (a + 16).wrapping_sub(b) < 32;
+            squares.iter().any(|(cx, cy)| near(x, *cx) && near(y, *cy))
+        };
+        let pixel = |at: u32| if lit(at % 416, at / 416) { 255 } else { 20 };
+        let data: Vec<u8> = (0..416 * 256).map(pixel).collect();
+        encoder
+            .write_header()
+            .unwrap()
+            .write_image_data(&data)
+            .unwrap();
+    }
     path
 }
 

@@ -6,6 +6,8 @@
 //! - [`classes`]: what a road user can be;
 //! - [`contract`]: sizes, tensors and files of the graph, a table of the bundle's manifest;
 //! - [`decode`]: maps to [`Proposal`]s;
+//! - [`finder`]: all of it, a frame in and road users out;
+//! - [`pick`]: of all of them, the one that somebody means;
 //! - [`probe`]: a seeded frame and what the graph must say of it.
 //!
 //! The graph computes maps of stride 16, and four *sub-cells* for each of their cells: the answers lie on a grid of
@@ -45,11 +47,14 @@ use core::fmt::{Debug, Display};
 pub mod classes;
 pub mod contract;
 pub mod decode;
+pub mod finder;
+pub mod pick;
 pub mod probe;
 
 pub use self::classes::{RoadUser, RoadUsers};
 pub use self::contract::{ProposeContract, ProposeFiles, ProposeInt8, ProposeSizes};
 pub use self::decode::{Proposal, ProposalConfig, Proposals, ProposeDecoder};
+pub use self::finder::{FindError, Finder};
 pub use self::probe::ProposeProbe;
 
 /// What the graph gives, planar as in the ONNX file: `h = height / stride` rows and `w = width / stride` columns.
@@ -89,4 +94,13 @@ pub trait ProposeNetwork {
     /// # Errors
     /// Those of the runtime.
     fn propose(&mut self, frame_chw: &[f32], out: &mut ProposeOutputs) -> Result<(), Self::Error>;
+}
+
+/// A borrowed network, so that one network can serve many runs.
+impl<N: ProposeNetwork + ?Sized> ProposeNetwork for &mut N {
+    type Error = N::Error;
+
+    fn propose(&mut self, frame_chw: &[f32], out: &mut ProposeOutputs) -> Result<(), Self::Error> {
+        (**self).propose(frame_chw, out)
+    }
 }

@@ -21,35 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{ContractError, parse_toml};
 use crate::decode::MAX_CANDIDATES;
+use crate::limits::{LimitError, check_order, check_ranges};
 
-/// A constant of the tracker that cannot be.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum ConfigError {
-    /// Outside its range, or not a number.
-    #[error("tracker.{key}: found {found}, expected {min} to {max}")]
-    Range {
-        /// Path of the key below `[tracker]`.
-        key: &'static str,
-        /// What was found.
-        found: f64,
-        /// Smallest value allowed.
-        min: f64,
-        /// Largest value allowed.
-        max: f64,
-    },
-    /// Two thresholds are the wrong way round.
-    #[error("tracker.{low} is {low_value}, above tracker.{high}, which is {high_value}")]
-    Order {
-        /// The key that must not be larger.
-        low: &'static str,
-        /// Its value.
-        low_value: f32,
-        /// The key that must not be smaller.
-        high: &'static str,
-        /// Its value.
-        high_value: f32,
-    },
-}
+/// What errors call these constants by.
+const TABLE: &str = "tracker";
 
 /// Every constant of the tracker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -373,7 +348,7 @@ impl TrackerConfig {
     ///
     /// # Errors
     /// The first one that is out of range, with its value.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    pub fn validate(&self) -> Result<(), LimitError> {
         const SHARE: RangeInclusive<f32> = 0.0..=1.0;
         const COSINE: RangeInclusive<f32> = -1.0..=1.0;
         const POSITIVE: RangeInclusive<f32> = 1e-3..=1e3;
@@ -386,194 +361,174 @@ impl TrackerConfig {
             search: w,
             reclaim: r,
         } = self;
-        for (key, found, range) in [
-            ("decode.window_weight", d.window_weight, SHARE),
-            ("decode.window_weight_lost", d.window_weight_lost, SHARE),
-            ("decode.motion_weight", d.motion_weight, SHARE),
-            (
-                "decode.motion_sigma_sides",
-                d.motion_sigma_sides,
-                0.01..=100.0,
-            ),
-            ("decode.shape_penalty", d.shape_penalty, 0.0..=10.0),
-            ("decode.refine_above", d.refine_above, SHARE),
-            ("decode.suppress_above_iou", d.suppress_above_iou, SHARE),
-            ("decode.min_score", d.min_score, SHARE),
-            ("decode.identity_weight", d.identity_weight, SHARE),
-            ("motion.prediction_weight", m.prediction_weight, SHARE),
-            (
-                "motion.size_prediction_weight",
-                m.size_prediction_weight,
-                SHARE,
-            ),
-            (
-                "motion.velocity_decay_seconds",
-                m.velocity_decay_seconds,
-                POSITIVE,
-            ),
-            (
-                "motion.max_speed_sides_per_second",
-                m.max_speed_sides_per_second,
-                0.0..=1e3,
-            ),
-            ("motion.acceleration_sides", m.acceleration_sides, POSITIVE),
-            ("motion.centre_noise_sides", m.centre_noise_sides, POSITIVE),
-            ("motion.max_log_size_rate", m.max_log_size_rate, 0.0..=100.0),
-            (
-                "motion.log_size_acceleration",
-                m.log_size_acceleration,
-                POSITIVE,
-            ),
-            ("motion.log_size_noise", m.log_size_noise, POSITIVE),
-            ("motion.max_step_seconds", m.max_step_seconds, 0.001..=60.0),
-            ("shape.size_rate", s.size_rate, SHARE),
-            (
-                "shape.reference_step_seconds",
-                s.reference_step_seconds,
-                0.001..=10.0,
-            ),
-            ("shape.centre_rate", s.centre_rate, SHARE),
-            (
-                "shape.centre_rate_uncertain",
-                s.centre_rate_uncertain,
-                SHARE,
-            ),
-            (
-                "shape.max_log_growth_per_second",
-                s.max_log_growth_per_second,
-                0.0..=100.0,
-            ),
-            ("shape.min_side_px", s.min_side_px, 1.0..=1000.0),
-            ("shape.max_side_of_image", s.max_side_of_image, 0.1..=4.0),
-            ("presence.tracking_above", p.tracking_above, SHARE),
-            ("presence.uncertain_below", p.uncertain_below, SHARE),
-            (
-                "presence.uncertain_below_score",
-                p.uncertain_below_score,
-                SHARE,
-            ),
-            (
-                "presence.uncertain_below_similarity",
-                p.uncertain_below_similarity,
-                COSINE,
-            ),
-            ("presence.lost_below", p.lost_below, SHARE),
-            ("presence.lost_at_once_below", p.lost_at_once_below, SHARE),
-            ("template.min_presence", t.min_presence, SHARE),
-            ("template.min_score", t.min_score, SHARE),
-            ("template.min_similarity", t.min_similarity, COSINE),
-            ("template.min_inside", t.min_inside, SHARE),
-            ("template.gallery_seconds", t.gallery_seconds, POSITIVE),
-            ("template.first_weight", t.first_weight, SHARE),
-            ("search.scale", w.scale, 0.5..=4.0),
-            ("search.widen_per_second", w.widen_per_second, 0.0..=100.0),
-            ("search.max_widening", w.max_widening, 1.0..=10.0),
-            ("search.max_side_of_image", w.max_side_of_image, 0.1..=4.0),
-            ("search.sweep_overlap", w.sweep_overlap, 0.0..=0.9),
-            ("search.course_seconds", w.course_seconds, 0.01..=100.0),
-            (
-                "search.ahead_at_most_seconds",
-                w.ahead_at_most_seconds,
-                0.0..=100.0,
-            ),
-            ("reclaim.min_presence", r.min_presence, SHARE),
-            ("reclaim.min_score", r.min_score, SHARE),
-            ("reclaim.min_similarity", r.min_similarity, COSINE),
-            ("reclaim.max_side_ratio", r.max_side_ratio, 1.0..=100.0),
-            ("reclaim.max_move_sides", r.max_move_sides, 0.0..=100.0),
-            ("reclaim.soon_iou", r.soon_iou, SHARE),
-        ] {
-            // `contains` is false for NaN.
-            if !range.contains(&found) {
-                return Err(ConfigError::Range {
-                    key,
-                    found: f64::from(found),
-                    min: f64::from(*range.start()),
-                    max: f64::from(*range.end()),
-                });
-            }
-        }
+        check_ranges(
+            TABLE,
+            [
+                ("decode.window_weight", d.window_weight, SHARE),
+                ("decode.window_weight_lost", d.window_weight_lost, SHARE),
+                ("decode.motion_weight", d.motion_weight, SHARE),
+                (
+                    "decode.motion_sigma_sides",
+                    d.motion_sigma_sides,
+                    0.01..=100.0,
+                ),
+                ("decode.shape_penalty", d.shape_penalty, 0.0..=10.0),
+                ("decode.refine_above", d.refine_above, SHARE),
+                ("decode.suppress_above_iou", d.suppress_above_iou, SHARE),
+                ("decode.min_score", d.min_score, SHARE),
+                ("decode.identity_weight", d.identity_weight, SHARE),
+                ("motion.prediction_weight", m.prediction_weight, SHARE),
+                (
+                    "motion.size_prediction_weight",
+                    m.size_prediction_weight,
+                    SHARE,
+                ),
+                (
+                    "motion.velocity_decay_seconds",
+                    m.velocity_decay_seconds,
+                    POSITIVE,
+                ),
+                (
+                    "motion.max_speed_sides_per_second",
+                    m.max_speed_sides_per_second,
+                    0.0..=1e3,
+                ),
+                ("motion.acceleration_sides", m.acceleration_sides, POSITIVE),
+                ("motion.centre_noise_sides", m.centre_noise_sides, POSITIVE),
+                ("motion.max_log_size_rate", m.max_log_size_rate, 0.0..=100.0),
+                (
+                    "motion.log_size_acceleration",
+                    m.log_size_acceleration,
+                    POSITIVE,
+                ),
+                ("motion.log_size_noise", m.log_size_noise, POSITIVE),
+                ("motion.max_step_seconds", m.max_step_seconds, 0.001..=60.0),
+                ("shape.size_rate", s.size_rate, SHARE),
+                (
+                    "shape.reference_step_seconds",
+                    s.reference_step_seconds,
+                    0.001..=10.0,
+                ),
+                ("shape.centre_rate", s.centre_rate, SHARE),
+                (
+                    "shape.centre_rate_uncertain",
+                    s.centre_rate_uncertain,
+                    SHARE,
+                ),
+                (
+                    "shape.max_log_growth_per_second",
+                    s.max_log_growth_per_second,
+                    0.0..=100.0,
+                ),
+                ("shape.min_side_px", s.min_side_px, 1.0..=1000.0),
+                ("shape.max_side_of_image", s.max_side_of_image, 0.1..=4.0),
+                ("presence.tracking_above", p.tracking_above, SHARE),
+                ("presence.uncertain_below", p.uncertain_below, SHARE),
+                (
+                    "presence.uncertain_below_score",
+                    p.uncertain_below_score,
+                    SHARE,
+                ),
+                (
+                    "presence.uncertain_below_similarity",
+                    p.uncertain_below_similarity,
+                    COSINE,
+                ),
+                ("presence.lost_below", p.lost_below, SHARE),
+                ("presence.lost_at_once_below", p.lost_at_once_below, SHARE),
+                ("template.min_presence", t.min_presence, SHARE),
+                ("template.min_score", t.min_score, SHARE),
+                ("template.min_similarity", t.min_similarity, COSINE),
+                ("template.min_inside", t.min_inside, SHARE),
+                ("template.gallery_seconds", t.gallery_seconds, POSITIVE),
+                ("template.first_weight", t.first_weight, SHARE),
+                ("search.scale", w.scale, 0.5..=4.0),
+                ("search.widen_per_second", w.widen_per_second, 0.0..=100.0),
+                ("search.max_widening", w.max_widening, 1.0..=10.0),
+                ("search.max_side_of_image", w.max_side_of_image, 0.1..=4.0),
+                ("search.sweep_overlap", w.sweep_overlap, 0.0..=0.9),
+                ("search.course_seconds", w.course_seconds, 0.01..=100.0),
+                (
+                    "search.ahead_at_most_seconds",
+                    w.ahead_at_most_seconds,
+                    0.0..=100.0,
+                ),
+                ("reclaim.min_presence", r.min_presence, SHARE),
+                ("reclaim.min_score", r.min_score, SHARE),
+                ("reclaim.min_similarity", r.min_similarity, COSINE),
+                ("reclaim.max_side_ratio", r.max_side_ratio, 1.0..=100.0),
+                ("reclaim.max_move_sides", r.max_move_sides, 0.0..=100.0),
+                ("reclaim.soon_iou", r.soon_iou, SHARE),
+            ],
+        )?;
         const HOUR_MILLIS: u32 = 3_600_000;
-        for (key, found, range) in [
-            ("decode.refine_radius_cells", d.refine_radius_cells, 0..=4),
-            ("decode.candidates", d.candidates, 1..=MAX_CANDIDATES as u32),
-            (
-                "presence.lost_after_millis",
-                p.lost_after_millis,
-                0..=HOUR_MILLIS,
-            ),
-            (
-                "presence.uncertain_at_most_millis",
-                p.uncertain_at_most_millis,
-                0..=HOUR_MILLIS,
-            ),
-            (
-                "presence.lost_without_result_millis",
-                p.lost_without_result_millis,
-                1..=HOUR_MILLIS,
-            ),
-            ("template.refresh_millis", t.refresh_millis, 0..=HOUR_MILLIS),
-            (
-                "template.trusted_for_millis",
-                t.trusted_for_millis,
-                0..=HOUR_MILLIS,
-            ),
-            (
-                "search.widen_after_millis",
-                w.widen_after_millis,
-                0..=HOUR_MILLIS,
-            ),
-            ("search.sweep_every", w.sweep_every, 0..=1000),
-            ("search.ahead_every", w.ahead_every, 0..=1000),
-            ("search.looks_beside", w.looks_beside, 0..=16),
-            (
-                "search.sweep_after_millis",
-                w.sweep_after_millis,
-                0..=HOUR_MILLIS,
-            ),
-            ("reclaim.frames", r.frames, 1..=1000),
-            ("reclaim.millis", r.millis, 0..=HOUR_MILLIS),
-            ("reclaim.soon_millis", r.soon_millis, 0..=HOUR_MILLIS),
-        ] {
-            if !range.contains(&found) {
-                return Err(ConfigError::Range {
-                    key,
-                    found: f64::from(found),
-                    min: f64::from(*range.start()),
-                    max: f64::from(*range.end()),
-                });
-            }
-        }
-        for (low, low_value, high, high_value) in [
-            (
-                "presence.lost_at_once_below",
-                p.lost_at_once_below,
-                "presence.lost_below",
-                p.lost_below,
-            ),
-            (
-                "presence.lost_below",
-                p.lost_below,
-                "presence.uncertain_below",
-                p.uncertain_below,
-            ),
-            (
-                "presence.uncertain_below",
-                p.uncertain_below,
-                "presence.tracking_above",
-                p.tracking_above,
-            ),
-        ] {
-            if low_value > high_value {
-                return Err(ConfigError::Order {
-                    low,
-                    low_value,
-                    high,
-                    high_value,
-                });
-            }
-        }
-        Ok(())
+        check_ranges(
+            TABLE,
+            [
+                ("decode.refine_radius_cells", d.refine_radius_cells, 0..=4),
+                ("decode.candidates", d.candidates, 1..=MAX_CANDIDATES as u32),
+                (
+                    "presence.lost_after_millis",
+                    p.lost_after_millis,
+                    0..=HOUR_MILLIS,
+                ),
+                (
+                    "presence.uncertain_at_most_millis",
+                    p.uncertain_at_most_millis,
+                    0..=HOUR_MILLIS,
+                ),
+                (
+                    "presence.lost_without_result_millis",
+                    p.lost_without_result_millis,
+                    1..=HOUR_MILLIS,
+                ),
+                ("template.refresh_millis", t.refresh_millis, 0..=HOUR_MILLIS),
+                (
+                    "template.trusted_for_millis",
+                    t.trusted_for_millis,
+                    0..=HOUR_MILLIS,
+                ),
+                (
+                    "search.widen_after_millis",
+                    w.widen_after_millis,
+                    0..=HOUR_MILLIS,
+                ),
+                ("search.sweep_every", w.sweep_every, 0..=1000),
+                ("search.ahead_every", w.ahead_every, 0..=1000),
+                ("search.looks_beside", w.looks_beside, 0..=16),
+                (
+                    "search.sweep_after_millis",
+                    w.sweep_after_millis,
+                    0..=HOUR_MILLIS,
+                ),
+                ("reclaim.frames", r.frames, 1..=1000),
+                ("reclaim.millis", r.millis, 0..=HOUR_MILLIS),
+                ("reclaim.soon_millis", r.soon_millis, 0..=HOUR_MILLIS),
+            ],
+        )?;
+        check_order(
+            TABLE,
+            [
+                (
+                    "presence.lost_at_once_below",
+                    p.lost_at_once_below,
+                    "presence.lost_below",
+                    p.lost_below,
+                ),
+                (
+                    "presence.lost_below",
+                    p.lost_below,
+                    "presence.uncertain_below",
+                    p.uncertain_below,
+                ),
+                (
+                    "presence.uncertain_below",
+                    p.uncertain_below,
+                    "presence.tracking_above",
+                    p.tracking_above,
+                ),
+            ],
+        )
     }
 
     /// This configuration with the keys of a partial TOML table put over it: for tuning.

@@ -47,8 +47,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use config::{
-    ConfigError, DecodeConfig, MotionConfig, PresenceConfig, ReclaimConfig, SearchConfig,
-    ShapeConfig, TemplateConfig, TrackerConfig,
+    DecodeConfig, MotionConfig, PresenceConfig, ReclaimConfig, SearchConfig, ShapeConfig,
+    TemplateConfig, TrackerConfig,
 };
 pub use course::Course;
 pub use kalman::{AxisFilter, AxisNoise};
@@ -693,6 +693,21 @@ impl Tracker {
             return None;
         }
         self.pending = self.beside(target, last_trusted, now, now.seconds_since(since));
+        self.pending.map(|pending| pending.window)
+    }
+
+    /// After [`Tracker::accept`], while the target is lost and no look supports a claim: a window about a box that somebody
+    /// else offers. What the search graph makes of it goes to [`Tracker::accept`] with the same time, and that report is the
+    /// frame's: an offer has to meet what every other candidate has to.
+    pub fn look_at_offer(&mut self, offered: BoxXywh) -> Option<CropWindow> {
+        let target = self.target.as_ref()?;
+        let State::Lost { claim: None, .. } = self.state else {
+            return None;
+        };
+        if !offered.is_proper() || self.looks_in_frame == 0 {
+            return None;
+        }
+        self.pending = Some(self.confirm(target.sane(offered, &self.config.shape)));
         self.pending.map(|pending| pending.window)
     }
 

@@ -12,40 +12,19 @@
 //! assert!(config.life.forget_after_seconds > config.life.lost_after_seconds);
 //! ```
 
+use core::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
+
+use super::cadence::CadenceConfig;
+use crate::limits::{LimitError, check_order, check_ranges};
 
 /// Squared Mahalanobis distance of four measurements that 95 % of all stay below where the model holds: chi-square with
 /// four degrees of freedom, the gate of DeepSORT. For 99 % it is 13.277, for 99.9 % 18.467.
 pub const CHI_SQUARE_4_95: f32 = 9.487_7;
 
-/// A constant of watch mode that cannot be.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-pub enum WatchConfigError {
-    /// Outside its range, or not a number.
-    #[error("watch.{key}: found {found}, expected {min} to {max}")]
-    Range {
-        /// Path of the key below `[watch]`.
-        key: &'static str,
-        /// What was found.
-        found: f64,
-        /// Smallest value allowed.
-        min: f64,
-        /// Largest value allowed.
-        max: f64,
-    },
-    /// Two values are the wrong way round.
-    #[error("watch.{low} is {low_value}, above watch.{high}, which is {high_value}")]
-    Order {
-        /// The key that must not be larger.
-        low: &'static str,
-        /// Its value.
-        low_value: f32,
-        /// The key that must not be smaller.
-        high: &'static str,
-        /// Its value.
-        high_value: f32,
-    },
-}
+/// What errors call these constants by.
+pub(super) const TABLE: &str = "watch";
 
 /// Every constant of watch mode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -65,6 +44,8 @@ pub struct WatchConfig {
     pub reclaim: ReclaimConfig,
     /// Motion of the camera, where nobody tells it.
     pub camera: CameraConfig,
+    /// Which frames the detector looks at.
+    pub cadence: CadenceConfig,
 }
 
 /// How much there is room for. Memory for it is taken once.
@@ -303,11 +284,11 @@ impl WatchConfig {
     ///
     /// # Errors
     /// The first value that cannot be.
-    pub fn validate(&self) -> Result<(), WatchConfigError> {
-        const SHARE: [f32; 2] = [0.0, 1.0];
-        const SECONDS: [f32; 2] = [0.0, 60.0];
-        const POSITIVE: [f32; 2] = [1e-3, 1e3];
-        const WEIGHT: [f32; 2] = [0.0, 100.0];
+    pub fn validate(&self) -> Result<(), LimitError> {
+        const SHARE: RangeInclusive<f32> = 0.0..=1.0;
+        const SECONDS: RangeInclusive<f32> = 0.0..=60.0;
+        const POSITIVE: RangeInclusive<f32> = 1e-3..=1e3;
+        const WEIGHT: RangeInclusive<f32> = 0.0..=100.0;
         let Self {
             room,
             score,
@@ -316,167 +297,146 @@ impl WatchConfig {
             life,
             reclaim,
             camera,
+            cadence,
         } = self;
-        for (key, found, [min, max]) in [
-            ("room.tracks", room.tracks, [1, 4096]),
-            ("room.detections", room.detections, [1, 4096]),
-            ("room.embedding", room.embedding, [0, 1024]),
-            ("camera.min_votes", camera.min_votes, [1, 1000]),
-        ] {
-            if !(min..=max).contains(&found) {
-                return Err(WatchConfigError::Range {
-                    key,
-                    found: f64::from(found),
-                    min: f64::from(min),
-                    max: f64::from(max),
-                });
-            }
-        }
-        for (key, found, [min, max]) in [
-            ("score.strong_from", score.strong_from, SHARE),
-            ("score.weak_from", score.weak_from, SHARE),
-            ("score.birth_from", score.birth_from, SHARE),
-            ("score.believed_from", score.believed_from, [0.0, 2.0]),
-            (
-                "motion.speed_change_sides",
-                motion.speed_change_sides,
-                POSITIVE,
-            ),
-            (
-                "motion.centre_noise_sides",
-                motion.centre_noise_sides,
-                POSITIVE,
-            ),
-            (
-                "motion.weak_noise_factor",
-                motion.weak_noise_factor,
-                [1.0, 100.0],
-            ),
-            (
-                "motion.max_speed_sides_per_second",
-                motion.max_speed_sides_per_second,
-                POSITIVE,
-            ),
-            ("motion.growth_change", motion.growth_change, POSITIVE),
-            ("motion.log_size_noise", motion.log_size_noise, POSITIVE),
-            (
-                "motion.max_log_size_rate",
-                motion.max_log_size_rate,
-                POSITIVE,
-            ),
-            ("motion.decay_seconds", motion.decay_seconds, POSITIVE),
-            (
-                "motion.max_step_seconds",
-                motion.max_step_seconds,
-                [1e-3, 60.0],
-            ),
-            ("cost.overlap_weight", cost.overlap_weight, WEIGHT),
-            ("cost.distance_weight", cost.distance_weight, WEIGHT),
-            ("cost.looks_weight", cost.looks_weight, WEIGHT),
-            ("cost.gate", cost.gate, POSITIVE),
-            ("cost.other_kind", cost.other_kind, WEIGHT),
-            ("cost.unseen_per_second", cost.unseen_per_second, WEIGHT),
-            ("cost.strong_below", cost.strong_below, WEIGHT),
-            ("cost.weak_below", cost.weak_below, WEIGHT),
-            ("cost.tentative_below", cost.tentative_below, WEIGHT),
-            ("cost.duplicate_from_iou", cost.duplicate_from_iou, SHARE),
-            ("cost.looks_seconds", cost.looks_seconds, POSITIVE),
-            (
-                "life.confirm_after_seconds",
-                life.confirm_after_seconds,
-                SECONDS,
-            ),
-            (
-                "life.tentative_gap_seconds",
-                life.tentative_gap_seconds,
-                SECONDS,
-            ),
-            ("life.bridge_seconds", life.bridge_seconds, SECONDS),
-            ("life.lost_after_seconds", life.lost_after_seconds, SECONDS),
-            (
-                "life.forget_after_seconds",
-                life.forget_after_seconds,
-                SECONDS,
-            ),
-            ("life.left_after_seconds", life.left_after_seconds, SECONDS),
-            ("life.left_below_share", life.left_below_share, SHARE),
-            ("reclaim.gate", reclaim.gate, POSITIVE),
-            (
-                "reclaim.max_side_ratio",
-                reclaim.max_side_ratio,
-                [1.0, 100.0],
-            ),
-            (
-                "reclaim.min_similarity",
-                reclaim.min_similarity,
-                [-1.0, 1.0],
-            ),
-            ("reclaim.distance_weight", reclaim.distance_weight, WEIGHT),
-            ("reclaim.looks_weight", reclaim.looks_weight, WEIGHT),
-            ("reclaim.below", reclaim.below, WEIGHT),
-            (
-                "camera.max_shift_share",
-                camera.max_shift_share,
-                [0.001, 1.0],
-            ),
-            (
-                "camera.same_shift_share",
-                camera.same_shift_share,
-                [0.001, 1.0],
-            ),
-            ("camera.min_share", camera.min_share, SHARE),
-        ] {
-            if !(min..=max).contains(&found) {
-                return Err(WatchConfigError::Range {
-                    key,
-                    found: f64::from(found),
-                    min: f64::from(min),
-                    max: f64::from(max),
-                });
-            }
-        }
-        for (low, low_value, high, high_value) in [
-            (
-                "score.weak_from",
-                score.weak_from,
-                "score.strong_from",
-                score.strong_from,
-            ),
-            (
-                "score.strong_from",
-                score.strong_from,
-                "score.birth_from",
-                score.birth_from,
-            ),
-            (
-                "life.bridge_seconds",
-                life.bridge_seconds,
-                "life.lost_after_seconds",
-                life.lost_after_seconds,
-            ),
-            (
-                "life.lost_after_seconds",
-                life.lost_after_seconds,
-                "life.forget_after_seconds",
-                life.forget_after_seconds,
-            ),
-            (
-                "camera.same_shift_share",
-                camera.same_shift_share,
-                "camera.max_shift_share",
-                camera.max_shift_share,
-            ),
-        ] {
-            if low_value > high_value {
-                return Err(WatchConfigError::Order {
-                    low,
-                    low_value,
-                    high,
-                    high_value,
-                });
-            }
-        }
-        Ok(())
+        cadence.validate()?;
+        check_ranges(
+            TABLE,
+            [
+                ("room.tracks", room.tracks, 1..=4096),
+                ("room.detections", room.detections, 1..=4096),
+                ("room.embedding", room.embedding, 0..=1024),
+                ("camera.min_votes", camera.min_votes, 1..=1000),
+            ],
+        )?;
+        check_ranges(
+            TABLE,
+            [
+                ("score.strong_from", score.strong_from, SHARE),
+                ("score.weak_from", score.weak_from, SHARE),
+                ("score.birth_from", score.birth_from, SHARE),
+                ("score.believed_from", score.believed_from, 0.0..=2.0),
+                (
+                    "motion.speed_change_sides",
+                    motion.speed_change_sides,
+                    POSITIVE,
+                ),
+                (
+                    "motion.centre_noise_sides",
+                    motion.centre_noise_sides,
+                    POSITIVE,
+                ),
+                (
+                    "motion.weak_noise_factor",
+                    motion.weak_noise_factor,
+                    1.0..=100.0,
+                ),
+                (
+                    "motion.max_speed_sides_per_second",
+                    motion.max_speed_sides_per_second,
+                    POSITIVE,
+                ),
+                ("motion.growth_change", motion.growth_change, POSITIVE),
+                ("motion.log_size_noise", motion.log_size_noise, POSITIVE),
+                (
+                    "motion.max_log_size_rate",
+                    motion.max_log_size_rate,
+                    POSITIVE,
+                ),
+                ("motion.decay_seconds", motion.decay_seconds, POSITIVE),
+                (
+                    "motion.max_step_seconds",
+                    motion.max_step_seconds,
+                    1e-3..=60.0,
+                ),
+                ("cost.overlap_weight", cost.overlap_weight, WEIGHT),
+                ("cost.distance_weight", cost.distance_weight, WEIGHT),
+                ("cost.looks_weight", cost.looks_weight, WEIGHT),
+                ("cost.gate", cost.gate, POSITIVE),
+                ("cost.other_kind", cost.other_kind, WEIGHT),
+                ("cost.unseen_per_second", cost.unseen_per_second, WEIGHT),
+                ("cost.strong_below", cost.strong_below, WEIGHT),
+                ("cost.weak_below", cost.weak_below, WEIGHT),
+                ("cost.tentative_below", cost.tentative_below, WEIGHT),
+                ("cost.duplicate_from_iou", cost.duplicate_from_iou, SHARE),
+                ("cost.looks_seconds", cost.looks_seconds, POSITIVE),
+                (
+                    "life.confirm_after_seconds",
+                    life.confirm_after_seconds,
+                    SECONDS,
+                ),
+                (
+                    "life.tentative_gap_seconds",
+                    life.tentative_gap_seconds,
+                    SECONDS,
+                ),
+                ("life.bridge_seconds", life.bridge_seconds, SECONDS),
+                ("life.lost_after_seconds", life.lost_after_seconds, SECONDS),
+                (
+                    "life.forget_after_seconds",
+                    life.forget_after_seconds,
+                    SECONDS,
+                ),
+                ("life.left_after_seconds", life.left_after_seconds, SECONDS),
+                ("life.left_below_share", life.left_below_share, SHARE),
+                ("reclaim.gate", reclaim.gate, POSITIVE),
+                (
+                    "reclaim.max_side_ratio",
+                    reclaim.max_side_ratio,
+                    1.0..=100.0,
+                ),
+                ("reclaim.min_similarity", reclaim.min_similarity, -1.0..=1.0),
+                ("reclaim.distance_weight", reclaim.distance_weight, WEIGHT),
+                ("reclaim.looks_weight", reclaim.looks_weight, WEIGHT),
+                ("reclaim.below", reclaim.below, WEIGHT),
+                (
+                    "camera.max_shift_share",
+                    camera.max_shift_share,
+                    0.001..=1.0,
+                ),
+                (
+                    "camera.same_shift_share",
+                    camera.same_shift_share,
+                    0.001..=1.0,
+                ),
+                ("camera.min_share", camera.min_share, SHARE),
+            ],
+        )?;
+        check_order(
+            TABLE,
+            [
+                (
+                    "score.weak_from",
+                    score.weak_from,
+                    "score.strong_from",
+                    score.strong_from,
+                ),
+                (
+                    "score.strong_from",
+                    score.strong_from,
+                    "score.birth_from",
+                    score.birth_from,
+                ),
+                (
+                    "life.bridge_seconds",
+                    life.bridge_seconds,
+                    "life.lost_after_seconds",
+                    life.lost_after_seconds,
+                ),
+                (
+                    "life.lost_after_seconds",
+                    life.lost_after_seconds,
+                    "life.forget_after_seconds",
+                    life.forget_after_seconds,
+                ),
+                (
+                    "camera.same_shift_share",
+                    camera.same_shift_share,
+                    "camera.max_shift_share",
+                    camera.max_shift_share,
+                ),
+            ],
+        )
     }
 }
 

@@ -43,19 +43,24 @@ use alloc::vec::Vec;
 use crate::assignment::Assigner;
 use crate::frame::Timestamp;
 use crate::geometry::{Affine2, BoxXywh};
+use crate::limits::LimitError;
 
+mod cadence;
 mod camera;
 mod config;
 mod cost;
 mod life;
 mod track;
+mod watcher;
 pub mod zones;
 
+pub use cadence::{Cadence, CadenceConfig};
 pub use config::{
     CHI_SQUARE_4_95, CameraConfig, CostConfig, LifeConfig, MotionConfig, ReclaimConfig, RoomConfig,
-    ScoreConfig, WatchConfig, WatchConfigError,
+    ScoreConfig, WatchConfig,
 };
 pub use life::Life;
+pub use watcher::{Watcher, WatcherError};
 
 pub use crate::propose::RoadUser;
 
@@ -174,11 +179,7 @@ impl Watch {
     ///
     /// # Errors
     /// A configuration that is out of range.
-    pub fn new(
-        config: WatchConfig,
-        width_px: u32,
-        height_px: u32,
-    ) -> Result<Self, WatchConfigError> {
+    pub fn new(config: WatchConfig, width_px: u32, height_px: u32) -> Result<Self, LimitError> {
         config.validate()?;
         let (tracks, detections) = (config.room.tracks as usize, config.room.detections as usize);
         let embedding = config.room.embedding as usize;

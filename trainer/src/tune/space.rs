@@ -162,11 +162,11 @@ impl Space {
             }
             for end in [min, max] {
                 use roadhound_shared::contract::ContractError;
-                use roadhound_shared::tracker::ConfigError;
+                use roadhound_shared::limits::LimitError;
                 let line = assignment(key, end, range.integer);
                 match base.overridden(&line) {
                     // Thresholds may cross at the ends of their ranges; trials in which they do are drawn again.
-                    Ok(_) | Err(ContractError::Tracker(ConfigError::Order { .. })) => {}
+                    Ok(_) | Err(ContractError::Limit(LimitError::Order { .. })) => {}
                     Err(error) => return Err(TuneError::Space(error.to_string())),
                 }
             }
