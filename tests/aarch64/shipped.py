@@ -133,7 +133,7 @@ def compare(what, path, command, files, oracles, turns, most):
                 found = child.stdout.read(len(expected))
                 if found != expected:
                     differ = sum(a != b for a, b in zip(found, expected)) if len(found) == len(expected) else "all"
-                    sys.exit(f"aarch64: {path}: {what} {done}, {name}: {differ} of {len(expected)} bytes differ")
+                    sys.exit(f"aarch64: {path}: {what}, turn {done}, {name}: {differ} of {len(expected)} bytes differ")
                 # Four bytes of f32 are one byte of a map.
                 compared += values[name].size
         done += 1
@@ -144,7 +144,7 @@ def compare(what, path, command, files, oracles, turns, most):
         sys.exit(f"aarch64: {path}: {command} failed")
     if done == 0:
         skip("no pictures")
-    print(f"aarch64: {path}: {done} {what}s, {compared} bytes compared with ONNX Runtime's, 0 differ")
+    print(f"aarch64: {path}: {done} {what}, {compared} bytes compared with ONNX Runtime's, 0 differ")
 
 
 def main():
@@ -152,11 +152,11 @@ def main():
     command = sys.argv[5:]
     files = [f"{bundle}/{graph}.int8.onnx" for graph in ("template", "search")]
     oracles = [Oracle(file) for file in files]
-    compare("pair of real crop", path, command, files, oracles, follow_turns(*oracles, images), most)
+    compare("pairs of real crops", path, command, files, oracles, follow_turns(*oracles, images), most)
     file = f"{bundle}/propose.int8.onnx"
     if Path(file).exists():
         oracle = Oracle(file)
-        compare("whole real frame", path, command, [file], [oracle], propose_turns(oracle, images), most)
+        compare("whole real frames", path, command, [file], [oracle], propose_turns(oracle, images), most)
 
 
 main()
