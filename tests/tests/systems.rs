@@ -11,6 +11,8 @@ use roadhound_edge::infer::LoneGraph;
 use roadhound_trainer::autoencoder::{AutoencoderRun, Kind};
 use roadhound_trainer::config::SystemConfig;
 use roadhound_trainer::disentangle::DisentangleRun;
+use roadhound_trainer::dann::data::{Batches as DannBatches, DomainSamples, Pair};
+use roadhound_trainer::dann::{self, DannRun, Method};
 use roadhound_trainer::export::package::{self, Package, TOLERANCE};
 use roadhound_trainer::gan::GanRun;
 use roadhound_trainer::labelled::{LabelledConfig, Samples, Shape, Values};
@@ -26,6 +28,7 @@ use roadhound_trainer::task::Task;
 use roadhound_trainer::task::autoencoder::AutoencoderTask;
 use roadhound_trainer::task::disentangle::DisentangleNet;
 use roadhound_trainer::task::gan::{GanBatch, GanNet, GanTask, Judge};
+use roadhound_trainer::task::dann::DannTask;
 use roadhound_trainer::task::siamese::{HeldOut, SiameseTask};
 use system_tests::{oracle_python, say, shared_data};
 
@@ -310,5 +313,36 @@ fn a_saved_code_in_two_parts_says_the_same_in_the_trainer_on_tract_and_in_onnx_r
         let net = DisentangleNet::new(&run, samples.shape(), &Device::Cpu).unwrap();
         let graphs = roadhound_trainer::disentangle::export::graphs(&net, &samples, &[]).unwrap();
         check_model(written(System::Disentangle, graphs).path());
+    }
+}
+
+#[test]
+fn a_saved_classifier_of_two_domains_says_the_same_in_the_trainer_on_tract_and_in_onnx_runtime() {
+    for channels in [1, 3] {
+        let text = "features = 9\nclass_widths = [7]\n[network]\nchannels = [6, 8]\nwidths = [10]\n[domain]\nwidths = [5]\n";
+        let run = DannRun::parse(text).unwrap().of(2, Method::Adversarial);
+        let samples = stripes(channels);
+        let domain = || DomainSamples {
+            train: samples.clone(),
+            test: samples.clone(),
+        };
+        let pair = Arc::new(Pair {
+            source: domain(),
+            target: domain(),
+        });
+        let mut task = DannTask::new(&run, pair.clone(), 10, &Device::Cpu).unwrap();
+        let batches = DannBatches {
+            pair,
+            warp: run.warp.clone(),
+            seed: 1,
+        };
+        // A few batches: running statistics that are not those of the beginning.
+        for step in 0..5 {
+            task.loss(&batches.at(step, 16), step).unwrap();
+        }
+        let weights = task.params().snapshot().unwrap();
+        task.validate(&weights).unwrap();
+        let graphs = dann::export::graphs(task.averaged(), &samples, &[]).unwrap();
+        check_model(written(System::Dann, graphs).path());
     }
 }

@@ -8,6 +8,7 @@
 //! candle's types stop at [`batch`]; [`data`], [`sampler`] and [`augment`] run without a device.
 
 pub mod ablate;
+pub mod adapt;
 pub mod augment;
 pub mod autoencoder;
 pub mod batch;
@@ -15,6 +16,7 @@ pub mod calibrate;
 pub mod checkpoint;
 pub mod config;
 pub mod contingency;
+pub mod dann;
 pub mod data;
 pub mod descent;
 pub mod detection;

@@ -59,6 +59,8 @@ enum Command {
     Gan(commands::LearnArguments),
     /// Learn a code in two parts, the class and the rest, and probe both; write encoder and decoder.
     Disentangle(commands::LearnArguments),
+    /// Learn classes of a domain without labels from those of another; estimate the bound on its error; write the graph.
+    Dann(commands::DannArguments),
     /// Render drives with exact boxes: training packs and evaluation clips.
     Render(commands::RenderArguments),
 }
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
         Command::Autoencoder(a) => commands::autoencoder(&a),
         Command::Gan(a) => commands::gan(&a),
         Command::Disentangle(a) => commands::disentangle(&a),
+        Command::Dann(a) => commands::dann(&a),
         Command::Render(a) => commands::render(&a),
     };
     match result {

@@ -8,6 +8,7 @@ use crate::autoencoder::AutoencoderRun;
 use crate::config::{ConfigError, SystemConfig, TrackerRun};
 use crate::disentangle::DisentangleRun;
 use crate::gan::GanRun;
+use crate::dann::DannRun;
 use crate::metric::MetricRun;
 use crate::propose::ProposeRun;
 use crate::siamese::SiameseRun;
@@ -31,6 +32,8 @@ pub enum System {
     Gan,
     /// A code in two parts, the class and the rest: `disentangle`.
     Disentangle,
+    /// Classes of a domain without labels: `dann`.
+    Dann,
 }
 
 impl System {
@@ -47,6 +50,7 @@ impl System {
             Self::Autoencoder => AutoencoderRun::default().to_toml(),
             Self::Gan => GanRun::default().to_toml(),
             Self::Disentangle => DisentangleRun::default().to_toml(),
+            Self::Dann => DannRun::default().to_toml(),
         }
     }
 
@@ -60,6 +64,7 @@ impl System {
             Self::Autoencoder => "Autoencoder",
             Self::Gan => "Adversarial network",
             Self::Disentangle => "Code in two parts",
+            Self::Dann => "Domain-adversarial training",
         }
     }
 }

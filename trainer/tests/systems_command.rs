@@ -1,4 +1,5 @@
-//! `siamese`, `autoencoder`, `gan` and `disentangle` as programs: what they leave behind, that they repeat and go on, and how they refuse.
+//! `siamese`, `autoencoder`, `gan`, `disentangle` and `dann` as programs: what they leave behind, that they repeat and go on, and how
+//! they refuse.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
@@ -311,6 +312,142 @@ fn what_cannot_be_used_is_one_line_and_leaves_nothing() {
         ("autoencoder --config none.toml", "none.toml: "),
     ] {
         let output = program(folder.path(), &format!("{words} --out o --quiet"));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains(part) && said.trim_end().lines().count() == 1,
+            "{said}"
+        );
+        assert!(!folder.path().join("o").exists(), "{words}");
+    }
+}
+
+/// The pictures of [`write_pictures`], dark for bright: another domain.
+fn write_negatives(folder: &Path, from: &str, to: &str) {
+    let mut images = std::fs::read(folder.join(format!("{from}-images"))).unwrap();
+    images[16..].iter_mut().for_each(|v| *v = 255 - *v);
+    std::fs::write(folder.join(format!("{to}-images")), images).unwrap();
+    let labels = format!("{from}-labels");
+    std::fs::copy(folder.join(labels), folder.join(format!("{to}-labels"))).unwrap();
+}
+
+fn dann_config(head: &str) -> String {
+    let part = |key: &str, name: &str| {
+        format!(
+            "[data.{key}]\nkind = \"idx\"\nimages = \"{name}-images\"\nlabels = \"{name}-labels\"\n"
+        )
+    };
+    format!(
+        "{head}features = 16\n[data]\nroot = \".\"\nside_px = 8\nchannels = 1\n[data.source]\nskip_train = 20\n{}{}[data.target]\n{}{}[network]\nchannels = [8]\n[domain]\nwidths = [16]\n[select]\nsamples = 60\n[bound]\nsamples = 90\nrepeats = 1\n[bound.probe]\nwidths = [16]\nsteps = 40\n[train]\nepochs = 4\nbatch = 40\nvalidations = 3\n",
+        part("source.train", "train"),
+        part("source.test", "test"),
+        part("target.train", "dark-train"),
+        part("target.test", "dark-test"),
+    )
+}
+
+fn prepare_domains() -> tempfile::TempDir {
+    let folder = prepare();
+    write_negatives(folder.path(), "train", "dark-train");
+    write_negatives(folder.path(), "test", "dark-test");
+    folder
+}
+
+#[test]
+fn dann_prints_the_bound_of_every_seed_and_goes_on_where_seeds_were_trained_apart() {
+    let folder = prepare_domains();
+    std::fs::write(
+        folder.path().join("c.toml"),
+        dann_config("seeds = [4, 7]\n"),
+    )
+    .unwrap();
+    succeeds(folder.path(), "dann --config c.toml --out a --quiet");
+    let run = folder.path().join("a");
+    let html = std::fs::read_to_string(run.join("report.html")).unwrap();
+    for part in [
+        "Domain-adversarial training: a",
+        "The bound before and after",
+        "lambda, %",
+        "Does the label-free criterion know?",
+        "proxy-A distance, head, median",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
+    let table = std::fs::read_to_string(run.join("runs.csv")).unwrap();
+    assert_eq!(table.lines().count(), 5, "{table}");
+    let one = std::fs::read_to_string(run.join("seed-7/adversarial/report.html")).unwrap();
+    assert!(one.contains("Features by domain") && one.contains("The two domains"));
+    let packed = package::read(&run.join("model")).unwrap();
+    let scores = &packed.manifest.scores;
+    assert!(scores.contains_key("adversarial_bound") && scores.contains_key("source_only_lambda"));
+    assert!(scores["source_only_source_error"] < 0.2, "{scores:?}");
+    // Seeds apart, in any order and with other threads, are the seeds together.
+    for words in ["--seeds 7", "--seed 4 --threads 2", ""] {
+        let words = format!("dann --config c.toml --out b --quiet {words}");
+        succeeds(folder.path(), &words);
+    }
+    let apart = std::fs::read_to_string(folder.path().join("b/runs.csv")).unwrap();
+    assert_eq!(apart, table);
+    let graph =
+        |run: &str| std::fs::read(folder.path().join(run).join("model/classifier.onnx")).unwrap();
+    assert_eq!(graph("a"), graph("b"));
+}
+
+#[test]
+fn labels_of_the_target_change_its_score_and_nothing_else_of_a_dann_run() {
+    let folder = prepare_domains();
+    std::fs::write(folder.path().join("c.toml"), dann_config("seeds = [1]\n")).unwrap();
+    succeeds(folder.path(), "dann --config c.toml --out a --quiet");
+    for name in ["dark-train-labels", "dark-test-labels"] {
+        let path = folder.path().join(name);
+        let mut labels = std::fs::read(&path).unwrap();
+        labels[8..].iter_mut().for_each(|l| *l = (*l + 1) % 5);
+        std::fs::write(&path, labels).unwrap();
+    }
+    succeeds(folder.path(), "dann --config c.toml --out b --quiet");
+    let file = |name: &str| {
+        ["a", "b"].map(|run| std::fs::read(folder.path().join(run).join(name)).unwrap())
+    };
+    let weights = "seed-1/adversarial/best.safetensors";
+    let graph = "model/classifier.onnx";
+    for name in [weights, graph, "seed-1/source_only/last.safetensors"] {
+        let [a, b] = file(name);
+        assert!(a == b, "{name}");
+    }
+    let [a, b] = file("runs.csv");
+    assert_ne!(a, b);
+}
+
+#[test]
+fn domains_that_do_not_fit_together_are_one_line_and_status_2() {
+    let folder = prepare_domains();
+    let write = |name: &str, from: &str, to: &str| {
+        let text = dann_config("").replacen(from, to, 1);
+        std::fs::write(folder.path().join(name), text).unwrap();
+    };
+    write("skip.toml", "skip_train = 20", "skip_train = 300");
+    write("odd.toml", "batch = 40", "batch = 41");
+    write("key.toml", "[domain]\n", "[domain]\nlambda = 1\n");
+    write("deep.toml", "channels = [8]", "channels = [0]");
+    std::fs::write(
+        folder.path().join("few-labels"),
+        [0, 0, 8, 1, 0, 0, 0, 1, 3],
+    )
+    .unwrap();
+    write("few.toml", "dark-test-labels", "few-labels");
+    for (words, part) in [
+        (
+            "--config skip.toml",
+            "skip_train is 300, there are 300 samples",
+        ),
+        ("--config odd.toml", "odd.toml: train.batch is 41"),
+        ("--config key.toml", "unknown field `lambda`"),
+        ("--config deep.toml", "network.channels is 0"),
+        ("--config few.toml", "few-labels"),
+        ("--config skip.toml --seed 1 --seeds 2", "--seed"),
+        ("--config skip.toml --seeds 1,1", "seeds has 2 entries"),
+    ] {
+        let output = program(folder.path(), &format!("dann {words} --out o --quiet"));
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(

@@ -49,7 +49,7 @@ pub(super) fn begin(
 }
 
 /// Arguments of the systems that are trained by the train loop.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct LearnArguments {
     /// TOML file; every key has a default.
     #[arg(long)]
@@ -62,7 +62,7 @@ pub(crate) struct LearnArguments {
     data: Option<PathBuf>,
     /// Everything random follows from it, instead of the configuration's.
     #[arg(long, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
-    seed: Option<u64>,
+    pub(super) seed: Option<u64>,
     /// As long as the published runs: `train.full_epochs` instead of `train.epochs`.
     #[arg(long)]
     full: bool,

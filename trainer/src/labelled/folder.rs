@@ -21,7 +21,7 @@ pub(super) fn grey() -> usize {
 }
 
 /// Three values a pixel.
-pub(super) fn colours() -> usize {
+pub(crate) fn colours() -> usize {
     3
 }
 

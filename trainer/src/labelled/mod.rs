@@ -29,6 +29,7 @@ pub mod folder;
 pub mod idx;
 pub mod npz;
 pub mod plain;
+pub mod resize;
 pub mod sheet;
 pub mod table;
 pub mod warp;

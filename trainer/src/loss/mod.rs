@@ -2,6 +2,7 @@
 //!
 //! - [`score`]: penalty-reduced focal loss of the score map (CenterNet, Zhou et al. 2019).
 //! - [`boxes`]: `1 - GIoU` and size-relative L1 on the cells inside the object.
+//! - [`classes`]: cross entropy of classes.
 //! - [`presence`]: binary cross entropy of "the target is here".
 //! - [`embedding`]: who lies beside whom: identity in the tracker (InfoNCE), and every loss of a Siamese network.
 //! - [`adversarial`]: who made a sample, and what the maker is told; codes that are read off it again.
@@ -11,6 +12,7 @@
 
 pub mod adversarial;
 pub mod boxes;
+pub mod classes;
 pub mod embedding;
 pub mod presence;
 pub mod proposals;

@@ -5,6 +5,7 @@
 pub mod autoencoder;
 pub mod disentangle;
 pub mod gan;
+pub mod dann;
 pub mod propose;
 pub mod siamese;
 pub mod track;

@@ -1,0 +1,316 @@
+//! A small head trained on features that stand still, and how often it is wrong on others: what features hold, whoever made
+//! them.
+//!
+//! In: rows of features with a class and a weight each. Out: a [`Probe`]. The same seed gives the same probe.
+
+use candle_core::{D, Device, Result, Tensor};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ConfigError, in_range};
+use crate::descent::Descent;
+use crate::epochs::rng_at;
+use crate::labelled::Shape;
+use crate::loss::classes::cross_entropy;
+use crate::model::Pass;
+use crate::model::stack::{Stack, StackConfig, StackError};
+use crate::optim::{AdamW, OptimConfig};
+use crate::params::ParamBuilder;
+
+/// Rows a step.
+const BATCH: usize = 512;
+const ORDER: u64 = 31;
+
+/// The head and how it is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProbeConfig {
+    /// Values after each layer but the last.
+    pub widths: Vec<usize>,
+    /// Steps of 512 rows.
+    pub steps: u64,
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// Decay of weights.
+    pub weight_decay: f64,
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self {
+            widths: vec![128],
+            steps: 400,
+            learning_rate: 3e-3,
+            weight_decay: 1e-2,
+        }
+    }
+}
+
+impl ProbeConfig {
+    /// Checks the ranges; `name` is the table's.
+    ///
+    /// # Errors
+    /// The first value that is out of its range.
+    pub fn validate(&self, name: &str) -> std::result::Result<(), ConfigError> {
+        self.stack().validate(name)?;
+        in_range(&format!("{name}.steps"), self.steps as f64, 1.0, 1e6)?;
+        let rate = format!("{name}.learning_rate");
+        in_range(&rate, self.learning_rate, 1e-9, 0.999)?;
+        in_range(&format!("{name}.weight_decay"), self.weight_decay, 0.0, 1e3)
+    }
+
+    fn stack(&self) -> StackConfig {
+        StackConfig {
+            channels: Vec::new(),
+            widths: self.widths.clone(),
+        }
+    }
+}
+
+/// Features with their classes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rows {
+    /// Rows of one length.
+    pub features: Vec<Vec<f32>>,
+    /// The class of each.
+    pub labels: Vec<u32>,
+}
+
+impl Rows {
+    /// These and others behind them.
+    #[must_use]
+    pub fn joined(&self, others: &Self) -> Self {
+        Self {
+            features: [&self.features[..], &others.features].concat(),
+            labels: [&self.labels[..], &others.labels].concat(),
+        }
+    }
+
+    /// All of one class.
+    #[must_use]
+    pub fn labelled(&self, label: u32) -> Self {
+        Self {
+            features: self.features.clone(),
+            labels: vec![label; self.features.len()],
+        }
+    }
+}
+
+/// The trained head.
+pub struct Probe {
+    stack: Stack,
+    mean: Vec<f32>,
+    scale: Vec<f32>,
+    device: Device,
+}
+
+impl Probe {
+    /// Learns the classes of `rows`, of which there are `classes`; a row counts its weight.
+    ///
+    /// # Errors
+    /// No rows, labels or weights that do not fit; if an operator fails.
+    pub fn fit(
+        rows: &Rows,
+        weights: &[f32],
+        classes: usize,
+        config: &ProbeConfig,
+        seed: u64,
+        device: &Device,
+    ) -> std::result::Result<Self, StackError> {
+        let count = rows.features.len();
+        let length = rows.features.first().map_or(0, Vec::len);
+        if length == 0 || rows.labels.len() != count || weights.len() != count {
+            let said = format!(
+                "{count} rows of {length} values, {} labels, {} weights",
+                rows.labels.len(),
+                weights.len()
+            );
+            return Err(candle_core::Error::Msg(said).into());
+        }
+        let (mean, scale) = moments(&rows.features, weights);
+        let shape = Shape {
+            height: 1,
+            width: 1,
+            channels: length,
+        };
+        let mut builder = ParamBuilder::new(seed, device);
+        let stack = Stack::encoder(
+            &mut builder,
+            "probe",
+            shape,
+            &config.stack(),
+            classes,
+            false,
+        )?;
+        let params = builder.finish();
+        let probe = Self {
+            stack,
+            mean,
+            scale,
+            device: device.clone(),
+        };
+        let optim = OptimConfig {
+            learning_rate: config.learning_rate,
+            weight_decay: config.weight_decay,
+            ..OptimConfig::default()
+        };
+        let mut descent = Descent::new(&params, AdamW::default(), params.snapshot()?)?;
+        for step in 0..config.steps {
+            let chosen = drawn(count, &mut rng_at(seed, ORDER, step));
+            let features = chosen.iter().map(|i| &rows.features[*i]);
+            let x = probe.tensor(features)?;
+            let labels: Vec<u32> = chosen.iter().map(|i| rows.labels[*i]).collect();
+            let weights: Vec<f32> = chosen.iter().map(|i| weights[*i]).collect();
+            let weights = Tensor::from_vec(weights, chosen.len(), device)?;
+            let scores = probe.stack.forward(&x, Pass::Eval)?;
+            let loss = cross_entropy(&scores, &labels, Some(&weights))?;
+            let rate = optim.rate_at(step, config.steps);
+            descent.step(&params, &loss.backward()?, rate, &optim)?;
+        }
+        Ok(probe)
+    }
+
+    /// The likeliest class of every row.
+    ///
+    /// # Errors
+    /// Rows of another length.
+    pub fn answers(&self, features: &[Vec<f32>]) -> Result<Vec<u32>> {
+        let mut answers = Vec::with_capacity(features.len());
+        for part in features.chunks(BATCH) {
+            let scores = self.stack.forward(&self.tensor(part.iter())?, Pass::Eval)?;
+            answers.extend(scores.argmax(D::Minus1)?.to_vec1::<u32>()?);
+        }
+        Ok(answers)
+    }
+
+    /// Share of the rows that it is wrong about.
+    ///
+    /// # Errors
+    /// Rows of another length.
+    pub fn error(&self, rows: &Rows) -> Result<f64> {
+        let answers = self.answers(&rows.features)?;
+        let wrong = answers.iter().zip(&rows.labels).filter(|(a, b)| a != b);
+        Ok(wrong.count() as f64 / rows.labels.len().max(1) as f64)
+    }
+
+    fn tensor<'a>(&self, rows: impl Iterator<Item = &'a Vec<f32>>) -> Result<Tensor> {
+        let (mut values, mut count) = (Vec::new(), 0);
+        for row in rows {
+            let scaled = row.iter().zip(&self.mean).zip(&self.scale);
+            values.extend(scaled.map(|((v, mean), scale)| (v - mean) * scale));
+            count += 1;
+        }
+        let length = values.len() / count.max(1);
+        Tensor::from_vec(values, (count, length), &self.device)
+    }
+}
+
+/// Numbers of rows of one step: all of few, of more a draw with replacement.
+fn drawn(count: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    match count <= BATCH {
+        true => (0..count).collect(),
+        false => (0..BATCH).map(|_| rng.random_range(0..count)).collect(),
+    }
+}
+
+/// Mean and one over the deviation of every value; 1 where it does not change.
+fn moments(rows: &[Vec<f32>], weights: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let length = rows.first().map_or(0, Vec::len);
+    let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+    let mut sums = vec![[0f64; 2]; length];
+    for (row, weight) in rows.iter().zip(weights) {
+        for (sum, v) in sums.iter_mut().zip(row) {
+            let v = f64::from(*v);
+            sum[0] += f64::from(*weight) * v;
+            sum[1] += f64::from(*weight) * v * v;
+        }
+    }
+    let of = |[first, second]: [f64; 2]| {
+        let mean = first / total;
+        let variance = second / total - mean * mean;
+        let scale = if variance > 1e-12 {
+            1.0 / variance.sqrt()
+        } else {
+            1.0
+        };
+        (mean as f32, scale as f32)
+    };
+    sums.into_iter().map(of).unzip()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::params::normal;
+    use rand::SeedableRng;
+
+    /// Rows of two values about a centre.
+    pub(crate) fn around(centres: &[[f32; 2]], count: usize, seed: u64) -> Rows {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut rows = Rows::default();
+        for i in 0..count {
+            let class = i % centres.len();
+            let value = |k: usize, rng: &mut ChaCha8Rng| centres[class][k] + 0.3 * normal(rng);
+            rows.features
+                .push(vec![value(0, &mut rng), value(1, &mut rng)]);
+            rows.labels.push(class as u32);
+        }
+        rows
+    }
+
+    #[test]
+    fn a_head_learns_what_no_line_can_tell_and_repeats_itself() {
+        // Exclusive or.
+        let corners = [[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]];
+        let fold = |mut rows: Rows| {
+            rows.labels.iter_mut().for_each(|l| *l %= 2);
+            rows
+        };
+        let (train, test) = (
+            fold(around(&corners, 800, 1)),
+            fold(around(&corners, 400, 2)),
+        );
+        let weights = vec![1.0; 800];
+        let of = |widths: Vec<usize>| {
+            let config = ProbeConfig {
+                widths,
+                steps: 150,
+                learning_rate: 1e-2,
+                ..ProbeConfig::default()
+            };
+            let probe = Probe::fit(&train, &weights, 2, &config, 3, &Device::Cpu).unwrap();
+            (
+                probe.error(&test).unwrap(),
+                probe.answers(&test.features).unwrap(),
+            )
+        };
+        let (curved, answers) = of(vec![16]);
+        let (straight, _) = of(vec![]);
+        assert!(curved < 0.02 && straight > 0.3, "{curved} {straight}");
+        assert_eq!(of(vec![16]).1, answers);
+    }
+
+    #[test]
+    fn rows_without_weight_are_not_learned_and_odd_numbers_of_labels_are_refused() {
+        let train = around(&[[-1.0, 0.0], [1.0, 0.0]], 200, 1);
+        let turned = Rows {
+            labels: train.labels.iter().map(|l| 1 - l).collect(),
+            ..train.clone()
+        };
+        let both = train.joined(&turned);
+        let weights: Vec<f32> = (0..400).map(|i| f32::from(u8::from(i < 200))).collect();
+        let config = ProbeConfig {
+            widths: vec![],
+            steps: 60,
+            ..ProbeConfig::default()
+        };
+        let probe = Probe::fit(&both, &weights, 2, &config, 0, &Device::Cpu).unwrap();
+        assert!(probe.error(&train).unwrap() < 0.02);
+        let said = Probe::fit(&both, &[1.0], 2, &config, 0, &Device::Cpu)
+            .err()
+            .unwrap();
+        assert!(said.to_string().contains("400 labels, 1 weights"), "{said}");
+    }
+}

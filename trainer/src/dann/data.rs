@@ -1,0 +1,220 @@
+//! Samples of both domains, and batches of half of each.
+//!
+//! In: a [`PairConfig`]. Out: [`Pair`], and of any step its [`DannBatch`]: a function of seed and step, with the source's
+//! labels and none of the target's.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Result, anyhow};
+
+use super::config::{DomainConfigOf, PairConfig};
+use crate::batch::BatchSource;
+use crate::data::DataError;
+use crate::epochs::{Shuffled, rng_at};
+use crate::labelled::resize::resized;
+use crate::labelled::warp::WarpConfig;
+use crate::labelled::{Samples, Shape};
+use crate::sampler::SamplerScratch;
+
+const WARP: u64 = 21;
+/// Added to a seed for the order of the target's samples.
+const TARGET: u64 = 0x7461_7267;
+
+/// One domain.
+#[derive(Clone, Debug)]
+pub struct DomainSamples {
+    /// To learn from.
+    pub train: Samples,
+    /// To score on.
+    pub test: Samples,
+}
+
+/// Both domains.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// With labels.
+    pub source: DomainSamples,
+    /// Whose labels are for the score alone.
+    pub target: DomainSamples,
+}
+
+impl Pair {
+    /// Reads them and brings them to one shape.
+    ///
+    /// # Errors
+    /// Those of the readers; samples that are no pictures; domains with different numbers of classes.
+    pub fn open(config: &PairConfig) -> Result<Self> {
+        let pair = Self {
+            source: open(config, &config.source, "data.source")?,
+            target: open(config, &config.target, "data.target")?,
+        };
+        let known = pair.classes();
+        for (name, samples) in [
+            ("data.source.test", &pair.source.test),
+            ("data.target.train", &pair.target.train),
+            ("data.target.test", &pair.target.test),
+        ] {
+            if samples.class_count() > known {
+                return Err(anyhow!(
+                    "{name} has {} classes, data.source.train has {known}",
+                    samples.class_count()
+                ));
+            }
+        }
+        Ok(pair)
+    }
+
+    /// How many classes there are.
+    pub fn classes(&self) -> usize {
+        self.source.train.class_count()
+    }
+
+    /// Of every sample.
+    pub fn shape(&self) -> Shape {
+        self.source.train.shape()
+    }
+}
+
+fn open(config: &PairConfig, domain: &DomainConfigOf, name: &str) -> Result<DomainSamples> {
+    let part = |part: &str, source: &crate::labelled::Source, skip: usize| {
+        let samples = source.open(&config.root)?;
+        if skip >= samples.len() {
+            let count = samples.len();
+            return Err(anyhow!(
+                "{name}.skip_{part} is {skip}, there are {count} samples"
+            ));
+        }
+        let kept: Vec<usize> = (skip..samples.len()).collect();
+        resized(samples.chosen(&kept), config.shape())
+            .map_err(|reason| anyhow!("{name}.{part}: {reason}"))
+    };
+    Ok(DomainSamples {
+        train: part("train", &domain.train, domain.skip_train)?,
+        test: part("test", &domain.test, domain.skip_test)?,
+    })
+}
+
+/// What one step sees.
+pub struct DannBatch {
+    /// Samples of the source, one after the other.
+    pub source: Vec<f32>,
+    /// Their classes.
+    pub labels: Vec<u32>,
+    /// As many of the target.
+    pub target: Vec<f32>,
+}
+
+/// Draws batches; see the module head.
+pub struct Batches {
+    /// What they are drawn from.
+    pub pair: Arc<Pair>,
+    /// How samples are moved.
+    pub warp: WarpConfig,
+    /// Of order and warp.
+    pub seed: u64,
+}
+
+impl Batches {
+    /// The batch of a step; half of `batch` is of each domain.
+    pub fn at(&self, step: u64, batch: usize) -> DannBatch {
+        let half = (batch / 2).max(1);
+        let chosen = |samples: &Samples, seed: u64| {
+            let mut order = Shuffled::new(samples.len(), half, seed).from_step(step);
+            order.next().unwrap_or_default()
+        };
+        let (source, target) = (&self.pair.source.train, &self.pair.target.train);
+        let of_source = chosen(source, self.seed);
+        let of_target = chosen(target, self.seed ^ TARGET);
+        let mut rng = rng_at(self.seed, WARP, step);
+        let mut moved = |samples: &Samples, chosen: &[usize]| {
+            let rows = samples.rows(chosen.iter().copied());
+            if self.warp == WarpConfig::none() {
+                return rows;
+            }
+            let shape = samples.shape();
+            rows.chunks_exact(shape.len())
+                .flat_map(|row| self.warp.apply(row, shape, &mut rng))
+                .collect()
+        };
+        DannBatch {
+            source: moved(source, &of_source),
+            labels: of_source.iter().map(|i| source.labels()[*i]).collect(),
+            target: moved(target, &of_target),
+        }
+    }
+}
+
+impl BatchSource for Batches {
+    type Batch = DannBatch;
+
+    fn draw_unless(
+        &self,
+        step: u64,
+        batch_size: usize,
+        _scratch: &mut SamplerScratch,
+        _stop: &AtomicBool,
+    ) -> Result<Option<DannBatch>, DataError> {
+        Ok(Some(self.at(step, batch_size)))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::task::siamese::tests::bars;
+
+    /// Bars as they are, and bars in a picture turned dark for bright.
+    pub(crate) fn bars_and_negatives(train: usize, test: usize) -> Pair {
+        use crate::labelled::Values;
+        let negative = |samples: Samples| {
+            let bytes = (0..samples.len()).flat_map(|i| samples.row(i));
+            let bytes = bytes.map(|v| 255 - (255.0 * v) as u8).collect();
+            let labels = samples.labels().to_vec();
+            Samples::new(samples.shape(), Values::Bytes(bytes), labels, vec![]).unwrap_or(samples)
+        };
+        Pair {
+            source: DomainSamples {
+                train: bars(train, 1),
+                test: bars(test, 2),
+            },
+            target: DomainSamples {
+                train: negative(bars(train, 3)),
+                test: negative(bars(test, 4)),
+            },
+        }
+    }
+
+    #[test]
+    fn a_batch_is_a_function_of_seed_and_step_and_does_not_depend_on_labels_of_the_target() {
+        let pair = bars_and_negatives(80, 16);
+        let batches = |pair: Pair, seed| Batches {
+            pair: Arc::new(pair),
+            warp: WarpConfig::default(),
+            seed,
+        };
+        let of = |batches: &Batches, step| {
+            let batch = batches.at(step, 20);
+            (batch.source, batch.labels, batch.target)
+        };
+        let first = batches(pair.clone(), 5);
+        assert_eq!(of(&first, 9), of(&batches(pair.clone(), 5), 9));
+        assert_ne!(of(&first, 9), of(&first, 10));
+        assert_ne!(of(&first, 9), of(&batches(pair.clone(), 6), 9));
+        assert_eq!(of(&first, 9).2.len(), 10 * pair.shape().len());
+        // All of the target in eight steps of ten.
+        let unmoved = Batches {
+            warp: WarpConfig::none(),
+            ..batches(pair.clone(), 5)
+        };
+        let mut seen: Vec<Vec<u32>> = Vec::new();
+        for step in 0..8 {
+            let rows = unmoved.at(step, 20).target;
+            let bits = |row: &[f32]| row.iter().map(|v| v.to_bits()).collect();
+            seen.extend(rows.chunks(pair.shape().len()).map(bits));
+        }
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 80);
+    }
+}

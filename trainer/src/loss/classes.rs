@@ -1,0 +1,95 @@
+//! Cross entropy of classes, and the probabilities that go with it.
+//!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use roadhound_trainer::loss::classes::cross_entropy;
+//! let undecided = Tensor::zeros((2, 10), candle_core::DType::F32, &Device::Cpu)?;
+//! let loss = cross_entropy(&undecided, &[3, 7], None)?.to_scalar::<f32>()?;
+//! assert!((loss - 10f32.ln()).abs() < 1e-6);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+
+use candle_core::{D, Result, Tensor, bail};
+
+/// Mean of `-log p(class)` over the rows, in nats; the mean weighted where weights are given.
+///
+/// # Shapes
+/// `scores` `[N, C]` before any softmax, `labels` N of them below C, `weights` `[N]`; returns a scalar
+///
+/// # Errors
+/// Labels that are not one a row or not below C.
+pub fn cross_entropy(scores: &Tensor, labels: &[u32], weights: Option<&Tensor>) -> Result<Tensor> {
+    let (n, classes) = scores.dims2()?;
+    if labels.len() != n || labels.iter().any(|label| *label as usize >= classes) {
+        bail!("{} labels, expected {n} below {classes}", labels.len());
+    }
+    let mut own = vec![0f32; n * classes];
+    for (row, label) in labels.iter().enumerate() {
+        own[row * classes + *label as usize] = 1.0;
+    }
+    let own = Tensor::from_vec(own, (n, classes), scores.device())?.to_dtype(scores.dtype())?;
+    let of_class = (log_probabilities(scores)? * own)?.sum(D::Minus1)?.neg()?;
+    match weights {
+        None => of_class.mean_all(),
+        Some(weights) => (of_class * weights)?
+            .sum_all()?
+            .div(&(weights.sum_all()? + 1e-9)?),
+    }
+}
+
+/// # Shapes
+/// `scores` `[N, C]`; returns the same
+///
+/// # Errors
+/// If an operator fails.
+pub fn log_probabilities(scores: &Tensor) -> Result<Tensor> {
+    let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?;
+    let total = scores.exp()?.sum_keepdim(D::Minus1)?.log()?;
+    scores.broadcast_sub(&total)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::ops::gradcheck::{Settings, check};
+    use candle_core::Device;
+
+    #[test]
+    fn the_loss_is_that_of_the_closed_form_however_large_scores_are() {
+        let scores = [[1000.0f64, 1001.0, 998.0], [-3.0, 0.5, 0.5]];
+        let expected = |row: [f64; 3], label: usize| {
+            let sum: f64 = row.iter().map(|s| (s - row[1]).exp()).sum();
+            sum.ln() - (row[label] - row[1])
+        };
+        let tensor = Tensor::new(&scores, &Device::Cpu).unwrap();
+        let found = |weights: Option<&Tensor>| {
+            let loss = cross_entropy(&tensor, &[0, 2], weights).unwrap();
+            loss.to_scalar::<f64>().unwrap()
+        };
+        let (a, b) = (expected(scores[0], 0), expected(scores[1], 2));
+        assert!((found(None) - (a + b) / 2.0).abs() < 1e-12);
+        let weights = Tensor::new(&[3.0f64, 1.0], &Device::Cpu).unwrap();
+        assert!((found(Some(&weights)) - (3.0 * a + b) / 4.0).abs() < 1e-8);
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_finite_differences() {
+        let values: Vec<f64> = (0..12).map(|i| (f64::from(i) * 0.7).sin() * 3.0).collect();
+        let x = Tensor::from_vec(values, (4, 3), &Device::Cpu).unwrap();
+        let weights = Tensor::new(&[1.0f64, 0.2, 2.0, 0.0], &Device::Cpu).unwrap();
+        check(&[x], &Settings::F64, |x| {
+            cross_entropy(&x[0], &[2, 0, 1, 1], Some(&weights))
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn labels_that_are_no_classes_are_refused() {
+        let x = Tensor::zeros((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
+        for labels in [&[0u32][..], &[0, 3]] {
+            let said = cross_entropy(&x, labels, None).unwrap_err().to_string();
+            assert!(said.contains("expected 2 below 3"), "{said}");
+        }
+    }
+}

@@ -1,0 +1,522 @@
+//! The task of domain-adversarial training: classes of the source, and features in which the domains look alike.
+//!
+//! In: batches of half of each domain, with labels of the source. Out: the loss of the classes, and that of the domains
+//! through a reversal layer whose strength rises with the run. Figures say what can be known without labels of the target;
+//! its accuracy stands beside them for the score, and nothing is decided by it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{D, Device, Result, Tensor};
+use nalgebra::DMatrix;
+
+use super::track::BN_MOMENTUM;
+use super::{BestBy, StepLoss, Task};
+use crate::adapt::bound::{Domain, Terms};
+use crate::adapt::domain::DomainHead;
+use crate::adapt::probe::Rows;
+use crate::adapt::select::{entropy, information, soft_density};
+use crate::dann::data::{DannBatch, Pair};
+use crate::dann::{DannRun, Method};
+use crate::labelled::sheet::sheet;
+use crate::labelled::{Samples, Shape, Values};
+use crate::loss::classes::{cross_entropy, log_probabilities};
+use crate::model::Pass;
+use crate::model::stack::{Stack, StackConfig, StackError};
+use crate::ops::Precision;
+use crate::outputs;
+use crate::params::{ParamBuilder, Params, Snapshot};
+use crate::report::map::{map, map_of_points};
+use crate::report::panels::{Figure, Panel};
+
+const EVALUATION_BATCH: usize = 500;
+/// Columns of the picture.
+const SHOWN: usize = 12;
+/// Samples of each domain on the map.
+const MAPPED: usize = 300;
+
+/// Features, and the heads on them.
+pub struct DannNet {
+    params: Params,
+    features: Stack,
+    classes: Stack,
+    domain: DomainHead,
+    device: Device,
+}
+
+impl DannNet {
+    /// Born of the run's seed; the head of the domains is there whether or not it is used, so that networks of both methods
+    /// are born alike.
+    ///
+    /// # Errors
+    /// Samples that the configured network cannot take.
+    pub fn new(
+        run: &DannRun,
+        shape: Shape,
+        classes: usize,
+        device: &Device,
+    ) -> std::result::Result<Self, StackError> {
+        let mut builder = ParamBuilder::new(run.seed(), device);
+        let b = &mut builder;
+        let row = Shape {
+            height: 1,
+            width: 1,
+            channels: run.features,
+        };
+        let head = StackConfig {
+            channels: Vec::new(),
+            widths: run.class_widths.clone(),
+        };
+        Ok(Self {
+            features: Stack::encoder(b, "features", shape, &run.network, run.features, true)?,
+            classes: Stack::encoder(b, "classes", row, &head, classes, false)?,
+            domain: DomainHead::new(b, "domain", run.features, &run.domain)?,
+            params: builder.finish(),
+            device: device.clone(),
+        })
+    }
+
+    /// Its variables.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The layers up to the features, before their ReLU; and the classes' head.
+    pub fn stacks(&self) -> (&Stack, &Stack) {
+        (&self.features, &self.classes)
+    }
+
+    /// # Shapes
+    /// `rows` `[N, length of a sample]`; returns `[N, F]`
+    ///
+    /// # Errors
+    /// Rows of another length.
+    pub fn features(&self, rows: &Tensor, pass: Pass) -> Result<Tensor> {
+        self.features.forward(rows, pass)?.relu()
+    }
+
+    /// # Shapes
+    /// `features` `[N, F]`; returns scores `[N, classes]`
+    ///
+    /// # Errors
+    /// Rows of another length.
+    pub fn scores(&self, features: &Tensor, pass: Pass) -> Result<Tensor> {
+        self.classes.forward(features, pass)
+    }
+
+    /// What it makes of samples, as the exported graph does.
+    ///
+    /// # Errors
+    /// If an operator fails.
+    pub fn look_at(&self, samples: &Samples, most: usize) -> Result<Seen> {
+        let count = samples.len().min(most);
+        let mut seen = Seen::default();
+        for start in (0..count).step_by(EVALUATION_BATCH) {
+            let end = count.min(start + EVALUATION_BATCH);
+            let rows = samples.rows(start..end);
+            let shape = (end - start, samples.shape().len());
+            let rows = Tensor::from_vec(rows, shape, &self.device)?;
+            let features = self.features(&rows, Pass::Eval)?;
+            let scores = self.scores(&features, Pass::Eval)?;
+            let sure = log_probabilities(&scores)?.exp()?;
+            seen.features.extend(features.to_vec2::<f32>()?);
+            seen.answers
+                .extend(scores.argmax(D::Minus1)?.to_vec1::<u32>()?);
+            seen.scores.extend(scores.to_vec2::<f32>()?);
+            seen.probabilities.extend(sure.to_vec2::<f32>()?);
+        }
+        seen.labels.extend_from_slice(&samples.labels()[..count]);
+        Ok(seen)
+    }
+}
+
+/// What a network makes of samples, a row each.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// Rows of features.
+    pub features: Vec<Vec<f32>>,
+    /// Scores of the classes.
+    pub scores: Vec<Vec<f32>>,
+    /// Their probabilities.
+    pub probabilities: Vec<Vec<f32>>,
+    /// The likeliest class.
+    pub answers: Vec<u32>,
+    /// The right one.
+    pub labels: Vec<u32>,
+}
+
+impl Seen {
+    /// Share of wrong answers.
+    pub fn error(&self) -> f64 {
+        let wrong = self
+            .answers
+            .iter()
+            .zip(&self.labels)
+            .filter(|(a, b)| a != b);
+        wrong.count() as f64 / self.labels.len().max(1) as f64
+    }
+
+    fn rows(&self) -> Rows {
+        Rows {
+            features: self.features.clone(),
+            labels: self.labels.clone(),
+        }
+    }
+}
+
+/// The task; see the module head.
+pub struct DannTask {
+    run: DannRun,
+    net: DannNet,
+    average: DannNet,
+    pair: Arc<Pair>,
+    device: Device,
+    steps: u64,
+    frozen: bool,
+    figures: Vec<(&'static str, f64)>,
+}
+
+impl DannTask {
+    /// A new network, and a second one that is given averaged weights to be scored; `steps` of the whole run.
+    ///
+    /// # Errors
+    /// Samples that the configured network cannot take.
+    pub fn new(
+        run: &DannRun,
+        pair: Arc<Pair>,
+        steps: u64,
+        device: &Device,
+    ) -> std::result::Result<Self, StackError> {
+        let (shape, classes) = (pair.shape(), pair.classes());
+        Ok(Self {
+            run: run.clone(),
+            net: DannNet::new(run, shape, classes, device)?,
+            average: DannNet::new(run, shape, classes, device)?,
+            pair,
+            device: device.clone(),
+            steps,
+            frozen: false,
+            figures: Vec::new(),
+        })
+    }
+
+    /// The network with the weights of the last validation.
+    pub fn averaged(&self) -> &DannNet {
+        &self.average
+    }
+
+    /// Every term of the bound, for the weights of the last validation. Labels of the target are used here, for the score.
+    ///
+    /// # Errors
+    /// Too few samples; if an operator fails.
+    pub fn terms(&self) -> anyhow::Result<Terms> {
+        let most = self.run.bound.samples;
+        let look = |samples: &Samples| self.average.look_at(samples, most);
+        let (source, target) = (&self.pair.source, &self.pair.target);
+        let parts = [&source.train, &source.test, &target.train, &target.test];
+        let mut rows = Vec::with_capacity(parts.len());
+        for samples in parts {
+            rows.push(look(samples)?.rows());
+        }
+        let error = |samples: &Samples| {
+            Ok::<_, candle_core::Error>(self.average.look_at(samples, usize::MAX)?.error())
+        };
+        let domain = |k: usize, error: f64| Domain {
+            train: &rows[k],
+            test: &rows[k + 1],
+            error,
+        };
+        Terms::of(
+            &domain(0, error(&source.test)?),
+            &domain(2, error(&target.test)?),
+            self.pair.classes(),
+            &self.run.bound,
+            self.run.seed(),
+            &self.device,
+        )
+    }
+
+    fn tensor(&self, values: &[f32]) -> Result<Tensor> {
+        let length = self.pair.shape().len();
+        Tensor::from_slice(values, (values.len() / length, length), &self.device)
+    }
+}
+
+/// One sample a domain, so that a map of points can be coloured by it.
+fn domains(source: usize, target: usize) -> std::result::Result<Samples, String> {
+    let labels = [vec![0; source], vec![1; target]].concat();
+    let one = Shape {
+        height: 1,
+        width: 1,
+        channels: 1,
+    };
+    let names = vec!["source".to_owned(), "target".to_owned()];
+    Samples::new(one, Values::Bytes(vec![0; source + target]), labels, names)
+}
+
+impl Task for DannTask {
+    type Batch = DannBatch;
+
+    fn params(&self) -> &Params {
+        self.net.params()
+    }
+
+    fn freeze_norm(&mut self, frozen: bool) {
+        self.frozen = frozen;
+    }
+
+    fn loss(&self, batch: &DannBatch, step: u64) -> Result<StepLoss> {
+        let precision = Precision::F32;
+        let pass = match self.frozen {
+            true => Pass::TrainFrozen { precision },
+            false => Pass::Train {
+                momentum: BN_MOMENTUM,
+                precision,
+            },
+        };
+        let source = self.tensor(&batch.source)?;
+        let value = |t: &Tensor| t.to_scalar::<f32>();
+        let classes_of = |features: &Tensor| {
+            let scores = self.net.scores(features, pass)?;
+            cross_entropy(&scores, &batch.labels, None)
+        };
+        if self.run.method() == Method::SourceOnly {
+            let total = classes_of(&self.net.features(&source, pass)?)?;
+            let parts = vec![("classes", value(&total)?)];
+            return Ok(StepLoss { total, parts });
+        }
+        // One batch: both domains are normalised alike, as they will be when the network is used.
+        let count = source.dim(0)?;
+        let target = self.tensor(&batch.target)?;
+        let features = self
+            .net
+            .features(&Tensor::cat(&[&source, &target], 0)?, pass)?;
+        let of_source = features.narrow(0, 0, count)?.contiguous()?;
+        let of_target = features.narrow(0, count, target.dim(0)?)?.contiguous()?;
+        let classes = classes_of(&of_source)?;
+        let config = &self.run.domain;
+        let strength = config.strength_at(step as f64 / self.steps.max(1) as f64);
+        let game = self
+            .net
+            .domain
+            .loss(&of_source, &of_target, None, strength, config.step)?;
+        Ok(StepLoss {
+            parts: vec![
+                ("classes", value(&classes)?),
+                ("domains", value(&game.entropy)?),
+                ("reversal", strength as f32),
+            ],
+            total: (classes + game.total)?,
+        })
+    }
+
+    fn unit(&self) -> &'static str {
+        "samples"
+    }
+
+    fn best_by(&self) -> BestBy {
+        self.run.select.by.best_by()
+    }
+
+    fn validate(&mut self, snapshot: &Snapshot) -> anyhow::Result<Vec<(&'static str, f64)>> {
+        self.average.params().restore(snapshot)?;
+        let most = self.run.select.samples;
+        let source = self.average.look_at(&self.pair.source.test, most)?;
+        // What is chosen by: of the target what it may learn from, and of that no label.
+        let unlabelled = self
+            .average
+            .look_at(&self.pair.target.train, most)?
+            .probabilities;
+        let scored = self.average.look_at(&self.pair.target.test, usize::MAX)?;
+        self.figures = vec![
+            ("target_accuracy", 1.0 - scored.error()),
+            ("source_error", source.error()),
+            ("information", information(&unlabelled)),
+            ("soft_density", soft_density(&unlabelled)),
+            ("entropy", entropy(&unlabelled)),
+        ];
+        Ok(self.figures.clone())
+    }
+
+    fn panels(&mut self, folder: &Path) -> anyhow::Result<Vec<Panel>> {
+        let Some(named) = self.figures.first_chunk::<5>() else {
+            return Ok(Vec::new());
+        };
+        let (source, target) = (&self.pair.source.test, &self.pair.target.test);
+        let [of_source, of_target] = [source, target].map(|s| self.average.look_at(s, MAPPED));
+        let (of_source, of_target) = (of_source?, of_target?);
+        let points = [&of_source.features[..], &of_target.features].concat();
+        let columns = points.first().map_or(0, Vec::len);
+        let matrix = DMatrix::from_fn(points.len(), columns, |r, c| f64::from(points[r][c]));
+        let coloured = domains(of_source.features.len(), of_target.features.len());
+        let coloured = coloured.map_err(anyhow::Error::msg)?;
+        let firsts: Vec<usize> = (0..of_target.features.len()).collect();
+        let row = |samples: &Samples, chosen: &mut dyn Iterator<Item = usize>| {
+            chosen
+                .take(SHOWN)
+                .map(|i| samples.row(i))
+                .collect::<Vec<_>>()
+        };
+        let mut wrong = firsts
+            .iter()
+            .copied()
+            .filter(|i| of_target.answers[*i] != of_target.labels[*i]);
+        let rows = vec![
+            row(source, &mut (0..source.len())),
+            row(target, &mut (0..target.len())),
+            row(target, &mut wrong),
+        ];
+        let file = "domains.png";
+        outputs::picture(&folder.join(file), &sheet(&rows, target.shape()))?;
+        Ok(vec![
+            Panel::figures(
+                "Without labels of the target, and its accuracy for the score",
+                vec![
+                    Figure::new("right on the target, % (score only)", 100.0 * named[0].1),
+                    Figure::new("wrong on the source, %", 100.0 * named[1].1),
+                    Figure::new("information, nats", named[2].1),
+                    Figure::new("soft density, nats", named[3].1),
+                    Figure::new("entropy, nats", named[4].1),
+                ],
+            ),
+            map("Features by domain", &matrix, &coloured),
+            map_of_points(
+                "Features of the target by class",
+                &of_target.features,
+                &target.chosen(&firsts),
+            ),
+            Panel::Picture {
+                title: "The two domains".into(),
+                file: file.into(),
+                note: "Source, target, and samples of the target that it is wrong about.".into(),
+            },
+        ])
+    }
+
+    fn save_batch(&self, batch: &DannBatch, path: &Path) -> anyhow::Result<()> {
+        let shape = self.pair.shape();
+        let cut = |values: &[f32]| -> Vec<Vec<f32>> {
+            values.chunks(shape.len()).map(<[f32]>::to_vec).collect()
+        };
+        let rows = [cut(&batch.source), cut(&batch.target)].concat();
+        let rows: Vec<Vec<Vec<f32>>> = rows.chunks(16).map(<[Vec<f32>]>::to_vec).collect();
+        outputs::picture(path, &sheet(&rows, shape))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::adapt::domain::DomainStep;
+    use crate::config::SystemConfig;
+    use crate::dann::data::Batches;
+    use crate::dann::data::tests::bars_and_negatives;
+    use crate::optim::AdamW;
+
+    const STEPS: u64 = 240;
+
+    fn small_run(method: Method) -> DannRun {
+        let text = "features = 24\n[network]\nchannels = [8, 16]\n[domain]\nwidths = [24]\n[bound]\nsamples = 200\nrepeats = 2\n[bound.probe]\nwidths = [24]\nsteps = 100\n[train]\nbatch = 48\n";
+        DannRun::parse(text).unwrap().of(1, method)
+    }
+
+    fn trained(run: &DannRun, pair: &Arc<Pair>) -> (Vec<(&'static str, f64)>, Terms) {
+        let mut task = DannTask::new(run, pair.clone(), STEPS, &Device::Cpu).unwrap();
+        let batches = Batches {
+            pair: pair.clone(),
+            warp: run.warp.clone(),
+            seed: run.seed(),
+        };
+        let mut adam = AdamW::default();
+        for step in 0..STEPS {
+            let loss = task.loss(&batches.at(step, 48), step).unwrap();
+            let gradients = loss.total.backward().unwrap();
+            adam.step(task.net.params(), &gradients, 3e-3, &run.optim)
+                .unwrap();
+        }
+        let weights = task.params().snapshot().unwrap();
+        let figures = task.validate(&weights).unwrap();
+        (figures, task.terms().unwrap())
+    }
+
+    #[test]
+    fn adapted_features_bring_the_domains_together_and_classes_of_the_target_with_them() {
+        let pair = Arc::new(bars_and_negatives(480, 240));
+        let (plain, before) = trained(&small_run(Method::SourceOnly), &pair);
+        let (figures, after) = trained(&small_run(Method::Adversarial), &pair);
+        assert!(
+            before.source_error < 0.1 && after.source_error < 0.1,
+            "{before:?} {after:?}"
+        );
+        assert!(figures[0].1 > plain[0].1 + 0.15, "{plain:?} {figures:?}");
+        assert!(after.proxy_a < before.proxy_a - 0.5, "{before:?} {after:?}");
+        assert!(after.mmd < before.mmd && after.frechet < before.frechet);
+        assert!(
+            before.proxy_a > 1.8 && before.proxy_a_of_same < 0.4,
+            "{before:?}"
+        );
+        assert!(
+            figures[2].1 > plain[2].1,
+            "information: {plain:?} {figures:?}"
+        );
+        assert_eq!(1.0 - figures[0].1, after.target_error);
+    }
+
+    #[test]
+    fn without_strength_the_features_get_no_gradient_of_the_domains_and_the_head_does() {
+        let pair = Arc::new(bars_and_negatives(80, 40));
+        let batches = Batches {
+            pair: pair.clone(),
+            warp: crate::labelled::warp::WarpConfig::none(),
+            seed: 3,
+        };
+        let batch = batches.at(0, 48);
+        let gradient = |method, step_of_head, step: u64, name: &str| {
+            let mut run = small_run(method);
+            run.domain.step = step_of_head;
+            let task = DannTask::new(&run, pair.clone(), STEPS, &Device::Cpu).unwrap();
+            let loss = task.loss(&batch, step).unwrap();
+            let gradients = loss.total.backward().unwrap();
+            let gradient = gradients.get(&task.params().vars[name]);
+            gradient.map(|g| g.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+        };
+        let sum = |g: Option<Vec<f32>>| g.unwrap_or_default().iter().map(|v| v.abs()).sum::<f32>();
+        // At the beginning the strength is 0.
+        let of_head = |step, at| {
+            sum(gradient(
+                Method::Adversarial,
+                step,
+                at,
+                "domain.last.weight",
+            ))
+        };
+        assert!(of_head(DomainStep::Separate, 0) > 0.0);
+        assert_eq!(of_head(DomainStep::Shared, 0), 0.0);
+        assert!(of_head(DomainStep::Shared, STEPS) > 0.0);
+        assert_eq!(
+            sum(gradient(
+                Method::SourceOnly,
+                DomainStep::Separate,
+                STEPS,
+                "domain.last.weight"
+            )),
+            0.0
+        );
+        // Features are moved alike in both variants, and against the domains' head at the end.
+        let of_features =
+            |step, at| gradient(Method::Adversarial, step, at, "features.last.weight").unwrap();
+        let (a, b) = (
+            of_features(DomainStep::Separate, STEPS),
+            of_features(DomainStep::Shared, STEPS),
+        );
+        let furthest = a
+            .iter()
+            .zip(&b)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(furthest < 1e-6, "{furthest}");
+        let start = of_features(DomainStep::Separate, 0);
+        assert!(a.iter().zip(&start).any(|(a, b)| (a - b).abs() > 1e-5));
+    }
+}
