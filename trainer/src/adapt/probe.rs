@@ -303,7 +303,8 @@ pub(crate) mod tests {
         let weights: Vec<f32> = (0..400).map(|i| f32::from(u8::from(i < 200))).collect();
         let config = ProbeConfig {
             widths: vec![],
-            steps: 60,
+            steps: 300,
+            learning_rate: 3e-2,
             ..ProbeConfig::default()
         };
         let probe = Probe::fit(&both, &weights, 2, &config, 0, &Device::Cpu).unwrap();

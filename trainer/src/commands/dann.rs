@@ -22,8 +22,6 @@ use roadhound_trainer::task::dann::DannTask;
 
 use super::system::{LearnArguments, Learned};
 
-/// Share of the steps, at the end, over which normalisation is held constant.
-const FREEZE_NORM_SHARE: f64 = 0.1;
 /// Threads that prepare batches.
 const WORKERS: usize = 2;
 
@@ -61,7 +59,7 @@ pub(crate) fn dann(arguments: &DannArguments) -> Result<()> {
     let pair = Arc::new(Pair::open(&run.data)?);
     let config = run
         .train
-        .of_samples(2 * pair.source.train.len(), FREEZE_NORM_SHARE);
+        .of_samples(2 * pair.source.train.len(), run.freeze_norm_share());
     // Networks of all seeds are alike.
     let first = DannTask::new(&run, pair.clone(), config.steps(), &device)?;
     let parameters = first.params().parameter_count() as u64;
@@ -130,7 +128,7 @@ fn outcome_of(
 ) -> Result<Option<Outcome>> {
     let config = run
         .train
-        .of_samples(2 * pair.source.train.len(), FREEZE_NORM_SHARE);
+        .of_samples(2 * pair.source.train.len(), run.freeze_norm_share());
     let mut task = DannTask::new(run, pair.clone(), config.steps(), device)?;
     let parameters = task.params().parameter_count() as u64;
     arguments.begin(System::Dann, run, run.seed(), parameters, &config)?;

@@ -34,6 +34,19 @@ impl Method {
     }
 }
 
+/// How convolutions are normalised in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Norm {
+    /// Not at all.
+    None,
+    /// By the statistics of both domains together.
+    Joint,
+    /// Each domain by its own statistics, which are taken anew, from samples without labels, where a network is used (Li et
+    /// al. 2016). Without adaptation there is one domain.
+    Apart,
+}
+
 /// A run of `dann`. Every key has a default: MNIST to MNIST-M.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -46,6 +59,8 @@ pub struct DannRun {
     pub data: PairConfig,
     /// Widths of the network up to the features.
     pub network: StackConfig,
+    /// How its convolutions are normalised.
+    pub norm: Norm,
     /// Values of a row of features.
     pub features: usize,
     /// Values after each layer of the classes' head but the last.
@@ -177,6 +192,7 @@ impl Default for DannRun {
                 channels: vec![32, 64, 128],
                 widths: vec![],
             },
+            norm: Norm::Apart,
             features: 128,
             class_widths: vec![],
             domain: DomainConfig::default(),
@@ -213,6 +229,20 @@ impl DannRun {
     /// Its first seed.
     pub fn seed(&self) -> u64 {
         self.seeds.first().copied().unwrap_or_default()
+    }
+
+    /// Whether each domain has its own statistics.
+    pub fn is_apart(&self) -> bool {
+        self.norm == Norm::Apart && self.method() == Method::Adversarial
+    }
+
+    /// Share of the steps, at the end, over which normalisation is held constant.
+    pub fn freeze_norm_share(&self) -> f64 {
+        match self.norm {
+            // Statistics of both in turn are those of neither.
+            Norm::Apart => 0.0,
+            Norm::None | Norm::Joint => 0.1,
+        }
     }
 
     /// Its last method.
@@ -287,6 +317,7 @@ mod tests {
             ("seeds = []\n", "seeds has 0 entries"),
             ("seeds = [1, 2, 1]\n", "each once"),
             ("methods = [\"coral\"]\n", "coral"),
+            ("norm = \"batch\"\n", "batch"),
             ("[domain]\nhighest = -1.0\n", "domain.highest is -1"),
             ("[domain]\nstep = \"both\"\n", "both"),
             ("[train]\nbatch = 7\n", "train.batch is 7"),

@@ -164,12 +164,12 @@ pub(crate) mod tests {
     use super::*;
     use crate::task::siamese::tests::bars;
 
-    /// Bars as they are, and bars in a picture turned dark for bright.
-    pub(crate) fn bars_and_negatives(train: usize, test: usize) -> Pair {
+    /// Bars as they are, and bars in a pale picture.
+    pub(crate) fn bars_and_pale_ones(train: usize, test: usize) -> Pair {
         use crate::labelled::Values;
-        let negative = |samples: Samples| {
+        let pale = |samples: Samples| {
             let bytes = (0..samples.len()).flat_map(|i| samples.row(i));
-            let bytes = bytes.map(|v| 255 - (255.0 * v) as u8).collect();
+            let bytes = bytes.map(|v| 110 + (90.0 * v) as u8).collect();
             let labels = samples.labels().to_vec();
             Samples::new(samples.shape(), Values::Bytes(bytes), labels, vec![]).unwrap_or(samples)
         };
@@ -179,15 +179,15 @@ pub(crate) mod tests {
                 test: bars(test, 2),
             },
             target: DomainSamples {
-                train: negative(bars(train, 3)),
-                test: negative(bars(test, 4)),
+                train: pale(bars(train, 3)),
+                test: pale(bars(test, 4)),
             },
         }
     }
 
     #[test]
     fn a_batch_is_a_function_of_seed_and_step_and_does_not_depend_on_labels_of_the_target() {
-        let pair = bars_and_negatives(80, 16);
+        let pair = bars_and_pale_ones(80, 16);
         let batches = |pair: Pair, seed| Batches {
             pair: Arc::new(pair),
             warp: WarpConfig::default(),

@@ -12,4 +12,4 @@ pub mod data;
 pub mod export;
 pub mod study;
 
-pub use config::{DannRun, Method};
+pub use config::{DannRun, Method, Norm};
