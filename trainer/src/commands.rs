@@ -16,8 +16,8 @@ use roadhound_trainer::sampler::{Sampler, Split};
 
 mod ablate;
 mod autoencoder;
-mod disentangle;
 mod dann;
+mod disentangle;
 mod evaluate;
 mod evaluate_many;
 mod export;
@@ -37,8 +37,8 @@ mod tune;
 
 pub(crate) use ablate::{AblateArguments, ablate};
 pub(crate) use autoencoder::autoencoder;
-pub(crate) use disentangle::disentangle;
 pub(crate) use dann::{DannArguments, dann};
+pub(crate) use disentangle::disentangle;
 pub(crate) use evaluate::{EvaluateArguments, evaluate};
 pub(crate) use export::{ExportArguments, export};
 pub(crate) use gan::gan;

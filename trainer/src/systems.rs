@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::autoencoder::AutoencoderRun;
 use crate::config::{ConfigError, SystemConfig, TrackerRun};
+use crate::dann::DannRun;
 use crate::disentangle::DisentangleRun;
 use crate::gan::GanRun;
-use crate::dann::DannRun;
 use crate::metric::MetricRun;
 use crate::propose::ProposeRun;
 use crate::siamese::SiameseRun;

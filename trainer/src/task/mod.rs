@@ -3,9 +3,9 @@
 //! In: batches. Out: a scalar to descend, with its parts for the log, and a validation of given weights.
 
 pub mod autoencoder;
+pub mod dann;
 pub mod disentangle;
 pub mod gan;
-pub mod dann;
 pub mod propose;
 pub mod siamese;
 pub mod track;
