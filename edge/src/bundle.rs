@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use roadhound_shared::contract::{
     BundleManifest, ContractError, FollowContract, GraphFiles, Probe, ProbeError,
 };
+use roadhound_shared::propose::contract::ProposeFiles;
 use roadhound_shared::propose::{ProposeContract, ProposeProbe};
 
 use crate::embedded;
@@ -207,7 +208,8 @@ impl<'a> Bundle<'a> {
         let kernels = int8::Path::from_environment().map_err(|e| files.at("", e.into()))?;
         let mut used = vec![graphs.template, graphs.search, graphs.probe];
         if let Some(propose) = &manifest.propose {
-            used.extend([propose.file.as_str(), &propose.probe_file]);
+            let files = propose_files(propose, precision).1;
+            used.extend([files.graph, files.probe]);
         }
         let mut bytes = BTreeMap::new();
         for name in manifest.files.keys() {
@@ -281,17 +283,20 @@ impl<'a> Bundle<'a> {
         let Some(contract) = &self.manifest.propose else {
             return Ok(None);
         };
-        if self.files.leaves_out(&contract.file) {
+        let (precision, files) = propose_files(contract, self.precision);
+        if self.files.leaves_out(files.graph) {
             return Ok(None);
         }
-        let probe: ProposeProbe = serde_json::from_slice(self.file(&contract.probe_file)?)
-            .map_err(|e| {
-                let place = &contract.probe_file;
-                self.files.at(place, BundleReason::ProbeFormat(e))
-            })?;
-        let bytes = self.file(&contract.file)?;
+        let probe: ProposeProbe = serde_json::from_slice(self.file(files.probe)?)
+            .map_err(|e| self.files.at(files.probe, BundleReason::ProbeFormat(e)))?;
+        // The same tensors in this file, so that errors name it.
+        let named = ProposeContract {
+            file: files.graph.to_owned(),
+            ..contract.clone()
+        };
+        let bytes = self.file(files.graph)?;
         let int8 = Int8::Kernels(self.kernels);
-        let mut network = TractProposer::load(contract, bytes, threads, int8)
+        let mut network = TractProposer::load(&named, bytes, threads, int8)
             .map_err(|e| self.files.at("", e.into()))?;
         probe
             .replay(&mut network, contract)
@@ -299,7 +304,7 @@ impl<'a> Bundle<'a> {
         Ok(Some(ProposeModel {
             contract: contract.clone(),
             network,
-            precision: Precision::F32,
+            precision,
         }))
     }
 
@@ -327,6 +332,17 @@ impl<'a> Bundle<'a> {
                 Err(self.files.at(MANIFEST, reason.into()))
             }
         }
+    }
+}
+
+/// The graph that finds, in the precision of those that follow where it has that, else in f32.
+fn propose_files(
+    contract: &ProposeContract,
+    precision: Precision,
+) -> (Precision, ProposeFiles<'_>) {
+    match (precision, contract.int8_files()) {
+        (Precision::Int8, Some(files)) => (Precision::Int8, files),
+        _ => (Precision::F32, contract.f32_files()),
     }
 }
 
