@@ -314,7 +314,13 @@ impl<'a> Bundle<'a> {
     /// As [`Bundle::proposer`], or a bundle that only follows.
     pub fn proposer_or_refuse(&self, threads: usize) -> Result<ProposeModel, BundleError> {
         let found = self.proposer(threads)?;
-        found.ok_or_else(|| self.files.at("", BundleReason::NoProposals))
+        found.ok_or_else(|| match &self.manifest.propose {
+            Some(contract) => {
+                let graph = propose_files(contract, self.precision).1.graph;
+                self.files.at(graph, BundleReason::LeftOut)
+            }
+            None => self.files.at("", BundleReason::NoProposals),
+        })
     }
 
     /// What the bundle says about itself.

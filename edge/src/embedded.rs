@@ -1,4 +1,7 @@
 //! The model that is built into the program: the files of `edge/models/roadhound-s`, byte for byte.
+//!
+//! Road users are found in int8 alone: the f32 graph of that would add six megabytes to every program, and to what a start
+//! verifies; `--model edge/models/roadhound-s --precision f32` has it.
 
 /// Name and content of each file of the built-in bundle.
 pub(crate) type EmbeddedBundle = &'static [(&'static str, &'static [u8])];
@@ -19,6 +22,8 @@ pub(crate) const DEFAULT: EmbeddedBundle = files!(
     "probe.int8.json",
     "search.int8.onnx",
     "template.int8.onnx",
+    "probe.propose.int8.json",
+    "propose.int8.onnx",
 );
 
 /// The same for a board that computes in int8: five megabytes less to store, and to verify at every start.
@@ -28,4 +33,6 @@ pub(crate) const DEFAULT: EmbeddedBundle = files!(
     "probe.int8.json",
     "search.int8.onnx",
     "template.int8.onnx",
+    "probe.propose.int8.json",
+    "propose.int8.onnx",
 );
