@@ -94,7 +94,7 @@ pub enum BundleReason {
     NotText,
     /// A program for a board was built without this file.
     #[error(
-        "left out of this program, which was built without the feature `f32`; a bundle in a folder has it"
+        "left out of this program; a bundle in a folder has it"
     )]
     LeftOut,
     /// Integer arithmetic was asked for.
