@@ -11,7 +11,7 @@ use roadhound_trainer::labelled::Samples;
 use roadhound_trainer::ops::open_device;
 use roadhound_trainer::systems::System;
 use roadhound_trainer::task::Task;
-use roadhound_trainer::task::gan::{GanTask, Judge, batches};
+use roadhound_trainer::task::gan::{GanNet, GanTask, Judge, batches};
 
 use super::system::{self, LearnArguments, Learned};
 
@@ -29,6 +29,8 @@ pub(crate) fn gan(arguments: &LearnArguments) -> Result<()> {
         Some(_) => of_config(e.to_string()),
         None => e,
     })?;
+    // Networks that cannot be are refused before the judge is taught, which takes its time.
+    GanNet::new(&run, train.shape(), &device)?;
     let judge = match &run.ring {
         Some(ring) => Judge::of_ring(ring, &test),
         None if train.class_count() < 2 => {

@@ -217,12 +217,13 @@ impl Default for GanRun {
                 widths: vec![128],
             },
             stabilisers: StabiliserConfig {
-                batch_norm: BatchNorm::Separate,
+                // What keeps the discriminator of digits from winning outright.
+                r1: 2.0,
                 ..StabiliserConfig::default()
             },
             warp: WarpConfig::none(),
             optim: OptimConfig {
-                learning_rate: 5e-4,
+                learning_rate: 1e-3,
                 warm_up: 0.0,
                 final_share: 0.1,
                 weight_decay: 0.0,
