@@ -93,9 +93,7 @@ pub enum BundleReason {
     #[error("not text")]
     NotText,
     /// A program for a board was built without this file.
-    #[error(
-        "left out of this program; a bundle in a folder has it"
-    )]
+    #[error("left out of this program; a bundle in a folder has it")]
     LeftOut,
     /// Integer arithmetic was asked for.
     #[error("--precision int8: this model has no int8 graphs, only f32")]
