@@ -10,7 +10,7 @@ _roadhound() {
     esac
     local options
     case ${COMP_WORDS[1]-} in
-    track) options="--init --select --auto --no-refind --out --times --jsonl --video --fps --raw --quiet $model --help" ;;
+    track) options="--init --select --auto --refind --no-refind --out --times --jsonl --video --fps --raw --quiet $model --help" ;;
     watch) options="--config --out --times --jsonl --coco --cvat --video --every --budget --fps --raw --quiet $model --help" ;;
     run) options="--config --check --help" ;;
     demo) options="--folder --seed --frames --quiet $model --help" ;;

@@ -90,8 +90,12 @@ struct TrackArgs {
     source: PathBuf,
     #[command(flatten)]
     whom: WhomArgs,
-    /// Do not let what finds road users say where a lost object could be
+    /// Let what finds road users say where a lost object could be; --select and --auto, which have it at hand, do so by
+    /// themselves
     #[arg(long)]
+    refind: bool,
+    /// Do not
+    #[arg(long, conflicts_with = "refind")]
     no_refind: bool,
     /// Write boxes here, one `x,y,w,h` a frame, `nan,nan,nan,nan` where the object is lost
     #[arg(long, value_name = "F.txt")]
@@ -265,8 +269,9 @@ fn run(command: Command) -> Result<(), Failure> {
                     fps: args.fps,
                     raw: args.raw,
                 },
+                // Nine megabytes more, which a board that is given a box need not have.
+                refind: args.refind || (args.whom.init.is_none() && !args.no_refind),
                 target: args.whom.target(),
-                refind: !args.no_refind,
                 model: args.model.source(),
                 precision: args.model.precision,
                 threads: args.model.threads.into(),
