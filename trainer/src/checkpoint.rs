@@ -114,7 +114,7 @@ impl Checkpoint {
                 path: path.to_owned(),
                 reason: e.to_string(),
             })?;
-        whole::write(path, &blob).map_err(io)
+        whole::write(path, &header_in_order(&blob)).map_err(io)
     }
 
     /// Reads what [`Checkpoint::save`] wrote.
@@ -198,6 +198,21 @@ impl Checkpoint {
     }
 }
 
+/// The same file with its header's keys in order: the writer's table of metadata has another order in every process, and
+/// equal states should be equal files.
+fn header_in_order(blob: &[u8]) -> Vec<u8> {
+    let in_order = || {
+        let (length, rest) = blob.split_first_chunk::<8>()?;
+        let (header, data) = rest.split_at_checked(u64::from_le_bytes(*length) as usize)?;
+        let header: serde_json::Value = serde_json::from_slice(header).ok()?;
+        let mut header = serde_json::to_vec(&header).ok()?;
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let length = (header.len() as u64).to_le_bytes();
+        Some([&length[..], &header, data].concat())
+    };
+    in_order().unwrap_or_else(|| blob.to_vec())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -231,6 +246,20 @@ mod tests {
         let path = dir.path().join("last.safetensors");
         sample().save(&path).unwrap();
         assert_eq!(Checkpoint::load(&path).unwrap(), sample());
+    }
+
+    #[test]
+    fn equal_states_are_equal_files() {
+        let dir = tempfile::tempdir().unwrap();
+        // A table of metadata gets a new order each time: some of 20 would differ.
+        let files: Vec<Vec<u8>> = (0..20)
+            .map(|k| {
+                let path = dir.path().join(format!("{k}.safetensors"));
+                sample().save(&path).unwrap();
+                std::fs::read(&path).unwrap()
+            })
+            .collect();
+        assert!(files.windows(2).all(|pair| pair[0] == pair[1]));
     }
 
     #[test]
