@@ -17,7 +17,7 @@
 //! let found = [seen(60.0, RoadUser::Bus), seen(280.0, RoadUser::Car), seen(500.0, RoadUser::Bus)];
 //! let size = (640, 360);
 //! assert_eq!(pick(&found, size, Pick::Rank(0)), Some(1));
-//! assert_eq!(pick(&found, size, Pick::Kind(RoadUser::Bus, 1)), Some(2));
+//! assert_eq!(pick(&found, size, Pick::Kind(RoadUser::Bus, 1)), Some(0)); // the other one is nearer to the middle
 //! assert_eq!(pick(&found, size, Pick::Point(530.0, 170.0)), Some(2));
 //! assert_eq!(pick(&found, size, Pick::Kind(RoadUser::Person, 0)), None);
 //! ```
