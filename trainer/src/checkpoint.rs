@@ -114,7 +114,7 @@ impl Checkpoint {
                 path: path.to_owned(),
                 reason: e.to_string(),
             })?;
-        whole::write(path, &header_in_order(&blob)).map_err(io)
+        whole::write(path, header_in_order(&blob)).map_err(io)
     }
 
     /// Reads what [`Checkpoint::save`] wrote.
