@@ -183,7 +183,7 @@ pub struct Bundle<'a> {
 
 impl<'a> Bundle<'a> {
     /// Reads and verifies. All files are: a bundle is whole or it is refused. Of the built-in model, all that the program
-    /// has.
+    /// has but what finds road users, which [`Bundle::proposer`] verifies.
     ///
     /// # Errors
     /// The first thing that does not match, with the file it was found in.
@@ -205,10 +205,12 @@ impl<'a> Bundle<'a> {
         };
         let kernels = int8::Path::from_environment().map_err(|e| files.at("", e.into()))?;
         let mut used = vec![graphs.template, graphs.search, graphs.probe];
+        let mut of_proposals = Vec::new();
         if let Some(propose) = &manifest.propose {
             let files = propose_files(propose, precision).1;
-            used.extend([files.graph, files.probe]);
+            of_proposals.extend([files.graph, files.probe]);
         }
+        used.extend(&of_proposals);
         let mut bytes = BTreeMap::new();
         for name in manifest.files.keys() {
             let is_used = used.contains(&name.as_str());
@@ -216,9 +218,14 @@ impl<'a> Bundle<'a> {
                 continue;
             }
             let content = files.read(name, MAX_FILE_BYTES)?;
-            manifest
-                .verify_file(name, &content)
-                .map_err(|e| files.at("", e.into()))?;
+            // Of the built-in model these are verified when somebody is looked for: who follows a given box need not have
+            // their pages in memory.
+            let later = matches!(files, Files::BuiltIn(_)) && of_proposals.contains(&name.as_str());
+            if !later {
+                manifest
+                    .verify_file(name, &content)
+                    .map_err(|e| files.at("", e.into()))?;
+            }
             if is_used {
                 bytes.insert(name.clone(), content);
             }
@@ -284,6 +291,10 @@ impl<'a> Bundle<'a> {
         let (precision, files) = propose_files(contract, self.precision);
         if self.files.leaves_out(files.graph) {
             return Ok(None);
+        }
+        for name in [files.graph, files.probe] {
+            let verified = self.manifest.verify_file(name, self.file(name)?);
+            verified.map_err(|e| self.files.at("", e.into()))?;
         }
         let probe: ProposeProbe = serde_json::from_slice(self.file(files.probe)?)
             .map_err(|e| self.files.at(files.probe, BundleReason::ProbeFormat(e)))?;
