@@ -66,7 +66,7 @@ impl Weights {
 }
 
 impl Source {
-    /// Reads a model, runs it once on zeros, for the shapes, and lowers it ([`super::lower`]).
+    /// Reads a model, runs it once on zeros, for the shapes, and lowers it (`super::lower`).
     ///
     /// # Errors
     /// A graph that cannot be run, has inputs without a role, calls two things by one name, or is quantised already.
