@@ -1,7 +1,7 @@
 //! `roadhound-train quantise`: adds int8 graphs to a bundle, or writes those of any other graph.
 //!
 //! One path for all: `follow`, `propose` and `graphs` say what graphs see and what is measured of them, the library's
-//! [`Search`] does the rest.
+//! `Search` does the rest.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
