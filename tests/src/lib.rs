@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use roadhound_shared::contract::BundleManifest;
+use roadhound_shared::propose::{ProposeContract, ProposeNetwork, ProposeOutputs};
 
 /// The checkout.
 pub fn workspace() -> PathBuf {
@@ -28,6 +29,23 @@ pub struct BundleFiles {
     pub template: Vec<u8>,
     /// Bytes of the search graph.
     pub search: Vec<u8>,
+}
+
+/// What a network says of each frame.
+///
+/// # Errors
+/// The network's.
+pub fn proposals<N: ProposeNetwork>(
+    network: &mut N,
+    contract: &ProposeContract,
+    frames: &[Vec<f32>],
+) -> Result<Vec<ProposeOutputs>, N::Error> {
+    let answer = |frame: &Vec<f32>| {
+        let mut out = ProposeOutputs::for_contract(contract);
+        network.propose(frame, &mut out)?;
+        Ok(out)
+    };
+    frames.iter().map(answer).collect()
 }
 
 /// Reads a bundle without checking hashes.

@@ -15,9 +15,7 @@ use roadhound_shared::preprocess::{
     Border, CropScratch, CropWindow, crop_tensor, crop_tensor_sized,
 };
 use roadhound_shared::propose::probe::probe_frame;
-use roadhound_shared::propose::{
-    ProposalConfig, ProposeContract, ProposeNetwork, ProposeOutputs, ProposeSizes,
-};
+use roadhound_shared::propose::{ProposalConfig, ProposeContract, ProposeOutputs, ProposeSizes};
 use roadhound_trainer::augment::AugmentConfig;
 use roadhound_trainer::data::{DataConfig, Dataset};
 use roadhound_trainer::export::bundle::graphs_of;
@@ -28,7 +26,7 @@ use roadhound_trainer::model::propose::{ProposeModelConfig, ProposeNet};
 use roadhound_trainer::model::{ModelConfig, TrackerNet};
 use roadhound_trainer::network::CandleNetwork;
 use roadhound_trainer::sampler::{Sampler, SamplerConfig, SamplerScratch, Split};
-use system_tests::{bundle_folder, oracle_python, read_bundle, say, shared_data};
+use system_tests::{bundle_folder, oracle_python, proposals, read_bundle, say, shared_data};
 
 /// What the issue asks for: scores within 1e-4, boxes within 0.05 px.
 const SCORE_TOLERANCE: f32 = 1e-4;
@@ -325,20 +323,6 @@ fn frames(contract: &ProposeContract, count: u32) -> Vec<Vec<f32>> {
     frames
 }
 
-/// What a network says about each frame.
-fn proposals<N: ProposeNetwork>(
-    network: &mut N,
-    contract: &ProposeContract,
-    frames: &[Vec<f32>],
-) -> Vec<ProposeOutputs> {
-    let answer = |frame: &Vec<f32>| {
-        let mut out = ProposeOutputs::for_contract(contract);
-        network.propose(frame, &mut out).unwrap();
-        out
-    };
-    frames.iter().map(answer).collect()
-}
-
 fn check_proposals(what: &str, ours: &[ProposeOutputs], theirs: &[ProposeOutputs]) {
     assert_eq!(ours.len(), theirs.len());
     let worst = |values: fn(&ProposeOutputs) -> &[f32]| {
@@ -370,7 +354,7 @@ fn the_graph_that_proposes_says_the_same_on_candle_interpreter_tract_and_onnx_ru
     let frames = frames(&contract, 3);
 
     let mut interpreter = OnnxProposer::new(&graph.bytes, &contract).unwrap();
-    let interpreted = proposals(&mut interpreter, &contract, &frames);
+    let interpreted = proposals(&mut interpreter, &contract, &frames).unwrap();
     let spread = |values: &[f32]| {
         let most = values.iter().copied().fold(f32::MIN, f32::max);
         most - values.iter().copied().fold(f32::MAX, f32::min)
@@ -378,13 +362,13 @@ fn the_graph_that_proposes_says_the_same_on_candle_interpreter_tract_and_onnx_ru
     assert!(spread(&interpreted[1].score) > 1e-3 && spread(&interpreted[1].embedding) > 0.1);
 
     let mut candle = CandleProposer::new(&net, &contract, &Device::Cpu);
-    let on_candle = proposals(&mut candle, &contract, &frames);
+    let on_candle = proposals(&mut candle, &contract, &frames).unwrap();
     check_proposals("candle against its export", &on_candle, &interpreted);
 
     let kernels = Int8::Kernels(Kernels::detect());
     let tract = |threads: usize| {
         let mut network = TractProposer::load(&contract, &graph.bytes, threads, kernels).unwrap();
-        proposals(&mut network, &contract, &frames)
+        proposals(&mut network, &contract, &frames).unwrap()
     };
     let on_tract = tract(1);
     assert!(

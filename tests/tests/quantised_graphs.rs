@@ -10,9 +10,7 @@ use roadhound_edge::infer::{Int8, LoneGraph, TractProposer};
 use roadhound_edge::int8::Path as Kernels;
 use roadhound_shared::contract::TensorSpec;
 use roadhound_shared::mix::SplitMix64;
-use roadhound_shared::propose::{
-    ProposalConfig, ProposeContract, ProposeNetwork, ProposeOutputs, ProposeSizes, RoadUsers,
-};
+use roadhound_shared::propose::{ProposalConfig, ProposeContract, ProposeSizes, RoadUsers};
 use roadhound_trainer::augment::AugmentConfig;
 use roadhound_trainer::data::{DataConfig, Dataset};
 use roadhound_trainer::evaluate::planar;
@@ -35,7 +33,7 @@ use roadhound_trainer::quantise::{Corrections, Samples, Seen, Settings, quantise
 use roadhound_trainer::sampler::{SamplerScratch, Split};
 use roadhound_trainer::scenes::labels::PackLabels;
 use roadhound_trainer::scenes::{SceneConfig, SceneSampler, SceneView};
-use system_tests::{bundle_folder, oracle_python, read_bundle, say, shared_data};
+use system_tests::{bundle_folder, oracle_python, proposals, read_bundle, say, shared_data};
 
 /// Frames that bytes are compared on.
 const FRAMES: usize = 24;
@@ -221,20 +219,8 @@ fn the_kernels_of_every_path_find_road_users_as_the_trainer_does_and_leave_nothi
         .iter()
         .map(|view| planar(&view.rgb, &contract.normalisation))
         .collect();
-    fn answers<N: ProposeNetwork>(
-        network: &mut N,
-        contract: &ProposeContract,
-        frames: &[Vec<f32>],
-    ) -> Vec<ProposeOutputs> {
-        let answer = |frame: &Vec<f32>| {
-            let mut out = ProposeOutputs::for_contract(contract);
-            network.propose(frame, &mut out).unwrap();
-            out
-        };
-        frames.iter().map(answer).collect()
-    }
     let mut trainer = OnnxProposer::new(&bytes, &contract).unwrap();
-    let expected = answers(&mut trainer, &contract, &frames);
+    let expected = proposals(&mut trainer, &contract, &frames).unwrap();
     let tensor = &contract.tensors.frame;
     let first = Array::new(tensor.shape.clone(), frames[0].clone()).unwrap();
     let products = products(&bytes, &[(&tensor.name, first)]);
@@ -250,7 +236,7 @@ fn the_kernels_of_every_path_find_road_users_as_the_trainer_does_and_leave_nothi
             let int8 = Int8::Kernels(path);
             let mut board = TractProposer::load(&contract, &bytes, threads, int8).unwrap();
             assert_eq!(board.int8_products(), products, "left to tract on {path}");
-            let found = answers(&mut board, &contract, &frames[..most]);
+            let found = proposals(&mut board, &contract, &frames[..most]).unwrap();
             for (frame, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 assert!(
                     found == expected,

@@ -7,7 +7,7 @@ use anyhow::Result;
 use candle_core::Tensor;
 
 use crate::export::onnx::GraphBuilder;
-use crate::export::package::{GraphCard, PackedGraph, ProbeRun, tensor};
+use crate::export::package::{GraphCard, PackedGraph, ProbeRun, decoder_graph, tensor};
 use crate::labelled::Samples;
 use crate::model::Pass;
 use crate::task::autoencoder::{AutoencoderNet, CodeShape};
@@ -79,28 +79,16 @@ pub fn graphs(
         bytes: g.finish(metadata),
     };
 
-    let mut g = GraphBuilder::new("decoder");
-    g.input("code", &[1, latent]);
-    let mut y = decoder.write(&mut g, "code")?;
-    if net.decodes_odds() {
-        y = g.node("Sigmoid", &[&y], vec![]);
-    }
-    g.output("x", &y, &decoder.onnx_output());
     let decoded = net.decode(&codes)?.to_vec2::<f32>()?;
-    let probes = codes_out.iter().zip(&decoded).map(|(code, x)| ProbeRun {
-        file: "decoder.onnx".into(),
-        inputs: vec![code.clone()],
-        outputs: vec![decoder.onnx_results(x)],
-    });
-    let decoder = PackedGraph {
-        card: GraphCard {
-            file: "decoder.onnx".into(),
-            purpose: "a code to a sample".into(),
-            inputs: vec![tensor("code", &[1, latent])],
-            outputs: vec![tensor("x", &decoder.onnx_output())],
-        },
-        probes: probes.collect(),
-        bytes: g.finish(metadata),
-    };
+    let pairs = codes_out.iter().zip(&decoded);
+    let pairs: Vec<_> = pairs.map(|(c, x)| (c.as_slice(), x.as_slice())).collect();
+    let decoder = decoder_graph(
+        "decoder",
+        "a code to a sample",
+        decoder,
+        net.decodes_odds(),
+        &pairs,
+        metadata,
+    )?;
     Ok(vec![encoder, decoder])
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use candle_core::Tensor;
 
 use crate::export::onnx::GraphBuilder;
-use crate::export::package::{GraphCard, PackedGraph, ProbeRun, tensor};
+use crate::export::package::{GraphCard, PackedGraph, ProbeRun, decoder_graph, tensor};
 use crate::labelled::Samples;
 use crate::task::disentangle::DisentangleNet;
 
@@ -64,28 +64,15 @@ pub fn graphs(
     }
     let rows = Tensor::from_vec(mixed.concat(), (mixed.len(), length), net.device())?;
     let decoded = net.decode(&rows)?.to_vec2::<f32>()?;
-    let mut g = GraphBuilder::new("decoder");
-    g.input("code", &[1, length]);
-    let y = decoder.write(&mut g, "code")?;
-    let y = match net.makes_pictures() {
-        true => g.node("Sigmoid", &[&y], vec![]),
-        false => y,
-    };
-    g.output("x", &y, &decoder.onnx_output());
-    let probes = mixed.iter().zip(&decoded).map(|(code, x)| ProbeRun {
-        file: "decoder.onnx".into(),
-        inputs: vec![code.clone()],
-        outputs: vec![decoder.onnx_results(x)],
-    });
-    let decoded = PackedGraph {
-        card: GraphCard {
-            file: "decoder.onnx".into(),
-            purpose: "a code, s and then z, to a sample".into(),
-            inputs: vec![tensor("code", &[1, length])],
-            outputs: vec![tensor("x", &decoder.onnx_output())],
-        },
-        probes: probes.collect(),
-        bytes: g.finish(metadata),
-    };
+    let pairs = mixed.iter().zip(&decoded);
+    let pairs: Vec<_> = pairs.map(|(c, x)| (c.as_slice(), x.as_slice())).collect();
+    let decoded = decoder_graph(
+        "decoder",
+        "a code, s and then z, to a sample",
+        decoder,
+        net.makes_pictures(),
+        &pairs,
+        metadata,
+    )?;
     Ok(vec![encoded, decoded])
 }

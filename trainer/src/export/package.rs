@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use super::array::Array;
 use super::interpret::Graph;
+use super::onnx::GraphBuilder;
+use crate::model::stack::Stack;
 use crate::outputs;
 use crate::systems::System;
 
@@ -62,6 +64,45 @@ pub struct ProbeRun {
     pub inputs: Vec<Vec<f32>>,
     /// What the trainer computed.
     pub outputs: Vec<Vec<f32>>,
+}
+
+/// The graph `NAME.onnx` from a code to a sample, with the samples that it must give for these codes; a value becomes a
+/// probability where `to_probabilities` is set.
+///
+/// # Errors
+/// If a weight cannot be read.
+pub fn decoder_graph(
+    name: &str,
+    purpose: &str,
+    decoder: &Stack,
+    to_probabilities: bool,
+    code_and_sample: &[(&[f32], &[f32])],
+    metadata: &[(&str, &str)],
+) -> Result<PackedGraph> {
+    let file = format!("{name}.onnx");
+    let code = decoder.inputs();
+    let mut g = GraphBuilder::new(name);
+    g.input("code", &[1, code]);
+    let mut y = decoder.write(&mut g, "code")?;
+    if to_probabilities {
+        y = g.node("Sigmoid", &[&y], vec![]);
+    }
+    g.output("x", &y, &decoder.onnx_output());
+    let probes = code_and_sample.iter().map(|(code, x)| ProbeRun {
+        file: file.clone(),
+        inputs: vec![code.to_vec()],
+        outputs: vec![decoder.onnx_results(x)],
+    });
+    Ok(PackedGraph {
+        probes: probes.collect(),
+        card: GraphCard {
+            purpose: purpose.into(),
+            inputs: vec![tensor("code", &[1, code])],
+            outputs: vec![tensor("x", &decoder.onnx_output())],
+            file,
+        },
+        bytes: g.finish(metadata),
+    })
 }
 
 /// `model.toml`.

@@ -8,7 +8,7 @@ use anyhow::Result;
 use candle_core::Tensor;
 
 use crate::export::onnx::GraphBuilder;
-use crate::export::package::{GraphCard, PackedGraph, ProbeRun, tensor};
+use crate::export::package::{GraphCard, PackedGraph, ProbeRun, decoder_graph, tensor};
 use crate::labelled::Samples;
 use crate::model::Pass;
 use crate::task::gan::GanNet;
@@ -31,34 +31,16 @@ pub fn graphs(
     let made = net.made(&net.tensor(codes.rows.clone(), PROBES)?, Pass::Eval)?;
     let made = made.to_vec2::<f32>()?;
 
-    let generator = net.generator();
-    let mut g = GraphBuilder::new("generator");
-    g.input("code", &[1, code]);
-    let mut y = generator.write(&mut g, "code")?;
-    if net.makes_pictures() {
-        y = g.node("Sigmoid", &[&y], vec![]);
-    }
-    g.output("x", &y, &generator.onnx_output());
-    let maker = PackedGraph {
-        card: GraphCard {
-            file: "generator.onnx".into(),
-            purpose: "a code, the category as a 1 among zeros, then values from -1 to 1, then normal noise, to a sample"
-                .into(),
-            inputs: vec![tensor("code", &[1, code])],
-            outputs: vec![tensor("x", &generator.onnx_output())],
-        },
-        probes: codes
-            .rows
-            .chunks(code)
-            .zip(&made)
-            .map(|(code, x)| ProbeRun {
-                file: "generator.onnx".into(),
-                inputs: vec![code.to_vec()],
-                outputs: vec![generator.onnx_results(x)],
-            })
-            .collect(),
-        bytes: g.finish(metadata),
-    };
+    let pairs = codes.rows.chunks(code).zip(&made);
+    let pairs: Vec<_> = pairs.map(|(c, x)| (c, x.as_slice())).collect();
+    let maker = decoder_graph(
+        "generator",
+        "a code, the category as a 1 among zeros, then values from -1 to 1, then normal noise, to a sample",
+        net.generator(),
+        net.makes_pictures(),
+        &pairs,
+        metadata,
+    )?;
 
     let discriminator = net.discriminator();
     let step = samples.len().div_ceil(PROBES).max(1);

@@ -406,6 +406,11 @@ impl Stack {
         Ok(self)
     }
 
+    /// Values of what it takes.
+    pub fn inputs(&self) -> usize {
+        self.input.len()
+    }
+
     /// Values of a result.
     pub fn outputs(&self) -> usize {
         self.output.len()
