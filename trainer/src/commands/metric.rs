@@ -13,6 +13,7 @@ use roadhound_trainer::metric::export::{graph, matrices};
 use roadhound_trainer::metric::pairs::PairSets;
 use roadhound_trainer::metric::study::Study;
 use roadhound_trainer::metric::{Learner, MetricRun};
+use roadhound_trainer::ops::DeviceChoice;
 use roadhound_trainer::systems::System;
 use roadhound_trainer::{report, run_log};
 
@@ -62,7 +63,8 @@ pub(crate) fn metric(arguments: &MetricArguments) -> Result<()> {
         }
     }
     let values = (samples.shape().len() * samples.shape().len()) as u64;
-    system::begin(out, System::Metric, &run, run.seed, values, 0)?;
+    let device = DeviceChoice::Cpu;
+    system::begin(out, System::Metric, &run, run.seed, values, 0, device)?;
     let study = learn(&run, &samples, pairs.as_ref(), arguments.quiet)?;
 
     for (step, value) in &study.curve {

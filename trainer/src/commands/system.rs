@@ -30,6 +30,7 @@ pub(super) fn begin(
     seed: u64,
     parameters: u64,
     samples_in_all: u64,
+    device: DeviceChoice,
 ) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
     outputs::file(&out.join("config.toml"), run.to_toml()?)?;
@@ -41,7 +42,7 @@ pub(super) fn begin(
         commit: here.and_then(|folder| commit(&folder)),
         seed,
         config_sha256: run.hash()?,
-        device: "cpu".into(),
+        device: device.to_string(),
         parameters,
         ..Facts::default()
     };
@@ -119,7 +120,15 @@ impl LearnArguments {
             config.steps(),
             config.batch
         );
-        begin(&self.out, system, run, seed, parameters, samples)
+        begin(
+            &self.out,
+            system,
+            run,
+            seed,
+            parameters,
+            samples,
+            self.device,
+        )
     }
 
     /// Trains, or goes on; then scores the averaged weights of the last step.

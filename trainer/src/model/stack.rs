@@ -91,9 +91,7 @@ impl StackConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
     /// Convolutions of something that is no picture.
-    #[error(
-        "network.channels is set, but samples are {height} x {width} x {channels}: not pictures"
-    )]
+    #[error("`channels` is set, but samples are {height} x {width} x {channels}: not pictures")]
     NoPicture {
         /// Rows.
         height: usize,
@@ -104,7 +102,7 @@ pub enum StackError {
     },
     /// Halving and doubling must come out at the same size.
     #[error(
-        "pictures of {height} x {width} are not halved {times} times without a rest: network.channels is too long"
+        "pictures of {height} x {width} are not halved {times} times without a rest: `channels` is too long"
     )]
     Rest {
         /// Rows.
