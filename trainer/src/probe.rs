@@ -24,7 +24,7 @@ use crate::config::{ConfigError, in_range};
 use crate::descent::Descent;
 use crate::epochs::Shuffled;
 use crate::labelled::Shape;
-use crate::loss::{cross_entropy, one_hot};
+use crate::loss::classes::cross_entropy;
 use crate::model::Pass;
 use crate::model::stack::{Stack, StackConfig, StackError};
 use crate::ops::Precision;
@@ -138,7 +138,7 @@ impl Probe {
             let of_batch: Vec<u32> = chosen.iter().map(|row| labels[*row]).collect();
             let x = probe.standardised(values)?;
             let logits = probe.stack.forward(&x, pass)?;
-            let loss = cross_entropy(&logits, &one_hot(&of_batch, classes, device)?)?;
+            let loss = cross_entropy(&logits, &of_batch, None)?;
             let gradients = loss.backward()?;
             descent.step(&params, &gradients, optim.rate_at(step, steps), &optim)?;
         }

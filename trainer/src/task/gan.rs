@@ -18,7 +18,8 @@ use crate::gap::frechet::Moments;
 use crate::labelled::sheet::sheet;
 use crate::labelled::warp::WarpConfig;
 use crate::labelled::{Samples, Shape};
-use crate::loss::{adversarial, cross_entropy, one_hot};
+use crate::loss::adversarial;
+use crate::loss::classes::cross_entropy;
 use crate::model::Pass;
 use crate::model::layers::BN_MOMENTUM;
 use crate::model::net::sigmoid;
@@ -273,8 +274,8 @@ impl GanNet {
         let (categories, continuous) = (self.code.categories, self.code.continuous);
         if categories > 0 && weights.categorical > 0.0 {
             let logits = read.narrow(1, 0, categories)?.contiguous()?;
-            let wanted = one_hot(&codes.categories, categories, &self.device)?;
-            loss = Some((cross_entropy(&logits, &wanted)? * weights.categorical)?);
+            let unread = cross_entropy(&logits, &codes.categories, None)?;
+            loss = Some((unread * weights.categorical)?);
         }
         if continuous > 0 && weights.continuous > 0.0 {
             let values = read.narrow(1, categories, continuous)?.contiguous()?;
