@@ -21,10 +21,12 @@ use std::time::{Duration, Instant};
 use roadhound_shared::contract::{
     BundleManifest, ContractError, FollowContract, GraphFiles, Probe, ProbeError,
 };
+use roadhound_shared::familiarity::FamiliarityProbe;
 use roadhound_shared::propose::contract::ProposeFiles;
 use roadhound_shared::propose::{ProposeContract, ProposeProbe};
 
 use crate::embedded;
+use crate::familiarity::Familiarity;
 use crate::infer::{InferError, Int8, TractNetwork, TractProposer};
 use crate::int8;
 
@@ -211,6 +213,9 @@ impl<'a> Bundle<'a> {
             of_proposals.extend([files.graph, files.probe]);
         }
         used.extend(&of_proposals);
+        if let Some(familiarity) = &manifest.familiarity {
+            used.extend([&*familiarity.file, &familiarity.probe_file]);
+        }
         let mut bytes = BTreeMap::new();
         for name in manifest.files.keys() {
             let is_used = used.contains(&name.as_str());
@@ -315,6 +320,29 @@ impl<'a> Bundle<'a> {
             network,
             precision,
         }))
+    }
+
+    /// What tells whether the camera shows what was learned, loaded and probed; `None` where the bundle does not know, or the
+    /// program was built without that graph.
+    ///
+    /// # Errors
+    /// A graph that is not the one the manifest describes.
+    pub fn familiarity(&self) -> Result<Option<Familiarity>, BundleError> {
+        let known = self.manifest.familiarity.as_ref();
+        let Some(contract) = known.filter(|c| !self.files.leaves_out(&c.file)) else {
+            return Ok(None);
+        };
+        let probe: FamiliarityProbe = serde_json::from_slice(self.file(&contract.probe_file)?)
+            .map_err(|e| {
+                self.files
+                    .at(&contract.probe_file, BundleReason::ProbeFormat(e))
+            })?;
+        let mut familiarity = Familiarity::load(self.file(&contract.file)?, contract)
+            .map_err(|e| self.files.at("", e.into()))?;
+        familiarity
+            .replay(&probe)
+            .map_err(|e| self.files.at("", e.into()))?;
+        Ok(Some(familiarity))
     }
 
     /// The same, for whoever cannot do without.

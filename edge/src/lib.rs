@@ -22,6 +22,7 @@ pub mod demo;
 pub mod drive;
 mod embedded;
 pub mod failure;
+pub mod familiarity;
 pub mod infer;
 pub mod int8;
 pub mod memory;

@@ -20,6 +20,7 @@ use roadhound_shared::tracker::Report;
 
 use crate::bundle::{Bundle, Model, ModelSource, Precision};
 use crate::failure::Failure;
+use crate::familiarity::{Familiarity, Looked};
 use crate::infer::{InferError, TractNetwork, TractProposer};
 use crate::select::{Chooser, Target};
 use crate::sink::SinkError;
@@ -67,6 +68,8 @@ pub struct Summary {
     pub frames_lost: u64,
     /// How often the target was lost.
     pub times_lost: u64,
+    /// How often the camera began to show nothing like what was learned, where the bundle knows.
+    pub times_unfamiliar: u64,
     /// Median milliseconds from decoded frame to box, the first frame left out.
     pub median_millis: f64,
 }
@@ -112,6 +115,7 @@ impl Sinks {
         pixels: &Pixels<'_>,
         report: &Report,
         took: Duration,
+        looked: Option<Looked>,
     ) -> Result<(), SinkError> {
         if let Some(sink) = &mut self.boxes {
             sink.write(report.box_in_image)?;
@@ -120,7 +124,7 @@ impl Sinks {
             sink.write(took)?;
         }
         if let Some(sink) = &mut self.jsonl {
-            sink.write(index, report)?;
+            sink.write(index, report, looked)?;
         }
         if let Some(sink) = &mut self.video {
             sink.write(pixels, report)?;
@@ -153,7 +157,7 @@ pub fn track(options: &TrackOptions) -> Result<Summary, Failure> {
     let mut source = source::open(&options.source, &options.source_options)?;
     let fps = source.fps();
     let source_name = options.source.display().to_string();
-    let (mut follower, finder) = open_model(options)?;
+    let (mut follower, finder, mut familiarity) = open_model(options)?;
     let mut stage = Stage::Choosing(Box::new(Chooser::new(options.target, finder)));
     let bar = progress(source.frames_expected(), options.quiet);
     let mut sinks: Option<Sinks> = None;
@@ -195,6 +199,13 @@ pub fn track(options: &TrackOptions) -> Result<Summary, Failure> {
                 break Err(Failure::Usage(format!("{source_name}: {reason}")));
             }
         };
+        // Beside the tracker's time, which is that of the box.
+        let due = familiarity.as_mut().filter(|f| f.is_due(captured_at));
+        let looked = match due.map(|f| f.look(&view, captured_at)).transpose() {
+            Ok(looked) => looked,
+            Err(e) => break Err(Failure::Usage(format!("{source_name}: {e}"))),
+        };
+        run.summary.times_unfamiliar += u64::from(looked.is_some_and(|l| l.is_new));
         if sinks.is_none() {
             match Sinks::create(options, fps) {
                 Ok(created) => sinks = Some(created),
@@ -202,7 +213,7 @@ pub fn track(options: &TrackOptions) -> Result<Summary, Failure> {
             }
         }
         if let Some(sinks) = &mut sinks
-            && let Err(e) = sinks.write(index, &pixels, &report, took)
+            && let Err(e) = sinks.write(index, &pixels, &report, took, looked)
         {
             break Err(e.into());
         }
@@ -225,9 +236,14 @@ pub fn track(options: &TrackOptions) -> Result<Summary, Failure> {
 }
 
 /// The follow model, and what finds road users where it is wanted and there.
-fn open_model(
-    options: &TrackOptions,
-) -> Result<(Follower<TractNetwork>, Option<Finder<TractProposer>>), Failure> {
+/// What a bundle gives a run.
+type Networks = (
+    Follower<TractNetwork>,
+    Option<Finder<TractProposer>>,
+    Option<Familiarity>,
+);
+
+fn open_model(options: &TrackOptions) -> Result<Networks, Failure> {
     let bundle = Bundle::read(&options.model, options.precision)?;
     let Model {
         manifest, network, ..
@@ -243,7 +259,7 @@ fn open_model(
     let finder = finder.transpose().map_err(refused)?;
     let (follow, tracker) = (manifest.follow.clone(), manifest.tracker);
     let follower = Follower::new(network, follow, tracker).map_err(refused)?;
-    Ok((follower, finder))
+    Ok((follower, finder, bundle.familiarity()?))
 }
 
 /// How far a run is.
@@ -365,6 +381,10 @@ impl std::fmt::Display for Summary {
             f,
             "{} frames, {:.1} ms/frame (median); lost {} time(s), {} frames without a box",
             self.frames, self.median_millis, self.times_lost, self.frames_lost
-        )
+        )?;
+        match self.times_unfamiliar {
+            0 => Ok(()),
+            times => write!(f, "; showed nothing like what was learned {times} time(s)"),
+        }
     }
 }

@@ -5,7 +5,10 @@ mod common;
 
 use roadhound_edge::drive::{Drive, DriveConfig};
 
-use common::{check_refused, check_refused_with, data, good_bundle, roadhound, write_images};
+use common::{
+    bundle_that_knows, check_refused, check_refused_with, data, good_bundle, roadhound,
+    write_images,
+};
 
 fn text(path: impl AsRef<std::path::Path>) -> &'static str {
     Box::leak(path.as_ref().display().to_string().into_boxed_str())
@@ -86,6 +89,86 @@ fn track_writes_a_line_a_frame_and_says_when_the_target_is_gone() {
         count += 1;
     }
     assert_eq!(count, frames.len());
+}
+
+#[test]
+fn a_camera_that_shows_nothing_like_what_was_learned_is_told_by_time_and_no_box_changes_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let frames = [vec![200u8; 20], vec![5; 40], vec![200; 21]].concat();
+    let images = write_images(folder.path(), 96, &frames);
+    let knows = bundle_that_knows(folder.path(), 0.0);
+    let tracked = |bundle: &std::path::Path, name: &str| {
+        let (boxes, jsonl) = (at(&format!("{name}.txt")), at(&format!("{name}.jsonl")));
+        let output = roadhound(&[
+            "track",
+            text(&images),
+            "--init=30,31,24.5,25",
+            "--model",
+            text(bundle),
+            "--out",
+            &boxes,
+            "--jsonl",
+            &jsonl,
+        ]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines: Vec<serde_json::Value> = std::fs::read_to_string(jsonl)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        (std::fs::read_to_string(boxes).unwrap(), lines, said)
+    };
+    let (boxes, lines, said) = tracked(&knows, "knows");
+    assert!(
+        said.contains("nothing like what was learned 1 time(s)"),
+        "{said}"
+    );
+    // A look every 100 ms of 30 frames a second.
+    let looked: Vec<usize> = (0..lines.len())
+        .filter(|at| lines[*at].get("familiarity").is_some())
+        .collect();
+    assert_eq!(looked, (0..frames.len()).step_by(3).collect::<Vec<_>>());
+    // Dark from frame 20 on: seen at 21, told 300 ms later, and taken back 300 ms after it was light again at 60.
+    let health = |at: usize| lines[at]["familiarity"]["health"].as_str().unwrap();
+    for (at, expected) in [
+        (0, "familiar"),
+        (27, "familiar"),
+        (30, "unfamiliar"),
+        (66, "unfamiliar"),
+        (69, "familiar"),
+    ] {
+        assert_eq!(health(at), expected, "frame {at}");
+    }
+    let began = |at: &&usize| lines[**at]["familiarity"]["began"] == true;
+    assert_eq!(looked.iter().filter(began).collect::<Vec<_>>(), [&30]);
+    let distance = lines[30]["familiarity"]["distance"].as_f64().unwrap();
+    assert!((distance - (5.0 - 50.0 / 255.0)).abs() < 1e-3, "{distance}");
+
+    let (without, lines, said) = tracked(&good_bundle(folder.path()), "good");
+    assert_eq!(without, boxes);
+    assert!(lines.iter().all(|line| line.get("familiarity").is_none()));
+    assert!(!said.contains("learned"), "{said}");
+}
+
+#[test]
+fn a_bundle_whose_familiarity_says_something_else_than_its_probe_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = bundle_that_knows(folder.path(), 0.01);
+    let images = write_images(folder.path(), 64, &[200; 3]);
+    check_refused(
+        &[
+            "track",
+            text(&images),
+            "--init",
+            "8,8,24,24",
+            "--model",
+            text(&bundle),
+        ],
+        &["knows: ", "error[1]"],
+    );
 }
 
 #[test]

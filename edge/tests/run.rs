@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{check_refused, check_refused_with, good_bundle, roadhound, write_images};
+use common::{
+    bundle_that_knows, check_refused, check_refused_with, good_bundle, roadhound, write_images,
+};
 use serde_json::Value;
 
 /// Nothing here takes longer, on a machine with neighbours.
@@ -412,6 +414,56 @@ fn every_kind_of_fault_is_survived_and_the_target_is_found_again() {
                 "found again {millis} ms after frames returned"
             );
         }
+    }
+}
+
+#[test]
+fn a_covered_camera_shows_in_metrics_and_results_and_only_where_the_bundle_knows() {
+    let mut board = Board::new();
+    // 0.6 s of light, 0.8 of dark.
+    board.dump("a.grey", &[vec![200; 120], vec![5; 160]].concat());
+    let rest = "[camera]\nreplay = { path = \"{}/a.grey\", raw = \"96x96@200\", repeat = true }\n\
+         [sinks.jsonl]\npath = \"{}/a.jsonl\"\n[metrics]\ntextfile = \"{}/a.prom\"\nevery_seconds = 1\n";
+    let prom = |board: &Board| std::fs::read_to_string(board.path("a.prom")).unwrap_or_default();
+    let running = board.start(rest);
+    until("some frames", || {
+        prom(&board).contains("roadhound_frames_total")
+    });
+    let (status, stderr) = running.stop();
+    assert!(status.success(), "{stderr}");
+    assert!(
+        !prom(&board).contains("unfamiliar"),
+        "nobody looks without the graph"
+    );
+    std::fs::remove_file(board.path("a.jsonl")).unwrap();
+
+    board.bundle = bundle_that_knows(board.folder.path(), 0.0);
+    let running = board.start(rest);
+    until("two alarms", || {
+        prom(&board).contains("unfamiliar_total")
+            && metric(&prom(&board), "roadhound_unfamiliar_total") >= 2.0
+    });
+    let (status, stderr) = running.stop();
+    assert!(status.success(), "{stderr}");
+    assert!(stderr.contains("is the lens covered"), "{stderr}");
+    let distance = metric(&prom(&board), "roadhound_familiarity_distance");
+    assert!((0.0..=5.0).contains(&distance), "{distance}");
+    let lines = board.lines("a.jsonl");
+    let looks: Vec<&Value> = lines
+        .iter()
+        .filter(|l| !l["familiarity"].is_null())
+        .collect();
+    // Ten a second at most, whatever the rate of frames.
+    let at = |line: &Value| line["t_micros"].as_u64().unwrap();
+    let micros = at(lines.last().unwrap()) - at(&lines[0]);
+    assert!(
+        looks.len() as u64 <= micros / 100_000 + 1,
+        "{} in {micros} us",
+        looks.len()
+    );
+    for health in ["familiar", "unfamiliar"] {
+        let is = |l: &&&Value| l["familiarity"]["health"] == health;
+        assert!(looks.iter().filter(is).count() > 2, "{health}");
     }
 }
 

@@ -27,6 +27,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::familiarity::FamiliarityContract;
 use crate::limits::LimitError;
 use crate::mix::SplitMix64;
 use crate::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
@@ -542,6 +543,9 @@ pub struct BundleManifest {
     /// The graph that finds road users by itself; absent from bundles that only follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propose: Option<ProposeContract>,
+    /// The graph that tells whether the camera shows what was learned; absent where nobody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub familiarity: Option<FamiliarityContract>,
 }
 
 impl BundleManifest {
@@ -613,6 +617,10 @@ impl BundleManifest {
         if let Some(propose) = &self.propose {
             propose.validate()?;
             named.extend(propose.named_files());
+        }
+        if let Some(familiarity) = &self.familiarity {
+            familiarity.validate()?;
+            named.extend(familiarity.named_files());
         }
         for (key, name) in named {
             if !self.files.contains_key(name) {
@@ -1111,6 +1119,7 @@ mod tests {
             scores: [("validation_auc".to_owned(), 0.74)].into(),
             calibration: None,
             propose: None,
+            familiarity: None,
         }
     }
 

@@ -58,6 +58,7 @@ extern crate std;
 pub mod assignment;
 pub mod contract;
 pub mod decode;
+pub mod familiarity;
 pub mod follow;
 pub mod frame;
 pub mod geometry;

@@ -124,6 +124,27 @@ impl CropWindow {
         }
     }
 
+    /// The largest window of the crop's aspect that lies in the middle of the frame.
+    ///
+    /// ```
+    /// use roadhound_shared::preprocess::{CropSize, CropWindow};
+    /// let size = CropSize { width_px: 160, height_px: 96 };
+    /// let window = CropWindow::within(1920, 1080, size);
+    /// assert_eq!((window.w_px, window.h_px, window.cx_px), (1800.0, 1080.0, 960.0));
+    /// ```
+    #[must_use]
+    pub fn within(frame_width_px: u32, frame_height_px: u32, size: CropSize) -> Self {
+        let (w_px, h_px) = (frame_width_px as f32, frame_height_px as f32);
+        let (width, height) = (size.width_px.max(1) as f32, size.height_px.max(1) as f32);
+        let image_from_crop = (w_px / width).min(h_px / height);
+        Self {
+            cx_px: w_px / 2.0,
+            cy_px: h_px / 2.0,
+            w_px: width * image_from_crop,
+            h_px: height * image_from_crop,
+        }
+    }
+
     /// The box that the window covers.
     #[must_use]
     pub fn to_box(&self) -> BoxXywh {

@@ -24,6 +24,7 @@ pub mod disentangle;
 pub mod epochs;
 pub mod evaluate;
 pub mod export;
+pub mod familiarity;
 pub mod gan;
 pub mod gap;
 pub mod labelled;

@@ -61,6 +61,8 @@ enum Command {
     Disentangle(commands::LearnArguments),
     /// Learn classes of a domain without labels from those of another; estimate the bound on its error; write the graph.
     Dann(commands::DannArguments),
+    /// Learn what the board may expect to see, score it on faults, and put it into a bundle.
+    Familiarity(commands::FamiliarityArguments),
     /// Render drives with exact boxes: training packs and evaluation clips.
     Render(commands::RenderArguments),
 }
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
         Command::Gan(a) => commands::gan(&a),
         Command::Disentangle(a) => commands::disentangle(&a),
         Command::Dann(a) => commands::dann(&a),
+        Command::Familiarity(a) => commands::familiarity(&a),
         Command::Render(a) => commands::render(&a),
     };
     match result {

@@ -8,6 +8,7 @@ use crate::autoencoder::AutoencoderRun;
 use crate::config::{ConfigError, SystemConfig, TrackerRun};
 use crate::dann::DannRun;
 use crate::disentangle::DisentangleRun;
+use crate::familiarity::FamiliarityRun;
 use crate::gan::GanRun;
 use crate::metric::MetricRun;
 use crate::propose::ProposeRun;
@@ -34,6 +35,8 @@ pub enum System {
     Disentangle,
     /// Classes of a domain without labels: `dann`.
     Dann,
+    /// What the board may expect to see: `familiarity`.
+    Familiarity,
 }
 
 impl System {
@@ -51,6 +54,7 @@ impl System {
             Self::Gan => GanRun::default().to_toml(),
             Self::Disentangle => DisentangleRun::default().to_toml(),
             Self::Dann => DannRun::default().to_toml(),
+            Self::Familiarity => FamiliarityRun::default().to_toml(),
         }
     }
 
@@ -65,6 +69,7 @@ impl System {
             Self::Gan => "Adversarial network",
             Self::Disentangle => "Code in two parts",
             Self::Dann => "Domain-adversarial training",
+            Self::Familiarity => "Familiarity",
         }
     }
 }

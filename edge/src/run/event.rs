@@ -4,6 +4,7 @@ use roadhound_shared::tracker::{Phase, Report};
 use serde::Serialize;
 
 use crate::clock;
+use crate::familiarity::Looked;
 
 /// One result. Small and without pointers: it is copied into every queue.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,6 +25,8 @@ pub struct TrackEvent {
     pub mark: bool,
     /// A hard manoeuvre began.
     pub manoeuvre: bool,
+    /// Whether the camera shows what was learned, where it was time to look: at the frame before.
+    pub familiarity: Option<Looked>,
 }
 
 impl TrackEvent {
@@ -59,6 +62,7 @@ impl TrackEvent {
             skipped: self.skipped,
             mark: self.mark,
             manoeuvre: self.manoeuvre,
+            familiarity: self.familiarity.map(FamiliarityLine::from),
         }
     }
 }
@@ -96,6 +100,33 @@ pub struct Line {
     pub mark: bool,
     /// A hard manoeuvre began.
     pub manoeuvre: bool,
+    /// Whether the camera shows what was learned; not there where nobody looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub familiarity: Option<FamiliarityLine>,
+}
+
+/// Whether the camera shows what was learned, as it is sent and stored.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct FamiliarityLine {
+    /// `familiar` or `unfamiliar`: a covered, smeared or blinded lens, or a place unlike any.
+    pub health: &'static str,
+    /// How far the frame lies from what was learned.
+    pub distance: f32,
+    /// Mean squared error of what comes back from its code.
+    pub error: f32,
+    /// An alarm began.
+    pub began: bool,
+}
+
+impl From<Looked> for FamiliarityLine {
+    fn from(looked: Looked) -> Self {
+        Self {
+            health: looked.health.name(),
+            distance: looked.look.distance,
+            error: looked.look.error,
+            began: looked.is_new,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +154,7 @@ pub(crate) mod testing {
             track_micros: 17_000,
             mark: false,
             manoeuvre: false,
+            familiarity: None,
         }
     }
 }

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use roadhound_shared::follow::Follower;
 
-use crate::bundle::{Model, ModelSource};
+use crate::bundle::{Bundle, ModelSource};
 use crate::capture::fault::Faulty;
 use crate::capture::newest::Newest;
 use crate::capture::rendered::Rendered;
@@ -37,6 +37,7 @@ use crate::capture::{LiveSource, Opener, dump::Dumping};
 use crate::clock;
 use crate::config::{CameraConfig, ModelConfig, RunConfig, SinksConfig};
 use crate::failure::Failure;
+use crate::familiarity::Familiarity;
 use crate::infer::TractNetwork;
 use crate::preview::{self, PreviewConfig, Seen};
 use crate::record::{self, RecordStats, Recorder, RecordingConfig};
@@ -72,8 +73,11 @@ pub struct RunOptions {
 /// What the thread that tracks is told, besides frames.
 enum Told {
     Do(Command),
-    Network(Box<Follower<TractNetwork>>),
+    Network(Box<Networks>),
 }
+
+/// What a bundle gives the thread that tracks.
+type Networks = (Follower<TractNetwork>, Option<Familiarity>);
 
 /// What all threads see.
 #[derive(Default)]
@@ -311,16 +315,18 @@ struct CaptureThread {
     thread: JoinHandle<End>,
 }
 
-fn follower(config: &ModelConfig) -> Result<Follower<TractNetwork>, Failure> {
+fn networks(config: &ModelConfig) -> Result<Networks, Failure> {
     let source = config
         .bundle
         .clone()
         .map_or(ModelSource::BuiltIn, ModelSource::Folder);
-    let model = Model::open(&source, config.precision, config.threads.into())?;
+    let bundle = Bundle::read(&source, config.precision)?;
+    let model = bundle.follower(config.threads.into())?;
     let name = format!("{} {}", model.manifest.name, model.manifest.version);
     log::info!("model {name} verified");
-    Follower::new(model.network, model.manifest.follow, model.manifest.tracker)
-        .map_err(|e| Failure::Usage(format!("model {name}: {e}")))
+    let follower = Follower::new(model.network, model.manifest.follow, model.manifest.tracker)
+        .map_err(|e| Failure::Usage(format!("model {name}: {e}")))?;
+    Ok((follower, bundle.familiarity()?))
 }
 
 fn opener(config: &CameraConfig) -> Result<Box<dyn Opener>, Failure> {
@@ -380,7 +386,8 @@ impl Program {
         let shared = Arc::new(Shared::default());
         let now = clock::monotonic().0;
         shared.tracking_alive_at.store(now, Relaxed);
-        let stage = Stage::new(follower(&config.model)?, config.target.initial());
+        let (follower, familiarity) = networks(&config.model)?;
+        let stage = Stage::new(follower, config.target.initial()).with_familiarity(familiarity);
         *shared.sinks() = sinks(&config.sinks);
         *shared.recorder() = recorder(config.recording.as_ref())?;
         let (tell, told) = sync_channel(COMMANDS);
@@ -577,9 +584,9 @@ impl Program {
             }
         };
         if new.model != self.config.model {
-            match follower(&new.model) {
-                Ok(network) => {
-                    let _ = self.tell.try_send(Told::Network(Box::new(network)));
+            match networks(&new.model) {
+                Ok(networks) => {
+                    let _ = self.tell.try_send(Told::Network(Box::new(networks)));
                 }
                 Err(e) => {
                     log::error!("{}; going on as before", e.line());
@@ -734,7 +741,10 @@ fn track(mut stage: Stage<TractNetwork>, shared: &Shared, told: &Receiver<Told>)
         while let Ok(told) = told.try_recv() {
             match told {
                 Told::Do(command) => stage.command(command),
-                Told::Network(follower) => stage.replace(*follower),
+                Told::Network(networks) => {
+                    let (follower, familiarity) = *networks;
+                    stage.replace(follower, familiarity);
+                }
             }
         }
         let taken = shared.place.take(SILENCE);
@@ -754,6 +764,11 @@ fn track(mut stage: Stage<TractNetwork>, shared: &Shared, told: &Receiver<Told>)
         if let Some(complaint) = stage.take_complaint() {
             log::warn!("{complaint}");
         }
+        if event.is_some_and(|e| e.familiarity.is_some_and(|looked| looked.is_new)) {
+            log::warn!(
+                "the camera shows nothing like what was learned: is the lens covered, dirty or blinded?"
+            );
+        }
         if let Some(event) = event {
             shared.stats.record(&event, stage.undecodable());
             shared.sinks().iter().for_each(|queue| queue.offer(&event));
@@ -763,6 +778,9 @@ fn track(mut stage: Stage<TractNetwork>, shared: &Shared, told: &Receiver<Told>)
             if let Some(recorder) = &*shared.recorder() {
                 recorder.event(&event);
             }
+        }
+        if let Some(captured) = &taken {
+            stage.look_around(captured);
         }
     }
 }

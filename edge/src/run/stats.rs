@@ -14,6 +14,7 @@ use roadhound_shared::tracker::Phase;
 use super::event::TrackEvent;
 use crate::capture::Cause;
 use crate::capture::stage::CaptureStats;
+use crate::familiarity::Looked;
 use crate::record::RecordStats;
 
 /// Frames that percentiles and the rate are taken from: half a minute at 30 frames a second.
@@ -38,6 +39,9 @@ struct Inner {
     manoeuvres: u64,
     phase: Phase,
     presence: f32,
+    /// The last look at what the camera shows; none where the bundle does not know.
+    familiarity: Option<Looked>,
+    times_unfamiliar: u64,
     /// Latency of each of the last frames in microseconds; a ring.
     latency_micros: Vec<u32>,
     /// When they were taken; a ring beside the other.
@@ -59,6 +63,8 @@ impl Default for RunStats {
             manoeuvres: 0,
             phase: Phase::Idle,
             presence: 0.0,
+            familiarity: None,
+            times_unfamiliar: 0,
             latency_micros: Vec::with_capacity(WINDOW),
             captured_at: Vec::with_capacity(WINDOW),
             next: 0,
@@ -100,6 +106,10 @@ impl RunStats {
         s.undecodable = undecodable;
         s.marks += u64::from(event.mark);
         s.manoeuvres += u64::from(event.manoeuvre);
+        if let Some(looked) = event.familiarity {
+            s.familiarity = Some(looked);
+            s.times_unfamiliar += u64::from(looked.is_new);
+        }
         if event.frame.is_none() {
             return;
         }
@@ -284,6 +294,27 @@ impl RunStats {
             "Hard manoeuvres that the accelerometer felt.",
         );
         let _ = writeln!(t, "roadhound_manoeuvres_total {}", inner.manoeuvres);
+
+        if let Some(looked) = inner.familiarity {
+            head(
+                t,
+                "unfamiliar",
+                "gauge",
+                "1 while the camera shows nothing like what was learned.",
+            );
+            let alarm = u8::from(looked.health.is_alarm());
+            let _ = writeln!(t, "roadhound_unfamiliar {alarm}");
+            head(t, "unfamiliar_total", "counter", "How often that began.");
+            let _ = writeln!(t, "roadhound_unfamiliar_total {}", inner.times_unfamiliar);
+            head(
+                t,
+                "familiarity_distance",
+                "gauge",
+                "How far the last frame that was looked at lies from what was learned.",
+            );
+            let distance = looked.look.distance;
+            let _ = writeln!(t, "roadhound_familiarity_distance {distance:.4}");
+        }
 
         head(t, "camera_open", "gauge", "1 while the camera is open.");
         let _ = writeln!(

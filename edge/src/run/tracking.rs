@@ -14,6 +14,7 @@ use roadhound_shared::tracker::{Phase, Report};
 use super::event::TrackEvent;
 use crate::capture::stage::Captured;
 use crate::capture::{Encoding, Frame};
+use crate::familiarity::{Familiarity, Looked};
 use crate::source::{Pixels, decode_jpeg};
 
 /// Silence is told to the tracker this late: a frame that is on its way was taken earlier than it arrives, and the
@@ -55,6 +56,9 @@ pub enum Command {
 /// Follower, decoder, and what was asked of them.
 pub struct Stage<N> {
     follower: Follower<N>,
+    familiarity: Option<Familiarity>,
+    /// What the last look said, until an event has it.
+    looked: Option<Looked>,
     /// Decoded pixels of an MJPEG frame.
     pixels: Vec<u8>,
     wanted: Option<Target>,
@@ -77,6 +81,8 @@ where
     pub fn new(follower: Follower<N>, initial: Option<BoxXywh>) -> Self {
         Self {
             follower,
+            familiarity: None,
+            looked: None,
             pixels: Vec::new(),
             wanted: initial.map(Target::Box),
             size_px: None,
@@ -89,9 +95,18 @@ where
         }
     }
 
+    /// Looks, every now and then, whether the camera shows what was learned.
+    #[must_use]
+    pub fn with_familiarity(mut self, familiarity: Option<Familiarity>) -> Self {
+        self.familiarity = familiarity;
+        self
+    }
+
     /// Takes another network; what was followed is followed no more.
-    pub fn replace(&mut self, follower: Follower<N>) {
+    pub fn replace(&mut self, follower: Follower<N>, familiarity: Option<Familiarity>) {
         self.follower = follower;
+        self.familiarity = familiarity;
+        self.looked = None;
         self.size_px = None;
     }
 
@@ -173,9 +188,28 @@ where
             track_micros: 0,
             mark: std::mem::take(&mut self.marked),
             manoeuvre: std::mem::take(&mut self.manoeuvred),
+            familiarity: self.looked.take(),
         };
         self.last = Some(event);
         event
+    }
+
+    /// Looks whether the camera shows what was learned, where that is due. Called once a frame's event is on its way, so that
+    /// no box waits for it; the next frame's event says what came of it.
+    pub fn look_around(&mut self, captured: &Captured) {
+        let frame = &captured.frame;
+        let Some(familiarity) = &mut self.familiarity else {
+            return;
+        };
+        if !familiarity.is_due(frame.captured_at) {
+            return;
+        }
+        let looked = view(frame, &mut self.pixels)
+            .and_then(|view| familiarity.look(&view, frame.captured_at));
+        match looked {
+            Ok(looked) => self.looked = Some(looked),
+            Err(complaint) => self.complaint = Some(complaint),
+        }
     }
 
     fn look(
@@ -219,6 +253,7 @@ where
             track_micros: 0,
             mark: std::mem::take(&mut self.marked),
             manoeuvre: std::mem::take(&mut self.manoeuvred),
+            familiarity: None,
             ..last
         };
         self.last = Some(event);
@@ -236,6 +271,7 @@ where
             track_micros: 0,
             mark: false,
             manoeuvre: false,
+            familiarity: None,
         })
     }
 

@@ -6,6 +6,8 @@ use roadhound_shared::tracker::Report;
 use serde::Serialize;
 
 use super::{Lines, SinkError};
+use crate::familiarity::Looked;
+use crate::run::event::FamiliarityLine;
 
 /// Writes JSON lines.
 pub struct JsonlSink(Lines);
@@ -24,6 +26,9 @@ struct Line {
     presence: f32,
     similarity: f32,
     phase: &'static str,
+    /// Whether the camera shows what was learned; not there where nobody looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    familiarity: Option<FamiliarityLine>,
 }
 
 impl JsonlSink {
@@ -39,7 +44,12 @@ impl JsonlSink {
     ///
     /// # Errors
     /// The line cannot be written.
-    pub fn write(&mut self, frame: u64, report: &Report) -> Result<(), SinkError> {
+    pub fn write(
+        &mut self,
+        frame: u64,
+        report: &Report,
+        looked: Option<Looked>,
+    ) -> Result<(), SinkError> {
         let line = Line {
             frame,
             t: report.captured_at.0 as f64 / 1e6,
@@ -51,6 +61,7 @@ impl JsonlSink {
             presence: report.presence,
             similarity: report.similarity,
             phase: report.phase.name(),
+            familiarity: looked.map(FamiliarityLine::from),
         };
         self.0
             .write(|out| serde_json::to_writer(out, &line).map_err(std::io::Error::from))

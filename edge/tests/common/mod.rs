@@ -10,11 +10,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use roadhound_edge::familiarity::Familiarity;
 use roadhound_edge::infer::{Int8, TractNetwork, TractProposer};
 use roadhound_shared::contract::{
     BUNDLE_FORMAT, BundleManifest, FileEntry, FollowContract, FollowSizes, Probe, ProbeTolerance,
     Quantisation, TensorSpec, Training,
 };
+use roadhound_shared::familiarity::{AlarmConfig, FamiliarityContract};
+use roadhound_shared::preprocess::CropSize;
 use roadhound_shared::propose::probe::ProposeTolerance;
 use roadhound_shared::propose::{ProposeContract, ProposeProbe, ProposeSizes};
 use roadhound_shared::tracker::TrackerConfig;
@@ -266,13 +269,59 @@ pub fn propose_onnx(c: &ProposeContract) -> Vec<u8> {
     )
 }
 
-/// Writes a bundle folder around two graphs.
-pub fn write_bundle(folder: &Path, files: &[(&str, Vec<u8>)]) {
-    write_bundle_with(folder, files, None);
+/// A graph that takes dark frames for unlike anything learned; looks ten times a second, and is sure after three tenths.
+pub fn familiarity_contract() -> FamiliarityContract {
+    let size = CropSize {
+        width_px: 32,
+        height_px: 16,
+    };
+    let alarm = AlarmConfig {
+        every_millis: 100,
+        after_millis: 300,
+        clear_after_millis: 300,
+        ..AlarmConfig::default()
+    };
+    FamiliarityContract::new(size, alarm).unwrap()
 }
 
-/// The same, with the table of a graph that finds.
-fn write_bundle_with(folder: &Path, files: &[(&str, Vec<u8>)], propose: Option<ProposeContract>) {
+/// The error is the brightness, the distance what it lacks of one half, times ten.
+pub fn familiarity_onnx(c: &FamiliarityContract) -> Vec<u8> {
+    let t = &c.tensors;
+    model(
+        vec![
+            node("GlobalAveragePool", &[&t.frame.name], "mean", vec![]),
+            patches("wm", "bm", "mean", "light", 1),
+            node("Flatten", &["light"], &t.error.name, vec![]),
+            patches("wd", "bd", "mean", "lack", 1),
+            node("Relu", &["lack"], "dark", vec![]),
+            node("Flatten", &["dark"], &t.distance.name, vec![]),
+        ],
+        vec![
+            constant("wm", &[1, 3, 1, 1], &[1.0 / 3.0; 3]),
+            constant("bm", &[1], &[0.0]),
+            constant("wd", &[1, 3, 1, 1], &[-10.0 / 3.0; 3]),
+            constant("bd", &[1], &[5.0]),
+        ],
+        vec![value_info(&t.frame.name, &t.frame.shape)],
+        vec![
+            value_info(&t.error.name, &t.error.shape),
+            value_info(&t.distance.name, &t.distance.shape),
+        ],
+    )
+}
+
+/// Writes a bundle folder around two graphs.
+pub fn write_bundle(folder: &Path, files: &[(&str, Vec<u8>)]) {
+    write_bundle_with(folder, files, None, None);
+}
+
+/// The same, with the tables of a graph that finds and of one that knows what a camera shows.
+fn write_bundle_with(
+    folder: &Path,
+    files: &[(&str, Vec<u8>)],
+    propose: Option<ProposeContract>,
+    familiarity: Option<FamiliarityContract>,
+) {
     std::fs::create_dir_all(folder).unwrap();
     let contract = contract();
     let mut network = TractNetwork::load(
@@ -305,6 +354,7 @@ fn write_bundle_with(folder: &Path, files: &[(&str, Vec<u8>)], propose: Option<P
         scores: BTreeMap::new(),
         calibration: None,
         propose,
+        familiarity,
     };
     std::fs::write(folder.join("bundle.toml"), manifest.to_toml().unwrap()).unwrap();
     for (name, bytes) in files {
@@ -340,7 +390,28 @@ pub fn bundle_that_finds(folder: &Path) -> PathBuf {
         ("propose.onnx", onnx),
         ("probe.propose.json", serde_json::to_vec(&probe).unwrap()),
     ];
-    write_bundle_with(&path, &files, Some(p));
+    write_bundle_with(&path, &files, Some(p), None);
+    path
+}
+
+/// A bundle that works, and knows that a camera does not show darkness; `off` is what its probe is wrong by.
+pub fn bundle_that_knows(folder: &Path, off: f32) -> PathBuf {
+    let path = folder.join("knows");
+    let (c, known) = (contract(), familiarity_contract());
+    let onnx = familiarity_onnx(&known);
+    let mut familiarity = Familiarity::load(&onnx, &known).unwrap();
+    let mut probe = familiarity.probe(5).unwrap();
+    probe.frames[1].error += off;
+    let files = [
+        ("template.onnx", template_onnx(&c)),
+        ("search.onnx", search_onnx(&c)),
+        ("familiarity.onnx", onnx),
+        (
+            "probe.familiarity.json",
+            serde_json::to_vec(&probe).unwrap(),
+        ),
+    ];
+    write_bundle_with(&path, &files, None, Some(known));
     path
 }
 

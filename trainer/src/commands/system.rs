@@ -75,7 +75,7 @@ pub(crate) struct LearnArguments {
     pub(super) device: DeviceChoice,
     /// No progress bar.
     #[arg(long)]
-    quiet: bool,
+    pub(super) quiet: bool,
 }
 
 /// How training ended.

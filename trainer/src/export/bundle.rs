@@ -13,6 +13,7 @@ use roadhound_shared::contract::{
     BUNDLE_FORMAT, BundleManifest, Calibration, FileEntry, FollowContract, FollowSizes, GraphFiles,
     PROBE_FILE, Probe, ProbeTolerance, Quantisation, Training,
 };
+use roadhound_shared::familiarity::FamiliarityContract;
 use roadhound_shared::propose::probe::ProposeTolerance;
 use roadhound_shared::propose::{ProposeContract, ProposeFiles, ProposeInt8, ProposeProbe};
 use roadhound_shared::tracker::TrackerConfig;
@@ -111,6 +112,7 @@ pub fn write(net: TrackerNet, card: Card, folder: &Path) -> Result<BundleManifes
         scores: card.scores,
         calibration: card.calibration,
         propose: None,
+        familiarity: None,
     };
     let text = manifest.to_toml()?;
     replace_folder(
@@ -155,6 +157,14 @@ pub struct ProposeGraph {
     pub probe_json: Vec<u8>,
 }
 
+/// The graph that tells whether a frame is like those that were learned.
+pub struct FamiliarityGraph {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What it must give, as the file has it.
+    pub probe_json: Vec<u8>,
+}
+
 /// A bundle's manifest and files, hashes checked; the graphs have not been looked at.
 pub struct BundleFiles {
     /// `bundle.toml`.
@@ -167,6 +177,8 @@ pub struct BundleFiles {
     pub propose: Option<ProposeGraph>,
     /// The same in eight bits, where the bundle holds that.
     pub propose_int8: Option<ProposeGraph>,
+    /// Where the bundle knows what the camera should show.
+    pub familiarity: Option<FamiliarityGraph>,
 }
 
 /// Reads a bundle's files and checks the manifest and every hash.
@@ -209,11 +221,18 @@ pub fn read(folder: &Path) -> Result<BundleFiles> {
         contract.map(ProposeContract::f32_files),
         contract.and_then(ProposeContract::int8_files),
     );
+    let familiarity = |contract: &FamiliarityContract| -> Result<FamiliarityGraph> {
+        Ok(FamiliarityGraph {
+            bytes: file(&contract.file)?,
+            probe_json: file(&contract.probe_file)?,
+        })
+    };
     Ok(BundleFiles {
         f32: graphs(manifest.f32_files())?,
         int8: manifest.int8_files().map(graphs).transpose()?,
         propose: plain.map(propose).transpose()?,
         propose_int8: int8.map(propose).transpose()?,
+        familiarity: manifest.familiarity.as_ref().map(familiarity).transpose()?,
         manifest,
     })
 }
@@ -222,7 +241,7 @@ pub fn read(folder: &Path) -> Result<BundleFiles> {
 ///
 /// # Errors
 /// A manifest that does not fit its files; a folder that cannot be written.
-pub(super) fn write_files(
+pub(crate) fn write_files(
     files: &BundleFiles,
     others: &[(&str, &[u8])],
     folder: &Path,
@@ -242,6 +261,10 @@ pub(super) fn write_files(
             contents.push((names.graph, &graph.bytes));
             contents.push((names.probe, &graph.probe_json));
         }
+    }
+    if let (Some(contract), Some(graph)) = (&manifest.familiarity, &files.familiarity) {
+        contents.push((&contract.file, &graph.bytes));
+        contents.push((&contract.probe_file, &graph.probe_json));
     }
     for (name, bytes) in &contents {
         manifest.verify_file(name, bytes)?;

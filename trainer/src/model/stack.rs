@@ -555,11 +555,24 @@ impl Stack {
         Ok(self.write_with_features(g, x)?.0)
     }
 
+    /// As [`Stack::write`], with the first `count` values of an encoder's row alone: weights of the others are not written.
+    ///
+    /// # Errors
+    /// If a weight cannot be read.
+    pub fn write_first(&self, g: &mut GraphBuilder, x: &str, count: usize) -> Result<String> {
+        Ok(self.write_layers(g, x, count)?.0)
+    }
+
     /// As [`Stack::write`], and the name of what the last layer is given.
     ///
     /// # Errors
     /// If a weight cannot be read.
     pub fn write_with_features(&self, g: &mut GraphBuilder, x: &str) -> Result<(String, String)> {
+        self.write_layers(g, x, usize::MAX)
+    }
+
+    /// `most` values of a dense layer that is the last one.
+    fn write_layers(&self, g: &mut GraphBuilder, x: &str, most: usize) -> Result<(String, String)> {
         let mut x = x.to_owned();
         let mut features = x.clone();
         let mut rows_of: Option<Shape> = None;
@@ -579,7 +592,11 @@ impl Stack {
                         Some(Layer::Map(to)) => Some(*to),
                         _ => None,
                     };
-                    dense_node(g, &x, dense, rows_of.take(), map_of)?
+                    let kept = match k + 1 == self.layers.len() {
+                        true => dense.outputs.min(most),
+                        false => dense.outputs,
+                    };
+                    dense_node(g, &x, dense, kept, rows_of.take(), map_of)?
                 }
                 Layer::Relu => g.node("Relu", &[&x], vec![]),
                 Layer::Map(_) if k == 0 => x,
@@ -646,23 +663,26 @@ fn dense_node(
     g: &mut GraphBuilder,
     x: &str,
     dense: &Dense,
+    kept: usize,
     rows_of: Option<Shape>,
     map_of: Option<Shape>,
 ) -> Result<String> {
     let weight = dense.matrix(Pass::Eval)?.flatten_all()?.to_vec1::<f32>()?;
     let bias = dense.bias.to_vec1::<f32>()?;
     let place = |shape: Option<Shape>, index| shape.map_or(index, |s| place_in_planes(s, index));
-    let mut moved = vec![0.0; weight.len()];
+    let mut moved = vec![0.0; dense.inputs * kept];
     for (index, value) in weight.iter().enumerate() {
         let (row, column) = (index / dense.outputs, index % dense.outputs);
-        moved[place(rows_of, row) * dense.outputs + place(map_of, column)] = *value;
+        if column < kept {
+            moved[place(rows_of, row) * kept + place(map_of, column)] = *value;
+        }
     }
-    let mut moved_bias = vec![0.0; bias.len()];
-    for (column, value) in bias.iter().enumerate() {
+    let mut moved_bias = vec![0.0; kept];
+    for (column, value) in bias.iter().enumerate().take(kept) {
         moved_bias[place(map_of, column)] = *value;
     }
-    let weight = g.floats(&[dense.inputs, dense.outputs], &moved);
-    let bias = g.floats(&[1, dense.outputs], &moved_bias);
+    let weight = g.floats(&[dense.inputs, kept], &moved);
+    let bias = g.floats(&[1, kept], &moved_bias);
     let product = g.node("MatMul", &[x, &weight], vec![]);
     Ok(g.node("Add", &[&product, &bias], vec![]))
 }

@@ -422,7 +422,7 @@ fn iou_ltrb(a: [f32; 4], b: [f32; 4]) -> f32 {
 }
 
 /// Probability that a present score beats an absent one; ties count half.
-fn rank_auc(present: &[f64], absent: &[f64]) -> f64 {
+pub(crate) fn rank_auc(present: &[f64], absent: &[f64]) -> f64 {
     let wins: f64 = present
         .iter()
         .flat_map(|p| {

@@ -1,0 +1,323 @@
+//! `roadhound-train familiarity`: learns what the board may expect to see, scores it on faults that it never saw, and puts
+//! it into a bundle.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use roadhound_shared::contract::Training;
+use roadhound_shared::familiarity::AlarmConfig;
+use roadhound_trainer::config::SystemConfig;
+use roadhound_trainer::export::package::Package;
+use roadhound_trainer::familiarity::FamiliarityRun;
+use roadhound_trainer::familiarity::export::{add_to_bundle, packed};
+use roadhound_trainer::familiarity::faults::Fault;
+use roadhound_trainer::familiarity::frames::{Faulted, clips, crops_of, faulted, gather};
+use roadhound_trainer::familiarity::measure::Statistics;
+use roadhound_trainer::familiarity::scores::{
+    OnClip, Told, alarm, distances, look, on_clip, quantile, roc, told,
+};
+use roadhound_trainer::labelled::Samples;
+use roadhound_trainer::labelled::sheet::sheet;
+use roadhound_trainer::ops::open_device;
+use roadhound_trainer::outputs;
+use roadhound_trainer::report::facts::commit;
+use roadhound_trainer::report::panels::{self, Figure, Panel};
+use roadhound_trainer::systems::System;
+use roadhound_trainer::task::Task;
+use roadhound_trainer::task::autoencoder::{AutoencoderNet, AutoencoderTask, batches};
+
+use super::system::{self, LearnArguments, Learned};
+
+/// Time between two pictures of a clip: those of the shipped clips are of 30 a second at most.
+const MICROS_PER_PICTURE: u64 = 33_333;
+/// Columns of the picture of faults.
+const SHOWN: usize = 8;
+
+#[derive(clap::Args)]
+pub(crate) struct FamiliarityArguments {
+    #[command(flatten)]
+    learn: LearnArguments,
+    /// A folder of clips (`NAME/img`): what the board would say of them. Nothing is learned from them.
+    #[arg(long)]
+    clips: Option<PathBuf>,
+    /// A bundle that is written anew to `--into`, with the graph.
+    #[arg(long, requires = "into")]
+    bundle: Option<PathBuf>,
+    /// Where to.
+    #[arg(long, requires = "bundle")]
+    into: Option<PathBuf>,
+}
+
+/// What was found out about a trained network.
+struct Findings {
+    alarm: AlarmConfig,
+    /// Distances of frames held out, by source.
+    by_source: Vec<(String, Vec<f32>)>,
+    normal: Vec<f32>,
+    faults: Vec<(&'static str, Vec<f32>, Told)>,
+    clips: Vec<(String, OnClip)>,
+}
+
+pub(crate) fn familiarity(arguments: &FamiliarityArguments) -> Result<()> {
+    let learn = &arguments.learn;
+    let mut run = FamiliarityRun::load(&learn.config)?;
+    learn.apply(&mut run.seed, &mut run.frames.root, &mut run.train);
+    run.validate()?;
+    super::set_out(learn.threads)?;
+    let device = open_device(learn.device)?;
+    let frames = {
+        let bar = progress(&run, learn.quiet);
+        let frames = gather(&run, &|| bar.inc(1))?;
+        bar.finish_and_clear();
+        frames
+    };
+    log::info!(
+        "{} frames to learn from, {} held out",
+        frames.train.len(),
+        frames.test.len()
+    );
+    let config = run.train.of_samples(frames.train.len(), 0.0);
+    let model = run.autoencoder();
+    let held_out = Arc::new(frames.test);
+    let mut task = AutoencoderTask::new(&model, held_out.clone(), config.steps(), &device)?;
+    let parameters = task.params().parameter_count() as u64;
+    learn.begin(System::Familiarity, &run, run.seed, parameters, &config)?;
+    let train = Arc::new(frames.train);
+    let seen = config.pairs;
+    let (shown, batch, how) = (train.clone(), run.train.batch, model.binarise);
+    let learned = learn.learn(&mut task, config, &run.optim, &run, |step| {
+        Ok(batches(shown, batch, how, run.seed, step))
+    })?;
+    let Learned::Finished { mut figures } = learned else {
+        return Ok(());
+    };
+    let net = task.averaged();
+    let (codes, errors) = look(net, &train)?;
+    let statistics = Statistics::fit(&codes, &errors);
+    let spoiled = faulted(&run)?;
+    let findings = find(arguments, &run, net, &statistics, &held_out, &spoiled)?;
+    say(&findings);
+    for (name, _, told) in &findings.faults {
+        figures.push((*name, told.auc));
+    }
+    let mut all = task.panels(&learn.out)?;
+    all.splice(0..0, show(&findings, &spoiled, learn)?);
+    panels::write(&learn.out, &all)?;
+
+    let config_sha256 = run.hash()?;
+    let metadata = [("config_sha256", config_sha256.as_str())];
+    let graph = packed(task.averaged(), &statistics, &held_out, &metadata)?;
+    let scores: Vec<(String, f64)> = findings
+        .faults
+        .iter()
+        .map(|(name, _, told)| (format!("familiarity_auc_{name}"), told.auc))
+        .collect();
+    let bytes = graph.bytes.clone();
+    let package = Package {
+        system: System::Familiarity,
+        graphs: vec![graph],
+        others: vec![(
+            "alarm.json".into(),
+            serde_json::to_vec_pretty(&findings.alarm)?,
+        )],
+        scores: system::scores(&figures),
+        config_sha256: config_sha256.clone(),
+    };
+    learn.finish(package, &figures)?;
+    if let (Some(from), Some(into)) = (&arguments.bundle, &arguments.into) {
+        let training = Training {
+            commit: std::env::current_dir()
+                .ok()
+                .and_then(|folder| commit(&folder))
+                .unwrap_or_default(),
+            config_sha256,
+            data: findings
+                .by_source
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect(),
+            pairs_seen: seen,
+        };
+        add_to_bundle(
+            bytes,
+            run.size(),
+            findings.alarm,
+            training,
+            &scores,
+            from,
+            into,
+        )?;
+        log::info!("{}", into.display());
+    }
+    Ok(())
+}
+
+fn progress(run: &FamiliarityRun, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let drives = run.frames.drives as usize * run.frames.regions.len();
+    let bar = ProgressBar::new((drives + run.frames.packs.len() * run.frames.pictures) as u64);
+    match ProgressStyle::with_template("{bar:30} {pos}/{len} drives and pictures, {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn find(
+    arguments: &FamiliarityArguments,
+    run: &FamiliarityRun,
+    net: &AutoencoderNet,
+    statistics: &Statistics,
+    held_out: &Samples,
+    spoiled: &Faulted,
+) -> Result<Findings> {
+    let all = distances(net, statistics, held_out)?;
+    let by_source: Vec<(String, Vec<f32>)> = held_out
+        .by_class()
+        .iter()
+        .enumerate()
+        .map(|(class, members)| {
+            let values = members.iter().map(|i| all[*i]).collect();
+            (held_out.class_name(class as u32).to_owned(), values)
+        })
+        .collect();
+    let values: Vec<Vec<f32>> = by_source.iter().map(|(_, values)| values.clone()).collect();
+    let alarm = alarm(&values, &run.alarm);
+    let normal = distances(net, statistics, &spoiled.normal)?;
+    let mut faults = Vec::new();
+    for (fault, samples) in Fault::ALL.iter().zip(&spoiled.faults) {
+        let with = distances(net, statistics, samples)?;
+        let told = told(&with, &normal, &alarm);
+        faults.push((fault.name(), with, told));
+    }
+    let mut on_clips = Vec::new();
+    if let Some(folder) = &arguments.clips {
+        for (name, pictures) in clips(folder)? {
+            let samples = crops_of(&pictures, run.size(), run.shape())?;
+            let distances = distances(net, statistics, &samples).with_context(|| name.clone())?;
+            on_clips.push((name, on_clip(&distances, MICROS_PER_PICTURE, &alarm)));
+        }
+    }
+    Ok(Findings {
+        alarm,
+        by_source,
+        normal,
+        faults,
+        clips: on_clips,
+    })
+}
+
+fn say(findings: &Findings) {
+    log::info!(
+        "alarm beyond a distance of {:.3}, ends below {:.3}",
+        findings.alarm.distance_above,
+        findings.alarm.clear_below
+    );
+    for (name, values) in &findings.by_source {
+        log::info!(
+            "{name}: {} frames held out, distance {:.2} in the middle, {:.2} at 99 %",
+            values.len(),
+            quantile(values, 0.5),
+            quantile(values, 0.99)
+        );
+    }
+    for (name, values, told) in &findings.faults {
+        log::info!(
+            "{name}: area under the ROC {:.4}, {:.1} % caught at {:.2} % false; distance {:.2} in the middle",
+            told.auc,
+            100.0 * told.caught,
+            100.0 * told.false_alarms,
+            quantile(values, 0.5)
+        );
+    }
+    for (name, clip) in &findings.clips {
+        log::info!(
+            "{name}: {} alarms, distance {:.2} in the middle, {:.2} at most, {:.1} % beyond",
+            clip.alarms,
+            clip.median,
+            clip.largest,
+            100.0 * clip.beyond
+        );
+    }
+}
+
+fn show(findings: &Findings, spoiled: &Faulted, learn: &LearnArguments) -> Result<Vec<Panel>> {
+    let shape = spoiled.normal.shape();
+    let step = (spoiled.normal.len() / SHOWN).max(1);
+    let row = |samples: &Samples| -> Vec<Vec<f32>> {
+        (0..samples.len())
+            .step_by(step)
+            .take(SHOWN)
+            .map(|i| samples.row(i))
+            .collect()
+    };
+    let mut rows = vec![row(&spoiled.normal)];
+    rows.extend(spoiled.faults.iter().map(row));
+    let file = "faults.png";
+    outputs::picture(&learn.out.join(file), &sheet(&rows, shape))?;
+    let figures = findings.faults.iter().flat_map(|(name, _, told)| {
+        [
+            Figure::new(format!("{name}: area under the ROC"), told.auc),
+            Figure::new(format!("{name}: caught, %"), 100.0 * told.caught),
+        ]
+    });
+    let curves = findings
+        .faults
+        .iter()
+        .map(|(name, values, _)| roc(name, values, &findings.normal));
+    let number = |v: f32| format!("{v:.2}");
+    let sources = findings.by_source.iter().map(|(name, values)| {
+        vec![
+            name.clone(),
+            values.len().to_string(),
+            number(quantile(values, 0.5)),
+            number(quantile(values, 0.99)),
+            number(quantile(values, 1.0)),
+        ]
+    });
+    let clips = findings.clips.iter().map(|(name, clip)| {
+        vec![
+            name.clone(),
+            clip.alarms.to_string(),
+            number(clip.median),
+            number(clip.largest),
+            format!("{:.1}", 100.0 * clip.beyond),
+        ]
+    });
+    let columns = |names: [&str; 5]| names.map(str::to_owned).to_vec();
+    let mut shown = vec![
+        Panel::figures("Faults that were never learned", figures.collect()),
+        Panel::Lines {
+            title: "ROC of faults against held-out drives".into(),
+            x_label: "share of frames without a fault beyond the threshold".into(),
+            lines: curves.collect(),
+            note: "Share of frames with one beyond it; up and left is good.".into(),
+        },
+        Panel::Table {
+            title: "Frames held out".into(),
+            columns: columns(["source", "frames", "middle", "99 %", "largest"]),
+            rows: sources.collect(),
+            note: format!(
+                "Distances; an alarm begins beyond {:.2}.",
+                findings.alarm.distance_above
+            ),
+        },
+        Panel::Picture {
+            title: "Held-out drives, and the same covered, blurred, and at night with glare".into(),
+            file: file.into(),
+            note: String::new(),
+        },
+    ];
+    if !findings.clips.is_empty() {
+        shown.push(Panel::Table {
+            title: "Clips that nothing was learned from".into(),
+            columns: columns(["clip", "alarms", "middle", "largest", "beyond, %"]),
+            rows: clips.collect(),
+            note: "By the board's own state machine, a look a second.".into(),
+        });
+    }
+    Ok(shown)
+}
