@@ -570,11 +570,11 @@ pub(crate) fn explain(text: &str, error: &toml::de::Error) -> ConfigError {
         .map(|before| format!("line {}: ", before.matches('\n').count() + 1))
         .unwrap_or_default();
     let message = error.message();
-    let said = match unknown_key(message) {
-        Some((found, known)) => match closest(found, &known) {
-            Some(meant) => format!("unknown key '{found}', did you mean '{meant}'?"),
+    let said = match unknown_word(message) {
+        Some((what, found, known)) => match closest(found, &known) {
+            Some(meant) => format!("unknown {what} '{found}', did you mean '{meant}'?"),
             None => format!(
-                "unknown key '{found}', expected one of {}",
+                "unknown {what} '{found}', expected one of {}",
                 known.join(", ")
             ),
         },
@@ -587,14 +587,13 @@ pub(crate) fn explain(text: &str, error: &toml::de::Error) -> ConfigError {
     ConfigError::Form(format!("{line}{said}"))
 }
 
-/// Takes serde's words for an unknown field or variant apart: the field, and those that exist.
-fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
-    let rest = message
-        .strip_prefix("unknown field ")
-        .or_else(|| message.strip_prefix("unknown variant "))?;
-    let mut quoted = rest.split('`').skip(1).step_by(2);
+/// Takes serde's words for an unknown field or variant apart: which of the two, the word, and those that exist.
+fn unknown_word(message: &str) -> Option<(&'static str, &str, Vec<&str>)> {
+    let [field, variant] = ["unknown field ", "unknown variant "].map(|p| message.strip_prefix(p));
+    let what = if field.is_some() { "key" } else { "value" };
+    let mut quoted = field.or(variant)?.split('`').skip(1).step_by(2);
     let found = quoted.next()?;
-    Some((found, quoted.collect()))
+    Some((what, found, quoted.collect()))
 }
 
 /// The word with the fewest edits, where those are few enough to be a slip.
@@ -603,7 +602,10 @@ pub(crate) fn closest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
         .iter()
         .map(|&word| (edits(found, word), word))
         .min()
-        .filter(|&(edits, word)| edits <= 1 + word.chars().count() / 4)
+        .filter(|&(edits, word)| {
+            let shorter = found.chars().count().min(word.chars().count());
+            edits <= 1 + shorter / 4 && edits < shorter
+        })
         .map(|(_, word)| word)
 }
 

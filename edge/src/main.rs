@@ -320,6 +320,7 @@ fn run(command: Command) -> Result<(), Failure> {
                     raw: args.raw,
                 },
                 file,
+                config: args.config,
                 outputs,
                 model: args.model.source(),
                 precision: args.model.precision,

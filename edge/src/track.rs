@@ -23,11 +23,11 @@ use crate::failure::Failure;
 use crate::familiarity::{Familiarity, Looked};
 use crate::infer::{InferError, TractNetwork, TractProposer};
 use crate::select::{Chooser, Target};
-use crate::sink::SinkError;
 use crate::sink::boxes::BoxesSink;
 use crate::sink::jsonl::JsonlSink;
 use crate::sink::times::TimesSink;
 use crate::sink::video::VideoSink;
+use crate::sink::{SinkError, check_apart};
 use crate::source::{self, Pixels, Reason, SourceError, SourceFrame};
 
 /// What to track and where to write it.
@@ -154,6 +154,13 @@ pub fn track(options: &TrackOptions) -> Result<Summary, Failure> {
             b.h_px
         )));
     }
+    let files = [
+        ("--out", &options.out),
+        ("--times", &options.times),
+        ("--jsonl", &options.jsonl),
+        ("--video", &options.video),
+    ];
+    check_apart(&files, &options.source, &options.model, None).map_err(Failure::Usage)?;
     let mut source = source::open(&options.source, &options.source_options)?;
     let fps = source.fps();
     let source_name = options.source.display().to_string();

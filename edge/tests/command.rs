@@ -515,6 +515,32 @@ fn output_in_a_missing_folder_is_refused() {
 }
 
 #[test]
+fn nothing_that_is_read_is_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = good_bundle(folder.path());
+    let images = write_images(folder.path(), 64, &[200; 2]);
+    let picture = std::fs::read_dir(&images).unwrap().next().unwrap();
+    let picture = picture.unwrap().path();
+    let manifest = bundle.join("bundle.toml");
+    let lines = folder.path().join("lines.txt");
+    let track = |more: &[&str], words: &[&str]| {
+        let given = ["track", text(&images), "--init=20,20,24,24", "--model"];
+        check_refused(&[&given[..], &[text(&bundle)], more].concat(), words);
+    };
+    for (file, other) in [(&picture, "the source"), (&manifest, "a file of the model")] {
+        let before = std::fs::read(file).unwrap();
+        for flag in ["--out", "--times", "--jsonl", "--video"] {
+            let said = format!("{flag} and {other} are the same file");
+            track(&[flag, text(file)], &[text(file), &said]);
+        }
+        assert_eq!(std::fs::read(file).unwrap(), before);
+    }
+    let same = ["--out", text(&lines), "--jsonl", text(&lines)];
+    track(&same, &["lines.txt: --jsonl and --out are the same file"]);
+    assert!(!lines.exists());
+}
+
+#[test]
 fn bench_prints_every_stage_and_readable_json() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = good_bundle(folder.path());

@@ -315,6 +315,13 @@ fn a_mistake_in_the_configuration_is_one_line_and_status_2() {
             &["metrics.textfile: ", "/a is sinks.csv.path too"],
         ),
         (
+            "[camera.rendered]\n[sinks.jsonl]\npath = \"{}/roadhound.toml\"\n",
+            &[
+                "sinks.jsonl.path: ",
+                "roadhound.toml is this configuration too",
+            ],
+        ),
+        (
             "[camera.rendered]\n[preview]\ntoken_file = \"/dev/zero\"\n",
             &["preview.token_file: /dev/zero: longer than the 4096 bytes"],
         ),

@@ -250,6 +250,21 @@ fn what_cannot_be_watched_is_refused_in_one_line() {
         &[&images, "--model", &bundle, "--coco", &nowhere],
         &["folder.json"],
     );
+    std::fs::write(at("watch.toml"), SCENE).unwrap();
+    let (config, lines) = (at("watch.toml"), at("lines"));
+    let out = |more: &[&str], words: &[&str]| {
+        watch(&[&[&images[..], "--model", &bundle], more].concat(), words);
+    };
+    out(
+        &["--config", &config, "--jsonl", &config],
+        &["watch.toml: --jsonl and --config are the same file"],
+    );
+    out(
+        &["--out", &lines, "--coco", &lines],
+        &["lines: --coco and --out are the same file"],
+    );
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), SCENE);
+    assert!(!Path::new(&lines).exists());
     std::fs::write(at("finds/propose.onnx"), "something else").unwrap();
     watch(&[&images, "--model", &bundle], &["propose.onnx"]);
 }

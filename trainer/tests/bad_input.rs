@@ -207,6 +207,10 @@ fn models_data_and_runs_that_are_not_what_they_should_be_are_named() {
             "evaluate --model nothing --sequences nothing",
             "nothing: no runs to follow",
         ),
+        (
+            "evaluate --model cut.safetensors --sequences nothing --csv cut.safetensors",
+            "cut.safetensors: --csv and --model are the same file",
+        ),
         ("report missing", "missing: holds neither"),
         ("report nothing", "nothing: holds neither"),
         ("report binary", "binary/config.toml: Not a directory"),

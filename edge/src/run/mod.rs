@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use roadhound_host::apart::{Read, Written, clash};
 use roadhound_shared::follow::Follower;
 
 use crate::bundle::{Bundle, ModelSource};
@@ -45,6 +46,7 @@ use crate::sink::live::csv::CsvLines;
 use crate::sink::live::jsonl::JsonLines;
 use crate::sink::live::udp::Datagrams;
 use crate::sink::live::{Queue, finish_all, folder_of};
+use crate::source::PICTURE_ENDINGS;
 use manoeuvre::Sensor;
 use notify::Notify;
 use stats::{Machine, RunStats, SinkFigures};
@@ -159,7 +161,8 @@ pub fn run(options: &RunOptions) -> Result<(), Failure> {
 fn read(path: &Path) -> Result<RunConfig, Failure> {
     let config = RunConfig::read(path).map_err(Failure::Usage)?;
     let at = |key: &str, what: String| Failure::Usage(format!("{}: {key}: {what}", path.display()));
-    check_files(&config).map_err(|(key, what)| at(key, what))?;
+    check_files(&config, path)
+        .map_err(|said| Failure::Usage(format!("{}: {said}", path.display())))?;
     if config.camera.v4l2.is_some() && !cfg!(feature = "camera") {
         return Err(at(
             "camera.v4l2",
@@ -193,7 +196,7 @@ fn read(path: &Path) -> Result<RunConfig, Failure> {
 }
 
 /// Whether what is written can be there, and is neither read nor written by another part of the configuration.
-fn check_files(config: &RunConfig) -> Result<(), (&'static str, String)> {
+fn check_files(config: &RunConfig, itself: &Path) -> Result<(), String> {
     let sinks = &config.sinks;
     let written = [
         ("sinks.jsonl.path", sinks.jsonl.as_ref().map(|s| &s.path)),
@@ -218,28 +221,35 @@ fn check_files(config: &RunConfig) -> Result<(), (&'static str, String)> {
             sinks.mqtt.as_ref().and_then(|m| m.password_file.as_ref()),
         ),
     ];
-    // Two devices, standard output among them, may be one.
-    let same = |a: &Path, b: &Path| {
-        a == b && a != Path::new("-") && !a.starts_with("/dev")
-            || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b && a.is_file())
-    };
-    for (n, (key, file)) in written.iter().enumerate() {
-        let Some(file) = file else { continue };
+    // `-` is standard output, which two sinks may share.
+    let written = written.into_iter().filter_map(|(name, path)| {
+        let path = path.filter(|path| *path != Path::new("-"))?;
+        Some(Written { name, path })
+    });
+    let written: Vec<Written<'_>> = written.collect();
+    for file in &written {
+        let (key, file) = (file.name, file.path);
         if !folder_of(file).is_dir() {
-            return Err((key, format!("no folder {}", folder_of(file).display())));
+            return Err(format!("{key}: no folder {}", folder_of(file).display()));
         }
         if file.is_dir() {
-            return Err((key, format!("{} is a folder", file.display())));
-        }
-        let other = written[..n]
-            .iter()
-            .chain(&read)
-            .find(|(_, other)| other.is_some_and(|other| same(file, other)));
-        if let Some((other, _)) = other {
-            return Err((key, format!("{} is {other} too", file.display())));
+            return Err(format!("{key}: {} is a folder", file.display()));
         }
     }
-    Ok(())
+    let read = read.into_iter().filter_map(|(name, path)| {
+        let (path, holds) = (path?.as_path(), PICTURE_ENDINGS);
+        Some(Read { name, path, holds })
+    });
+    let itself = Read {
+        name: "this configuration",
+        path: itself,
+        holds: &[],
+    };
+    let read: Vec<Read<'_>> = read.chain([itself]).collect();
+    clash(&written, &read).map_or(Ok(()), |found| {
+        let Written { name, path } = found.written;
+        Err(format!("{name}: {} is {} too", path.display(), found.other))
+    })
 }
 
 /// Flags that signals set.

@@ -23,6 +23,11 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use roadhound_host::apart::{Read, Written, clash};
+
+use crate::bundle::ModelSource;
+use crate::source::PICTURE_ENDINGS;
+
 /// A file could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", path.display())]
@@ -41,6 +46,41 @@ impl SinkError {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
         )
     }
+}
+
+/// Whether every file that is asked for is another one, and none is read: the source, the model, a configuration.
+///
+/// # Errors
+/// One line that names the file and its two meanings.
+pub(crate) fn check_apart(
+    files: &[(&str, &Option<PathBuf>)],
+    source: &Path,
+    model: &ModelSource,
+    config: Option<&Path>,
+) -> Result<(), String> {
+    let written = files.iter().filter_map(|(name, path)| {
+        let path = path.as_deref()?;
+        Some(Written { name, path })
+    });
+    let mut read = vec![Read {
+        name: "the source",
+        path: source,
+        holds: PICTURE_ENDINGS,
+    }];
+    if let ModelSource::Folder(path) = model {
+        read.push(Read {
+            name: "a file of the model",
+            path,
+            holds: &["toml", "onnx", "json"],
+        });
+    }
+    read.extend(config.map(|path| Read {
+        name: "--config",
+        path,
+        holds: &[],
+    }));
+    let found = clash(&written.collect::<Vec<_>>(), &read);
+    found.map_or(Ok(()), |found| Err(found.to_string()))
 }
 
 /// A text file that holds every line as soon as it is written.

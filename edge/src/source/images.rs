@@ -110,6 +110,9 @@ enum Kind {
     Png,
 }
 
+/// Endings, in lower case, of the files that are read from a folder.
+pub const PICTURE_ENDINGS: &[&str] = &["jpg", "jpeg", "png"];
+
 fn kind(path: &Path) -> Option<Kind> {
     let extension = path.extension()?.to_string_lossy().to_ascii_lowercase();
     match extension.as_str() {

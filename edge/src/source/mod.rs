@@ -28,7 +28,7 @@ pub use roadhound_host::MAX_PIXELS;
 use roadhound_shared::frame::{FrameError, Timestamp};
 
 pub use avi::AviSource;
-pub use images::ImageFolder;
+pub use images::{ImageFolder, PICTURE_ENDINGS};
 pub use mp4::Mp4Source;
 pub use pixels::Pixels;
 pub use raw::{RawFormat, RawLayout, RawLayoutError, RawSource};

@@ -160,7 +160,7 @@ mod tests {
             ),
             (
                 "[report]\nkinds = [\"cra\"]\n",
-                "unknown key 'cra', did you mean 'car'?",
+                "unknown value 'cra', did you mean 'car'?",
             ),
             ("[report]\nkinds = []\n", "report.kinds: is empty"),
             (

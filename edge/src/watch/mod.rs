@@ -21,6 +21,7 @@ use roadhound_shared::watch::{Report, RoadUser, Watcher};
 use crate::bundle::{ModelSource, Precision, ProposeModel};
 use crate::failure::Failure;
 use crate::infer::TractProposer;
+use crate::sink::check_apart;
 use crate::source::{self, Reason, SourceError, SourceFrame};
 use crate::track::{median, progress};
 use config::{ReportConfig, WatchFile};
@@ -53,6 +54,8 @@ pub struct WatchOptions {
     pub source_options: source::Options,
     /// What to watch for.
     pub file: WatchFile,
+    /// Where that was read, if anywhere.
+    pub config: Option<PathBuf>,
     /// Where results go.
     pub outputs: WatchOutputs,
     /// The model.
@@ -96,6 +99,17 @@ pub struct Crossed {
 /// # Errors
 /// A source, model or output that does not work; what was seen before is in the files.
 pub fn watch(options: &WatchOptions) -> Result<Summary, Failure> {
+    let outputs = &options.outputs;
+    let files = [
+        ("--out", &outputs.out),
+        ("--times", &outputs.times),
+        ("--jsonl", &outputs.jsonl),
+        ("--coco", &outputs.coco),
+        ("--cvat", &outputs.cvat),
+        ("--video", &outputs.video),
+    ];
+    let config = options.config.as_deref();
+    check_apart(&files, &options.source, &options.model, config).map_err(Failure::Usage)?;
     let mut source = source::open(&options.source, &options.source_options)?;
     let fps = source.fps();
     let source_name = options.source.display().to_string();

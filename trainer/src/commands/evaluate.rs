@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use roadhound_host::apart::{Read, Written, clash};
 use roadhound_shared::tracker::TrackerConfig;
 use roadhound_trainer::calibrate::Reliability;
 use roadhound_trainer::data::Dataset;
@@ -80,7 +81,33 @@ pub(crate) struct EvaluateArguments {
     worst: usize,
 }
 
+/// Figures are not written over what they are computed from.
+fn check_apart(arguments: &EvaluateArguments) -> Result<()> {
+    let written = [
+        ("--csv", &arguments.csv),
+        ("--reliability", &arguments.reliability),
+    ];
+    let read = [
+        ("--model", &arguments.model),
+        ("--mot", &arguments.mot),
+        ("--truth", &arguments.truth),
+        ("--held-out", &arguments.held_out),
+        ("--tracker", &arguments.tracker),
+    ];
+    let written = written.into_iter().filter_map(|(name, path)| {
+        let path = path.as_deref()?;
+        Some(Written { name, path })
+    });
+    let read = read.into_iter().filter_map(|(name, path)| {
+        let (path, holds) = (path.as_deref()?, &["toml", "onnx", "json", "txt"]);
+        Some(Read { name, path, holds })
+    });
+    let (written, read): (Vec<_>, Vec<_>) = (written.collect(), read.collect());
+    clash(&written, &read).map_or(Ok(()), |found| bail!("{found}"))
+}
+
 pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
+    check_apart(arguments)?;
     if let (Some(results), Some(truth)) = (&arguments.mot, &arguments.truth) {
         return evaluate_many(results, truth, arguments.rules, arguments.csv.as_deref());
     }
