@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use roadhound_shared::contract::{
-    BundleManifest, ContractError, FollowContract, GraphFiles, Probe, ProbeError,
+    BundleManifest, ContractError, FollowContract, GraphFiles, MANIFEST_FILE, Probe, ProbeError,
 };
 use roadhound_shared::familiarity::FamiliarityProbe;
 use roadhound_shared::propose::contract::ProposeFiles;
@@ -30,8 +30,6 @@ use crate::familiarity::Familiarity;
 use crate::infer::{InferError, Int8, TractNetwork, TractProposer};
 use crate::int8;
 
-/// File of the manifest.
-const MANIFEST: &str = "bundle.toml";
 /// No manifest is longer than this.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 /// No file of a bundle is longer than this.
@@ -184,8 +182,8 @@ pub struct Bundle<'a> {
 }
 
 impl<'a> Bundle<'a> {
-    /// Reads and verifies. All files are: a bundle is whole or it is refused. Of the built-in model, all that the program
-    /// has but what finds road users, which [`Bundle::proposer`] verifies.
+    /// Reads and verifies. All files are: a bundle is whole or it is refused. Of the built-in model, only the files that are
+    /// used: what nobody reads need not be in memory. What finds road users, [`Bundle::proposer`] verifies.
     ///
     /// # Errors
     /// The first thing that does not match, with the file it was found in.
@@ -195,11 +193,11 @@ impl<'a> Bundle<'a> {
     ) -> Result<Self, BundleError> {
         let files = Files::of(source);
         let started = Instant::now();
-        let manifest_text = files.read(MANIFEST, MAX_MANIFEST_BYTES)?;
+        let manifest_text = files.read(MANIFEST_FILE, MAX_MANIFEST_BYTES)?;
         let manifest = std::str::from_utf8(&manifest_text)
             .map_err(|_| BundleReason::NotText)
             .and_then(|text| Ok(BundleManifest::parse(text)?))
-            .map_err(|reason| files.at(MANIFEST, reason))?;
+            .map_err(|reason| files.at(MANIFEST_FILE, reason))?;
         let (precision, graphs) = match (precision, manifest.int8_files()) {
             (Some(Precision::F32), _) | (None, None) => (Precision::F32, manifest.f32_files()),
             (Some(Precision::Int8) | None, Some(graphs)) => (Precision::Int8, graphs),
@@ -219,13 +217,13 @@ impl<'a> Bundle<'a> {
         let mut bytes = BTreeMap::new();
         for name in manifest.files.keys() {
             let is_used = used.contains(&name.as_str());
-            if files.leaves_out(name) {
+            let built_in = matches!(files, Files::BuiltIn(_));
+            if files.leaves_out(name) || (built_in && !is_used) {
                 continue;
             }
             let content = files.read(name, MAX_FILE_BYTES)?;
-            // Of the built-in model these are verified when somebody is looked for: who follows a given box need not have
-            // their pages in memory.
-            let later = matches!(files, Files::BuiltIn(_)) && of_proposals.contains(&name.as_str());
+            // When somebody is looked for: who follows a given box does without their pages.
+            let later = built_in && of_proposals.contains(&name.as_str());
             if !later {
                 manifest
                     .verify_file(name, &content)
@@ -372,7 +370,7 @@ impl<'a> Bundle<'a> {
             None => {
                 let name = name.to_owned();
                 let reason = ContractError::UnknownFile { name };
-                Err(self.files.at(MANIFEST, reason.into()))
+                Err(self.files.at(MANIFEST_FILE, reason.into()))
             }
         }
     }

@@ -431,6 +431,8 @@ impl FollowContract {
     }
 }
 
+/// Name of the manifest in a bundle's folder.
+pub const MANIFEST_FILE: &str = "bundle.toml";
 /// File of the f32 graphs' probe.
 pub const PROBE_FILE: &str = "probe.json";
 

@@ -33,6 +33,9 @@ use crate::report::panels;
 use crate::run_log::{append_csv, best_of, drop_torn_line, rewind_log};
 use crate::task::{Task, Turn};
 
+/// The newest checkpoint in a run's folder.
+const LAST_FILE: &str = "last.safetensors";
+
 /// Length and rhythm of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -147,10 +150,30 @@ impl Tally {
     }
 }
 
+/// The checkpoint that a run of this configuration goes on from; `None` where it begins. To be asked before anything is
+/// written into the folder: it may be that of another run.
+///
+/// # Errors
+/// A checkpoint that cannot be read, or that was made with another configuration.
+pub fn goes_on_from(folder: &Path, config_toml: &str) -> Result<Option<Checkpoint>> {
+    let path = folder.join(LAST_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let checkpoint = Checkpoint::load(&path)?;
+    if checkpoint.config_toml != config_toml {
+        bail!(
+            "{}: made with another configuration; give --out another folder",
+            path.display()
+        );
+    }
+    Ok(Some(checkpoint))
+}
+
 impl Run<'_> {
     /// Path of the newest checkpoint.
     pub fn last(&self) -> PathBuf {
-        self.folder.join("last.safetensors")
+        self.folder.join(LAST_FILE)
     }
 
     /// Trains `task` until all steps are done or the flag is raised. `batches(step)` gives the batches from `step` on.
@@ -170,14 +193,7 @@ impl Run<'_> {
         let mut adams = vec![AdamW::default(); players.len()];
         let mut average = task.params().snapshot()?;
         let mut step = 0;
-        if self.last().exists() {
-            let checkpoint = Checkpoint::load(&self.last())?;
-            if checkpoint.config_toml != self.config_toml {
-                bail!(
-                    "{}: made with another configuration; give --out another folder",
-                    self.last().display()
-                );
-            }
+        if let Some(checkpoint) = goes_on_from(&self.folder, &self.config_toml)? {
             task.params()
                 .restore(&checkpoint.weights)
                 .with_context(|| format!("{}", self.last().display()))?;

@@ -4,7 +4,10 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use roadhound_trainer::checkpoint::Checkpoint;
 use roadhound_trainer::export::package;
+use roadhound_trainer::optim::AdamW;
+use roadhound_trainer::params::Snapshot;
 
 fn program(folder: &Path, words: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_roadhound-train"))
@@ -95,4 +98,35 @@ fn what_cannot_be_used_is_one_line_and_leaves_nothing() {
         );
         assert!(!folder.path().join("o").exists(), "{words}");
     }
+}
+
+#[test]
+fn the_folder_of_another_run_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    write_table(folder.path());
+    std::fs::write(folder.path().join("c.toml"), CONFIG).unwrap();
+    let run = folder.path().join("run");
+    std::fs::create_dir(&run).unwrap();
+    let trained = Checkpoint {
+        step: 7,
+        weights: Snapshot::default(),
+        average: Snapshot::default(),
+        adam: AdamW::default(),
+        other_adams: Vec::new(),
+        config_toml: "seed = 1\n".into(),
+    };
+    trained.save(&run.join("last.safetensors")).unwrap();
+    let files = ["config.toml", "facts.json", "losses.csv"].map(|name| run.join(name));
+    for file in &files {
+        std::fs::write(file, "a week of training").unwrap();
+    }
+    let output = program(folder.path(), "metric --config c.toml --out run --quiet");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("made with another configuration"), "{said}");
+    for file in &files {
+        let now = std::fs::read_to_string(file).unwrap();
+        assert_eq!(now, "a week of training", "{}", file.display());
+    }
+    assert_eq!(std::fs::read_dir(&run).unwrap().count(), 4);
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use roadhound_shared::contract::sha256_hex;
+use roadhound_shared::contract::{MANIFEST_FILE, sha256_hex};
 use roadhound_shared::tracker::TrackerConfig;
 use roadhound_trainer::ablate::{Row, Score, Table, Variant, variants};
 use roadhound_trainer::batch::Batch;
@@ -257,7 +257,7 @@ fn write_table(folder: &Path, table: &Table, pairs: u64) -> Result<()> {
 /// SHA-256 of a checkpoint, or of a bundle's manifest, which names the hashes of the rest.
 fn digest_of(path: &Path) -> Result<String> {
     let file = match path.is_dir() {
-        true => path.join("bundle.toml"),
+        true => path.join(MANIFEST_FILE),
         false => path.to_owned(),
     };
     let bytes = std::fs::read(&file).with_context(|| format!("{}", file.display()))?;

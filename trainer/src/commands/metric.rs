@@ -56,16 +56,17 @@ pub(crate) fn metric(arguments: &MetricArguments) -> Result<()> {
         );
     }
     let out = &arguments.out;
+    let values = (samples.shape().len() * samples.shape().len()) as u64;
+    let device = DeviceChoice::Cpu;
+    // Before anything is learned, as it may be refused; the logs of an older run go when there are new ones.
+    system::begin(out, System::Metric, &run, run.seed, values, 0, device)?;
+    let study = learn(&run, &samples, pairs.as_ref(), arguments.quiet)?;
     for log in ["losses.csv", "validation.csv"] {
         let stale = out.join(log);
         if stale.exists() {
             std::fs::remove_file(&stale).with_context(|| format!("{}", stale.display()))?;
         }
     }
-    let values = (samples.shape().len() * samples.shape().len()) as u64;
-    let device = DeviceChoice::Cpu;
-    system::begin(out, System::Metric, &run, run.seed, values, 0, device)?;
-    let study = learn(&run, &samples, pairs.as_ref(), arguments.quiet)?;
 
     for (step, value) in &study.curve {
         let line = format!("{step},{},{value:.9}", step * samples.len() as u64);
@@ -122,7 +123,7 @@ fn learn(
     })?;
     bar.finish_and_clear();
     if STOP.load(Ordering::Relaxed) {
-        bail!("stopped; nothing was written");
+        bail!("stopped; nothing was learned");
     }
     Ok(study)
 }

@@ -21,7 +21,7 @@ use roadhound_trainer::scenes::sheet::scene_sheet;
 use roadhound_trainer::scenes::{SceneSampler, SceneView};
 use roadhound_trainer::systems::System;
 use roadhound_trainer::task::propose::{HeldOut, ProposeTask};
-use roadhound_trainer::train_loop::{Outcome, Run};
+use roadhound_trainer::train_loop::{Outcome, Run, goes_on_from};
 
 use super::{STOP, VALIDATION_SEED, parse_threads, set_out};
 
@@ -102,7 +102,7 @@ pub(crate) fn propose(arguments: &ProposeArguments) -> Result<()> {
         backbone_macs / 1_000_000
     );
     let out = &arguments.out;
-    if !out.join("last.safetensors").exists() {
+    if goes_on_from(out, &run.to_toml()?)?.is_none() {
         let facts = facts::Facts {
             samples_in_all: 0,
             system: System::Propose,

@@ -15,14 +15,14 @@ use roadhound_trainer::report::facts::{FACTS_FILE, Facts, commit};
 use roadhound_trainer::report::{self, panels};
 use roadhound_trainer::systems::System;
 use roadhound_trainer::task::Task;
-use roadhound_trainer::train_loop::{LoopConfig, Outcome, Run};
+use roadhound_trainer::train_loop::{LoopConfig, Outcome, Run, goes_on_from};
 
 use super::{STOP, parse_threads};
 
 /// Where the saved model lies in a run's folder.
 pub(super) const MODEL_FOLDER: &str = "model";
 
-/// Writes what is known before a run starts: `config.toml` and `facts.json`.
+/// Writes what is known before a run starts: `config.toml` and `facts.json`. The folder of another run is refused.
 pub(super) fn begin(
     out: &Path,
     system: System,
@@ -32,8 +32,10 @@ pub(super) fn begin(
     samples_in_all: u64,
     device: DeviceChoice,
 ) -> Result<()> {
+    let config_toml = run.to_toml()?;
+    goes_on_from(out, &config_toml)?;
     std::fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
-    outputs::file(&out.join("config.toml"), run.to_toml()?)?;
+    outputs::file(&out.join("config.toml"), config_toml)?;
     let here = std::env::current_dir().ok();
     let facts = Facts {
         system,

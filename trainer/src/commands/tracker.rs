@@ -14,7 +14,7 @@ use roadhound_trainer::ops::{DeviceChoice, open_device};
 use roadhound_trainer::sampler::{SamplerScratch, Split};
 use roadhound_trainer::task::Task;
 use roadhound_trainer::task::track::TrackTask;
-use roadhound_trainer::train_loop::{Outcome, Run};
+use roadhound_trainer::train_loop::{Outcome, Run, goes_on_from};
 
 use super::held_out::held_out_batches;
 use super::{STOP, load, parse_threads, report, sampler, set_out};
@@ -106,6 +106,7 @@ pub(super) fn train_tracker(
         train: &train,
         validation: &validation,
     };
+    let fresh = goes_on_from(out, &run.to_toml()?)?.is_none();
     report::leave_facts(out, &beginning)?;
     let mut task = TrackTask::new(
         net,
@@ -116,7 +117,6 @@ pub(super) fn train_tracker(
         &device,
         validation,
     );
-    let fresh = !out.join("last.safetensors").exists();
     if let Some(path) = init.filter(|_| fresh) {
         if path.is_dir() {
             let mut scratch = SamplerScratch::default();

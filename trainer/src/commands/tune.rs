@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use roadhound_shared::contract::{FollowContract, sha256_hex};
+use roadhound_shared::contract::{FollowContract, MANIFEST_FILE, sha256_hex};
 use roadhound_shared::network::FollowNetwork;
 use roadhound_shared::tracker::TrackerConfig;
 use roadhound_trainer::data::otb;
@@ -92,7 +92,7 @@ impl Model {
                 (
                     manifest.follow,
                     manifest.tracker,
-                    folder.join("bundle.toml"),
+                    folder.join(MANIFEST_FILE),
                 )
             }
             Self::Checkpoint(path) => {

@@ -5,13 +5,13 @@
 //! its place and renamed, so a reader never sees half a bundle.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
 use roadhound_shared::contract::{
     BUNDLE_FORMAT, BundleManifest, Calibration, FileEntry, FollowContract, FollowSizes, GraphFiles,
-    PROBE_FILE, Probe, ProbeTolerance, Quantisation, Training,
+    MANIFEST_FILE, PROBE_FILE, Probe, ProbeTolerance, Quantisation, Training,
 };
 use roadhound_shared::familiarity::FamiliarityContract;
 use roadhound_shared::propose::probe::ProposeTolerance;
@@ -23,6 +23,7 @@ use super::interpret::OnnxNetwork;
 use super::propose::OnnxProposer;
 use crate::model::TrackerNet;
 use crate::network::CandleNetwork;
+use crate::outputs;
 
 /// What a bundle says about itself besides its tensors.
 pub struct Card {
@@ -115,12 +116,13 @@ pub fn write(net: TrackerNet, card: Card, folder: &Path) -> Result<BundleManifes
         familiarity: None,
     };
     let text = manifest.to_toml()?;
-    replace_folder(
+    outputs::folder(
         folder,
+        MANIFEST_FILE,
         contents
             .iter()
             .map(|(n, b)| (n.as_str(), b.as_slice()))
-            .chain([("bundle.toml", text.as_bytes())]),
+            .chain([(MANIFEST_FILE, text.as_bytes())]),
     )?;
     Ok(manifest)
 }
@@ -186,8 +188,8 @@ pub fn read(folder: &Path) -> Result<BundleFiles> {
     let shown = || format!("{}", folder.display());
     let named = |name: &str| format!("{}", folder.join(name).display());
     let read = |name: &str| std::fs::read(folder.join(name)).with_context(|| named(name));
-    let text = String::from_utf8(read("bundle.toml")?).with_context(|| named("bundle.toml"))?;
-    let manifest = BundleManifest::parse(&text).with_context(|| named("bundle.toml"))?;
+    let text = String::from_utf8(read(MANIFEST_FILE)?).with_context(|| named(MANIFEST_FILE))?;
+    let manifest = BundleManifest::parse(&text).with_context(|| named(MANIFEST_FILE))?;
     let mut contents = BTreeMap::new();
     for name in manifest.files.keys() {
         let bytes = read(name)?;
@@ -196,7 +198,7 @@ pub fn read(folder: &Path) -> Result<BundleFiles> {
     }
     let file = |name: &str| {
         let bytes = contents.get(name).cloned();
-        bytes.with_context(|| format!("{}: not listed in bundle.toml", named(name)))
+        bytes.with_context(|| format!("{}: not listed in {MANIFEST_FILE}", named(name)))
     };
     let graphs = |files: GraphFiles<'_>| -> Result<Graphs> {
         let probe_json = file(files.probe)?;
@@ -270,9 +272,9 @@ pub(crate) fn write_files(
         manifest.verify_file(name, bytes)?;
     }
     let text = manifest.to_toml()?;
-    let last = [("bundle.toml", text.as_bytes())];
+    let last = [(MANIFEST_FILE, text.as_bytes())];
     let all = contents.into_iter().chain(others.iter().copied());
-    replace_folder(folder, all.chain(last))
+    outputs::folder(folder, MANIFEST_FILE, all.chain(last))
 }
 
 /// Reads a bundle: checks the manifest, every hash and the probe, and gives a network that runs its graphs.
@@ -386,45 +388,4 @@ pub fn write_quantised(
         .collect();
     write_files(&from, &reports, folder)?;
     Ok(from.manifest)
-}
-
-/// Writes `files` into a folder beside `folder`, keeps whatever else the old folder held, and swaps the two.
-fn replace_folder<'a>(
-    folder: &Path,
-    files: impl Iterator<Item = (&'a str, &'a [u8])>,
-) -> Result<()> {
-    let sibling = |suffix: &str| -> PathBuf {
-        let mut name = folder.file_name().unwrap_or_default().to_owned();
-        name.push(suffix);
-        folder.with_file_name(name)
-    };
-    let (fresh, old) = (sibling(".partial"), sibling(".old"));
-    let shown = |path: &Path| format!("{}", path.display());
-    for stale in [&fresh, &old] {
-        if stale.exists() {
-            std::fs::remove_dir_all(stale).with_context(|| shown(stale))?;
-        }
-    }
-    std::fs::create_dir_all(&fresh).with_context(|| shown(&fresh))?;
-    if folder.is_dir() {
-        for entry in std::fs::read_dir(folder).with_context(|| shown(folder))? {
-            let entry = entry.with_context(|| shown(folder))?;
-            if entry.path().is_file() {
-                std::fs::copy(entry.path(), fresh.join(entry.file_name()))
-                    .with_context(|| shown(&entry.path()))?;
-            }
-        }
-    }
-    for (name, bytes) in files {
-        let path = fresh.join(name);
-        std::fs::write(&path, bytes).with_context(|| shown(&path))?;
-    }
-    if folder.exists() {
-        std::fs::rename(folder, &old).with_context(|| shown(folder))?;
-    }
-    std::fs::rename(&fresh, folder).with_context(|| shown(folder))?;
-    if old.exists() {
-        std::fs::remove_dir_all(&old).with_context(|| shown(&old))?;
-    }
-    Ok(())
 }
