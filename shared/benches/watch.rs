@@ -76,8 +76,9 @@ fn looks(criterion: &mut Criterion) {
                 black_box(reports.len())
             });
         });
+        // A filter on the command line may have left it out.
         assert!(
-            watch.reports().len() >= OBJECTS * 9 / 10,
+            frame == 0 || watch.reports().len() >= OBJECTS * 9 / 10,
             "{name}: {} watched",
             watch.reports().len()
         );

@@ -108,7 +108,7 @@ impl Assigner {
     ///
     /// # Errors
     /// A table of another size, a cost that is not a number or beyond [`LARGEST_COST`].
-    pub fn solve<C: Copy + Into<f64>>(
+    pub fn solve<C: Copy + PartialOrd + Into<f64>>(
         &mut self,
         costs: &[C],
         rows: usize,
@@ -121,8 +121,11 @@ impl Assigner {
                 found: costs.len(),
             });
         }
-        let unfit = |cost: f64| cost.is_nan() || cost.abs() > LARGEST_COST;
-        if let Some(at) = costs.iter().position(|&c| unfit(c.into())) {
+        // What is not a number does not fit either.
+        let fits = |cost: C| cost.into().abs() <= LARGEST_COST;
+        // All of them first, which is done several at a time.
+        let all_fit = costs.iter().fold(true, |all, &c| all & fits(c));
+        if let Some(at) = costs.iter().position(|&c| !all_fit && !fits(c)) {
             return Err(AssignmentError::Cost {
                 row: at / columns,
                 column: at % columns,
@@ -152,9 +155,20 @@ impl Assigner {
             },
         );
         if upright {
-            self.pair(|f, m| costs[f * columns + m].into());
+            let cheapest = |f: usize| first_smallest(&costs[f * columns..][..columns]);
+            self.pair(|f, m| costs[f * columns + m].into(), cheapest);
         } else {
-            self.pair(|f, m| costs[m * columns + f].into());
+            let mut block = (NONE as usize, [0; TOGETHER]);
+            let cheapest = |f: usize| {
+                if block.0 != f / TOGETHER {
+                    block = (
+                        f / TOGETHER,
+                        first_smallest_down(costs, columns, f / TOGETHER),
+                    );
+                }
+                block.1[f % TOGETHER]
+            };
+            self.pair(|f, m| costs[m * columns + f].into(), cheapest);
         }
         self.answer.clear();
         if upright {
@@ -168,20 +182,19 @@ impl Assigner {
         Ok(&self.answer)
     }
 
-    fn pair(&mut self, cost: impl Fn(usize, usize) -> f64) {
+    /// `cheapest` tells the first of those of the many that cost one of the few the least.
+    fn pair(
+        &mut self,
+        cost: impl Fn(usize, usize) -> f64,
+        mut cheapest: impl FnMut(usize) -> usize,
+    ) {
         // Whoever is first to find their cheapest partner free has them: most do, and no path has to be looked for.
         for (f, entry) in self.few.iter_mut().enumerate() {
-            let mut cheapest = (f64::INFINITY, 0);
-            for m in 0..self.many.len() {
-                let cost = cost(f, m);
-                if cost < cheapest.0 {
-                    cheapest = (cost, m);
-                }
-            }
-            entry.potential = cheapest.0;
-            let partner = &mut self.many[cheapest.1].partner;
+            let m = cheapest(f);
+            entry.potential = cost(f, m);
+            let partner = &mut self.many[m].partner;
             if *partner == NONE {
-                (*partner, entry.partner) = (f as u32, cheapest.1 as u32);
+                (*partner, entry.partner) = (f as u32, m as u32);
             }
         }
         for start in 0..self.few.len() {
@@ -248,6 +261,60 @@ impl Assigner {
             }
             m = left as usize;
         }
+    }
+}
+
+/// Costs that are compared together, which a processor does at once.
+const TOGETHER: usize = 16;
+
+/// Place of the smallest; of equals, the first.
+fn first_smallest<C: Copy + PartialOrd>(costs: &[C]) -> usize {
+    let Some(&first) = costs.first() else {
+        return 0;
+    };
+    let mut smallest = [first; TOGETHER];
+    let parts = costs.chunks_exact(TOGETHER);
+    let rest = parts.remainder();
+    for part in parts {
+        lower(&mut smallest, part);
+    }
+    let all = smallest.iter().chain(rest);
+    let least = all.fold(first, |least, &c| if c < least { c } else { least });
+    costs.iter().position(|c| *c == least).unwrap_or(0)
+}
+
+/// The same down each of the columns of one block of [`TOGETHER`].
+fn first_smallest_down<C: Copy + PartialOrd>(
+    costs: &[C],
+    columns: usize,
+    block: usize,
+) -> [usize; TOGETHER] {
+    let from = block * TOGETHER;
+    let count = TOGETHER.min(columns - from);
+    let rows = || costs.chunks_exact(columns).map(|row| &row[from..][..count]);
+    let mut smallest = [costs[from]; TOGETHER];
+    smallest[..count].copy_from_slice(&costs[from..][..count]);
+    for row in rows().skip(1) {
+        lower(&mut smallest, row);
+    }
+    core::array::from_fn(|k| {
+        let is_least = |row: &[C]| row.get(k).is_some_and(|c| *c == smallest[k]);
+        rows().position(is_least).unwrap_or(0)
+    })
+}
+
+/// Each of the smallest so far against another cost.
+#[inline]
+fn lower<C: Copy + PartialOrd>(smallest: &mut [C; TOGETHER], costs: &[C]) {
+    let mut compare = |costs: &[C]| {
+        for (smallest, &c) in smallest.iter_mut().zip(costs) {
+            *smallest = if c < *smallest { c } else { *smallest };
+        }
+    };
+    match costs.first_chunk::<TOGETHER>() {
+        // Of a length that is known.
+        Some(whole) => compare(whole),
+        None => compare(costs),
     }
 }
 

@@ -45,6 +45,8 @@ pub struct AxisFilter {
 /// Bounds of every variance: wide enough for any image, narrow enough for `f32`.
 const MIN_VARIANCE: f32 = 1e-9;
 const MAX_VARIANCE: f32 = 1e9;
+/// A square that is smaller by this factor has the smaller root, however both were rounded.
+const CERTAINLY_BELOW: f32 = 0.999_99;
 /// No coordinate is ever larger.
 const MAX_POSITION: f32 = 1e7;
 
@@ -175,7 +177,9 @@ impl AxisFilter {
         }
     }
 
-    /// Keeps every number finite and the covariance positive semidefinite.
+    /// Keeps every number finite and the covariance positive semidefinite. Inlined: the numbers are still in registers, and
+    /// to read back together what was just written one by one stalls a processor.
+    #[inline(always)]
     fn bound(&mut self, noise: &AxisNoise) {
         let finite = |value: f32, otherwise: f32| if value.is_finite() { value } else { otherwise };
         let max_rate = finite(noise.max_rate, 0.0).max(0.0);
@@ -184,8 +188,13 @@ impl AxisFilter {
         self.var_position =
             finite(self.var_position, MAX_VARIANCE).clamp(MIN_VARIANCE, MAX_VARIANCE);
         self.var_rate = finite(self.var_rate, MAX_VARIANCE).clamp(MIN_VARIANCE, MAX_VARIANCE);
-        let limit = libm::sqrtf(self.var_position * self.var_rate);
-        self.covariance = finite(self.covariance, 0.0).clamp(-limit, limit);
+        self.covariance = finite(self.covariance, 0.0);
+        // The root is dear, and only who comes near the limit need know it exactly.
+        let square_limit = self.var_position * self.var_rate;
+        if self.covariance * self.covariance > CERTAINLY_BELOW * square_limit {
+            let limit = libm::sqrtf(square_limit);
+            self.covariance = self.covariance.clamp(-limit, limit);
+        }
     }
 }
 

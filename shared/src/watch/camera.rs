@@ -4,6 +4,8 @@
 //! pair of like size is a vote for its shift; a camera that turns moves all of them alike, whoever moves by themselves
 //! does not. The map of votes has a fixed size, so nothing is allocated and no outlier counts.
 
+use alloc::vec::Vec;
+
 use super::config::CameraConfig;
 use crate::geometry::BoxXywh;
 
@@ -17,11 +19,34 @@ const MAX_SIDE_RATIO: f32 = 1.3;
 #[derive(Clone, Debug)]
 pub(super) struct Ballot {
     cells: [[Cell; CELLS]; CELLS],
+    /// What was seen: centres and sides.
+    seen: Vec<Place>,
     /// Side of a cell, in pixels, and one over it.
     cell_px: f32,
     cells_per_px: f32,
     max_px: f32,
     voters: u32,
+}
+
+/// A box as votes are cast: centre and sides.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    cx_px: f32,
+    cy_px: f32,
+    w_px: f32,
+    h_px: f32,
+}
+
+impl Place {
+    fn of(b: &BoxXywh) -> Self {
+        let (cx_px, cy_px) = b.center();
+        Self {
+            cx_px,
+            cy_px,
+            w_px: b.w_px,
+            h_px: b.h_px,
+        }
+    }
 }
 
 /// Votes for shifts that are the same, and their sum.
@@ -33,9 +58,11 @@ struct Cell {
 }
 
 impl Ballot {
-    pub(super) fn new() -> Self {
+    /// Room for so many boxes at a time.
+    pub(super) fn new(room: usize) -> Self {
         Self {
             cells: [[Cell::default(); CELLS]; CELLS],
+            seen: Vec::with_capacity(room),
             cell_px: 1.0,
             cells_per_px: 1.0,
             max_px: 0.0,
@@ -43,7 +70,15 @@ impl Ballot {
         }
     }
 
-    pub(super) fn open(&mut self, frame_width_px: f32, c: &CameraConfig) {
+    /// Nobody has voted yet; these are the boxes that there are.
+    pub(super) fn open(
+        &mut self,
+        frame_width_px: f32,
+        c: &CameraConfig,
+        seen: impl Iterator<Item = BoxXywh>,
+    ) {
+        self.seen.clear();
+        self.seen.extend(seen.map(|b| Place::of(&b)));
         self.cells = [[Cell::default(); CELLS]; CELLS];
         self.max_px = c.max_shift_share * frame_width_px;
         // The map reaches as far as shifts go, however fine they are to be told apart.
@@ -53,11 +88,18 @@ impl Ballot {
         self.voters = 0;
     }
 
-    /// One road user, and all boxes that it could be.
-    pub(super) fn vote(&mut self, expected: &BoxXywh, seen: impl Iterator<Item = BoxXywh>) {
+    /// One road user votes for the shifts to all boxes that it could be.
+    pub(super) fn vote(&mut self, expected: &BoxXywh) {
+        let from = Place::of(expected);
         let mut voted = false;
-        for b in seen {
-            if let Some((dx, dy)) = self.shift(expected, &b) {
+        for to in &self.seen {
+            let (dx, dy) = (to.cx_px - from.cx_px, to.cy_px - from.cy_px);
+            // The camera could not have turned so far: most pairs end here.
+            if dx.abs() > self.max_px || dy.abs() > self.max_px {
+                continue;
+            }
+            let alike = |a: f32, b: f32| a <= MAX_SIDE_RATIO * b && b <= MAX_SIDE_RATIO * a;
+            if alike(from.w_px, to.w_px) && alike(from.h_px, to.h_px) {
                 // Rounds: what is below zero stays above it here.
                 let at = |d: f32| (d * self.cells_per_px + REACH as f32 + 0.5) as usize;
                 let (row, column) = (at(dy).min(CELLS - 1), at(dx).min(CELLS - 1));
@@ -69,18 +111,6 @@ impl Ballot {
             }
         }
         self.voters += u32::from(voted);
-    }
-
-    /// From one box to the other, if they could be the same and the camera could have turned so far.
-    fn shift(&self, expected: &BoxXywh, seen: &BoxXywh) -> Option<(f32, f32)> {
-        let (from, to) = (expected.center(), seen.center());
-        let (dx, dy) = (to.0 - from.0, to.1 - from.1);
-        // Most pairs end here.
-        if dx.abs() > self.max_px || dy.abs() > self.max_px {
-            return None;
-        }
-        let alike = |a: f32, b: f32| a <= MAX_SIDE_RATIO * b && b <= MAX_SIDE_RATIO * a;
-        (alike(expected.w_px, seen.w_px) && alike(expected.h_px, seen.h_px)).then_some((dx, dy))
     }
 
     /// The mean of the neighbourhood with most votes; `None` where too few agree. Of equals, no shift comes first, then

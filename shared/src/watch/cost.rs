@@ -1,18 +1,21 @@
-//! What it costs to take a detection for a road user; infinite where it cannot be.
+//! What it costs to take a detection within the gate for a road user; infinite where it cannot be.
+//!
+//! `share` is how much of the gate lies between them: squared Mahalanobis distance over the gate, 0 to 1.
 
 use super::Detection;
 use super::config::{CostConfig, ReclaimConfig};
 use super::track::{Measured, Track};
 
 /// For somebody of whom it is known where they should be.
-pub(super) fn seen(track: &Track, d: &Detection<'_>, measured: &Measured, c: &CostConfig) -> f32 {
-    let distance = track.distance_squared(measured) / c.gate;
-    // Nearly all pairs end here.
-    if distance.is_nan() || distance > 1.0 {
-        return f32::INFINITY;
-    }
+pub(super) fn seen(
+    track: &Track,
+    d: &Detection<'_>,
+    measured: &Measured,
+    share: f32,
+    c: &CostConfig,
+) -> f32 {
     let mut sum = c.overlap_weight * (1.0 - track.expected.iou(&d.box_in_image));
-    sum += c.distance_weight * distance;
+    sum += c.distance_weight * share;
     let mut weights = c.overlap_weight + c.distance_weight;
     if let Some(similarity) = track.similarity(d.embedding, measured) {
         sum += c.looks_weight * (1.0 - similarity).clamp(0.0, 1.0);
@@ -31,18 +34,15 @@ pub(super) fn lost(
     track: &Track,
     d: &Detection<'_>,
     measured: &Measured,
+    share: f32,
     c: &ReclaimConfig,
 ) -> f32 {
-    let distance = track.distance_squared(measured) / c.gate;
-    if distance.is_nan() || distance > 1.0 {
-        return f32::INFINITY;
-    }
     let (before, now) = (&track.expected, &d.box_in_image);
     let ratio = |a: f32, b: f32| a.max(b) / a.min(b);
     if ratio(before.w_px, now.w_px).max(ratio(before.h_px, now.h_px)) > c.max_side_ratio {
         return f32::INFINITY;
     }
-    let mut sum = c.distance_weight * distance;
+    let mut sum = c.distance_weight * share;
     let mut weights = c.distance_weight;
     if let Some(similarity) = track.similarity(d.embedding, measured) {
         if similarity < c.min_similarity {

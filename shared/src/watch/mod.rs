@@ -196,12 +196,14 @@ impl Watch {
                 strong: Vec::with_capacity(detections),
                 weak: Vec::with_capacity(detections),
                 matcher: Matcher {
+                    places: core::array::from_fn(|_| Vec::with_capacity(detections)),
+                    shares: Vec::with_capacity(detections),
                     rows: Vec::with_capacity(tracks),
                     costs: Vec::with_capacity(tracks * detections),
                     pairs: Vec::with_capacity(tracks),
                     assigner: Assigner::with_capacity(tracks.max(detections)),
                 },
-                ballot: Ballot::new(),
+                ballot: Ballot::new(detections),
             },
         })
     }
@@ -299,12 +301,11 @@ impl Watch {
             return;
         }
         let Work { ballot, strong, .. } = &mut self.work;
-        let strong = &*strong;
-        let boxes = || strong.iter().map(|&d| detections[d as usize].box_in_image);
-        ballot.open(self.width_px as f32, &c);
+        let boxes = strong.iter().map(|&d| detections[d as usize].box_in_image);
+        ballot.open(self.width_px as f32, &c, boxes);
         let seen = |track: &&Track| matches!(track.life, Some(Life::Seen { .. }));
         for track in self.tracks.iter().filter(seen) {
-            ballot.vote(&track.expected, boxes());
+            ballot.vote(&track.expected);
         }
         if let Some((dx_px, dy_px)) = ballot.winner(&c) {
             self.carry(&Affine2::translation(dx_px, dy_px));
@@ -331,37 +332,44 @@ impl Watch {
             matcher,
             ..
         } = &mut self.work;
-        let likely = |track: &Track, at: usize| {
+        let measured = measured.as_slice();
+        let likely = |track: &Track, at: usize, share: f32| {
             let waited = match track.life {
                 // Who was seen on the last look has waited a frame, which is nobody's fault.
                 Some(Life::Hidden { since }) => now.seconds_since(since),
                 _ => 0.0,
             };
-            let cost = cost::seen(track, &detections[at], &measured[at], &c.cost);
+            let cost = cost::seen(track, &detections[at], &measured[at], share, &c.cost);
             cost + waited * c.cost.unseen_per_second
         };
+        let within = |gate: f32, below: f32| Limits { gate, below };
         let known = |life| matches!(life, Life::Seen { .. } | Life::Hidden { .. });
-        matcher.pair(tracks, known, strong, c.cost.strong_below, likely);
+        let limits = within(c.cost.gate, c.cost.strong_below);
+        matcher.pair(tracks, known, (&*strong, measured), limits, likely);
         matcher.take(tracks, strong, |track, at| {
             track.see(&detections[at], at, now, false, c);
         });
 
         let just_seen = |life| matches!(life, Life::Seen { .. });
-        matcher.pair(tracks, just_seen, weak, c.cost.weak_below, likely);
+        let limits = within(c.cost.gate, c.cost.weak_below);
+        matcher.pair(tracks, just_seen, (&*weak, measured), limits, likely);
         matcher.take(tracks, weak, |track, at| {
             track.see(&detections[at], at, now, true, c);
         });
 
         let lost = |life| matches!(life, Life::Lost { .. });
-        matcher.pair(tracks, lost, strong, c.reclaim.below, |track, at| {
-            cost::lost(track, &detections[at], &measured[at], &c.reclaim)
-        });
+        let limits = within(c.reclaim.gate, c.reclaim.below);
+        let perhaps = |track: &Track, at: usize, share: f32| {
+            cost::lost(track, &detections[at], &measured[at], share, &c.reclaim)
+        };
+        matcher.pair(tracks, lost, (&*strong, measured), limits, perhaps);
         matcher.take(tracks, strong, |track, at| {
             track.see(&detections[at], at, now, false, c);
         });
 
         let tentative = |life| matches!(life, Life::Tentative { .. });
-        matcher.pair(tracks, tentative, strong, c.cost.tentative_below, likely);
+        let limits = within(c.cost.gate, c.cost.tentative_below);
+        matcher.pair(tracks, tentative, (&*strong, measured), limits, likely);
         matcher.take(tracks, strong, |track, at| {
             track.see(&detections[at], at, now, false, c);
         });
@@ -438,9 +446,25 @@ impl Watch {
     }
 }
 
+/// Which pairs can be.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Largest squared Mahalanobis distance.
+    gate: f32,
+    /// No pair costs this or more.
+    below: f32,
+}
+
+/// So many shares of the gate are looked at together: in most of them there is nobody.
+const TOGETHER: usize = 8;
+
 /// Pairs road users with detections.
 #[derive(Clone, Debug)]
 struct Matcher {
+    /// What the pool's detections measure, axis by axis, so that a road user is compared with several at once.
+    places: [Vec<f32>; 4],
+    /// How far a road user is from each of them: 1 at the gate.
+    shares: Vec<f32>,
     /// Numbers of the road users in the table.
     rows: Vec<u32>,
     costs: Vec<f32>,
@@ -450,14 +474,15 @@ struct Matcher {
 }
 
 impl Matcher {
-    /// The best pairs of those who found nothing yet with a pool of detections. No pair costs `below` or more.
+    /// The best pairs of those who found nothing yet with a pool of detections, of which `measured` knows the numbers.
+    /// `cost` is asked about pairs within the gate only, and told their share of it.
     fn pair(
         &mut self,
         tracks: &[Track],
         who: impl Fn(Life) -> bool,
-        pool: &[u32],
-        below: f32,
-        cost: impl Fn(&Track, usize) -> f32,
+        (pool, measured): (&[u32], &[Measured]),
+        Limits { gate, below }: Limits,
+        cost: impl Fn(&Track, usize, f32) -> f32,
     ) {
         self.rows.clear();
         self.costs.clear();
@@ -465,22 +490,34 @@ impl Matcher {
         if pool.is_empty() {
             return;
         }
+        for (axis, places) in self.places.iter_mut().enumerate() {
+            places.clear();
+            places.extend(pool.iter().map(|&d| measured[d as usize].values[axis]));
+        }
         for (at, track) in tracks.iter().enumerate() {
             if track.found.is_some() || !track.life.is_some_and(&who) {
                 continue;
             }
+            track.shares_of_gate(&self.places, gate, &mut self.shares);
             let start = self.costs.len();
+            // At the limit it is as well to take nothing. What is not a number is no bargain.
+            self.costs.resize(start + pool.len(), below);
             let mut any = false;
-            for &d in pool {
-                let cost = cost(track, d as usize);
-                // At the limit it is as well to take nothing. What is not a number is no bargain.
-                let (cost, takes) = if cost < below {
-                    (cost, true)
-                } else {
-                    (below, false)
-                };
-                any |= takes;
-                self.costs.push(cost);
+            let row = self.costs[start..].chunks_mut(TOGETHER);
+            let pool = pool.chunks(TOGETHER);
+            for ((shares, row), pool) in self.shares.chunks(TOGETHER).zip(row).zip(pool) {
+                // Nearly all pairs end here.
+                if !shares.iter().fold(false, |near, s| near | (*s <= 1.0)) {
+                    continue;
+                }
+                for ((share, place), &d) in shares.iter().zip(row).zip(pool) {
+                    if *share <= 1.0 {
+                        let cost = cost(track, d as usize, *share);
+                        if cost < below {
+                            (*place, any) = (cost, true);
+                        }
+                    }
+                }
             }
             if any {
                 self.rows.push(at as u32);

@@ -145,13 +145,22 @@ impl Track {
         self.settle();
     }
 
-    /// Squared Mahalanobis distance of a detection, four degrees of freedom.
-    pub(super) fn distance_squared(&self, b: &Measured) -> f32 {
-        let off = |k: usize| {
-            let residual = b.values[k] - self.axes[k].position();
+    /// Squared Mahalanobis distances of detections, four degrees of freedom, over the gate: 1 is at it. `places` are what
+    /// the detections measure, axis by axis.
+    pub(super) fn shares_of_gate(&self, places: &[Vec<f32>; 4], gate: f32, out: &mut Vec<f32>) {
+        let positions = self.axes.map(|axis| axis.position());
+        let off = |k: usize, value: f32| {
+            let residual = value - positions[k];
             residual * residual * self.certainty[k]
         };
-        (off(0) + off(1)) + (off(2) + off(3))
+        let [x, y, w, h] = places;
+        out.clear();
+        out.resize(x.len(), 0.0);
+        // Slices of one length, written in place: several at once.
+        let places = x.iter().zip(y).zip(w.iter().zip(h));
+        for (share, ((x, y), (w, h))) in out.iter_mut().zip(places) {
+            *share = ((off(0, *x) + off(1, *y)) + (off(2, *w) + off(3, *h))) / gate;
+        }
     }
 
     /// How much it looks like a detection: a cosine; `None` where either is not known.
