@@ -170,18 +170,61 @@ mod precision {
     }
 }
 
-/// What to follow from the first frame on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What to follow when nobody says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TargetConfig {
-    /// `[x, y, w, h]` in pixels of the image; without it nothing is followed until somebody says what.
+    /// `[x, y, w, h]` in pixels of the image, from the first frame on; without it and without `auto` nothing is followed
+    /// until somebody says what.
     pub init: Option<[f32; 4]>,
+    /// Follow whom a driver would watch, as soon as somebody is there. Needs a model that proposes.
+    pub auto: bool,
+    /// A target that was chosen so and is lost for longer is given up, and another is chosen; 0: never.
+    pub auto_again_seconds: u32,
+    /// Ask the model's proposals where a lost target could be, if it has any. Without it, with `auto` only: it takes memory.
+    pub refind: Option<bool>,
+}
+
+impl Default for TargetConfig {
+    fn default() -> Self {
+        Self {
+            init: None,
+            auto: false,
+            auto_again_seconds: 5,
+            refind: None,
+        }
+    }
 }
 
 impl TargetConfig {
     /// The box, where there is one.
     pub fn initial(&self) -> Option<BoxXywh> {
         self.init.map(|[x, y, w, h]| BoxXywh::new(x, y, w, h))
+    }
+
+    /// Whether a lost target is looked for by proposals, where the model has them.
+    pub fn refinds(&self) -> bool {
+        self.refind.unwrap_or(self.auto)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        if let Some(b) = self.initial()
+            && !b.is_proper()
+        {
+            return Err(wrong("target.init", "expected [x, y, w, h] with an area"));
+        }
+        if self.auto && self.init.is_some() {
+            return Err(wrong(
+                "target.auto",
+                "target.init says whom to follow already",
+            ));
+        }
+        range(
+            "target.auto_again_seconds",
+            self.auto_again_seconds,
+            0,
+            3_600,
+        )
     }
 }
 
@@ -318,7 +361,7 @@ pub struct RunConfig {
     pub camera: CameraConfig,
     /// The network.
     pub model: ModelConfig,
-    /// What to follow from the first frame on.
+    /// What to follow when nobody says.
     pub target: TargetConfig,
     /// Where results go.
     pub sinks: SinksConfig,
@@ -368,11 +411,7 @@ impl RunConfig {
                 format!("{threads}, expected 1 to 64"),
             ));
         }
-        if let Some(b) = self.target.initial()
-            && !b.is_proper()
-        {
-            return Err(wrong("target.init", "expected [x, y, w, h] with an area"));
-        }
+        self.target.validate()?;
         self.sinks.validate()?;
         if let Some(preview) = &self.preview {
             validate_preview(preview)?;
@@ -709,6 +748,32 @@ mod tests {
     }
 
     #[test]
+    fn whom_to_follow_is_said_once_and_a_lost_one_is_looked_for_where_the_board_chose_it() {
+        let target = |text: &str| {
+            let config = RunConfig::parse(&format!("{CAMERA}[target]\n{text}")).unwrap();
+            (config.target.auto, config.target.refinds())
+        };
+        assert_eq!(target(""), (false, false));
+        assert_eq!(target("auto = true\n"), (true, true));
+        assert_eq!(target("auto = true\nrefind = false\n"), (true, false));
+        assert_eq!(
+            target("init = [1, 2, 3, 4]\nrefind = true\n"),
+            (false, true)
+        );
+        for (text, said) in [
+            (
+                "init = [1, 2, 3, 4]\nauto = true\n",
+                "target.auto: target.init says whom",
+            ),
+            ("auto_again_seconds = 4000\n", "target.auto_again_seconds: "),
+            ("autp = true\n", "unknown key 'autp', did you mean 'auto'?"),
+        ] {
+            let found = refused(&format!("{CAMERA}[target]\n{text}"));
+            assert!(found.contains(said), "{found}");
+        }
+    }
+
+    #[test]
     fn a_slip_in_a_key_is_refused_with_its_line_and_the_key_that_was_meant() {
         for (text, meant) in [
             (
@@ -739,7 +804,7 @@ mod tests {
     fn a_key_that_resembles_nothing_is_refused_with_those_that_exist() {
         let error = refused("[target]\nbackpropagation = 1\n");
         assert!(
-            error.ends_with("unknown key 'backpropagation', expected one of init"),
+            error.ends_with("unknown key 'backpropagation', expected one of init, auto, auto_again_seconds, refind"),
             "{error}"
         );
     }

@@ -19,9 +19,9 @@ use roadhound_shared::follow::Follower;
 use roadhound_shared::frame::{FrameView, Timestamp};
 use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::network::FollowNetwork;
-use roadhound_shared::propose::pick::{Pick, pick};
+use roadhound_shared::propose::pick::{Pick, pick_found};
 use roadhound_shared::propose::{Finder, ProposeNetwork, RoadUser};
-use roadhound_shared::watch::{Detection, WatchConfig, Watcher};
+use roadhound_shared::watch::{WatchConfig, Watcher};
 
 use crate::config::closest;
 use crate::infer::InferError;
@@ -127,8 +127,7 @@ impl<P: ProposeNetwork<Error = InferError>> Chooser<P> {
             Target::Pick(wanted) => {
                 if let Eyes::Finder(finder) = &mut self.eyes {
                     finder.find(frame).map_err(|e| e.to_string())?;
-                    let found: Vec<Detection<'_>> = finder.found().collect();
-                    let chosen = pick(&found, size, wanted).map(|at| found[at].box_in_image);
+                    let chosen = pick_found(finder, size, wanted);
                     if chosen.is_some() {
                         return Ok(chosen);
                     }

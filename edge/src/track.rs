@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use roadhound_shared::contract::ContractError;
-use roadhound_shared::follow::refind::{RefindConfig, Refinder};
+use roadhound_shared::follow::refind::{self, RefindConfig, Refinder};
 use roadhound_shared::follow::{FollowError, Follower};
 use roadhound_shared::frame::{FrameView, Timestamp};
 use roadhound_shared::propose::Finder;
@@ -318,18 +318,13 @@ impl Stage {
             }
             Self::Following(refinder) => refinder,
         };
-        let mut report = follower.step(view, at)?;
-        let Some(refinder) = refinder else {
-            return Ok(report);
-        };
-        let offers = refinder.offers(&report, view, at);
-        for offer in offers.map_err(|e| StepError::Find(e.to_string()))? {
-            match follower.look_at(view, *offer, at)? {
-                Some(looked) => report = looked,
-                None => break,
-            }
+        match refinder {
+            None => Ok(follower.step(view, at)?),
+            Some(refinder) => refinder.step(follower, view, at).map_err(|e| match e {
+                refind::StepError::Follow(error) => error.into(),
+                refind::StepError::Find(error) => StepError::Find(error.to_string()),
+            }),
         }
-        Ok(report)
     }
 }
 

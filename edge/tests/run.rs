@@ -10,7 +10,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{
-    bundle_that_knows, check_refused, check_refused_with, good_bundle, roadhound, write_images,
+    bundle_that_finds, bundle_that_knows, check_refused, check_refused_with, good_bundle,
+    roadhound, write_images, write_squares,
 };
 use serde_json::Value;
 
@@ -284,6 +285,55 @@ fn a_reload_with_a_mistake_changes_nothing_and_one_without_keeps_the_target() {
     );
     let since = |line: &Value| line["since_micros"].as_u64().unwrap();
     assert_eq!(since(&lines[0]), since(&board.lines("a.jsonl")[0]));
+}
+
+#[test]
+fn a_board_chooses_whom_to_follow_once_somebody_is_there_and_a_model_that_cannot_is_refused() {
+    let board = Board::new();
+    // Nobody for ten frames; then a car to the left.
+    let drive: Vec<Vec<(u32, u32)>> = (0..30)
+        .map(|frame| if frame < 10 { vec![] } else { vec![(136, 120)] })
+        .collect();
+    write_squares(board.folder.path(), &drive);
+    let config = |bundle: &Path| {
+        let folder = board.folder.path().display();
+        let text = format!(
+            "[model]\nbundle = \"{}\"\n[target]\nauto = true\n[camera.replay]\npath = \"{folder}/img\"\n\
+             lockstep = true\n[sinks.jsonl]\npath = \"{folder}/run.jsonl\"\nqueue = 1000\n",
+            bundle.display()
+        );
+        let path = board.path("auto.toml");
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let at = config(&bundle_that_finds(board.folder.path()));
+    let (status, said) = Running::start(Command::new(env!("CARGO_BIN_EXE_roadhound")), &at).wait();
+    assert!(status.success(), "{said}");
+    let lines = board.lines("run.jsonl");
+    assert_eq!(lines.len(), 30);
+    let first = lines
+        .iter()
+        .position(|line| line["phase"] == "tracking")
+        .unwrap();
+    // The board looks five times a second; this recording has 30 frames in one.
+    assert!((10..=16).contains(&first), "from frame {first} on");
+    assert!(
+        lines[..first]
+            .iter()
+            .all(|line| line["phase"] == "idle" && line["box"].is_null())
+    );
+    let number = |at: usize| lines[first]["box"][at].as_f64().unwrap();
+    assert!(
+        (number(0) + number(2) / 2.0 - 136.0).abs() < 16.0,
+        "{}",
+        lines[first]
+    );
+
+    let at = config(&board.bundle);
+    check_refused(
+        &["run", "--config", at.to_str().unwrap()],
+        &["finds no road users by itself"],
+    );
 }
 
 #[test]

@@ -26,9 +26,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use roadhound_host::apart::{Read, Written, clash};
+use roadhound_shared::contract::ContractError;
 use roadhound_shared::follow::Follower;
+use roadhound_shared::follow::refind::{RefindConfig, Refinder};
+use roadhound_shared::propose::Finder;
 
-use crate::bundle::{Bundle, ModelSource};
+use crate::bundle::{Bundle, Model, ModelSource};
 use crate::capture::fault::Faulty;
 use crate::capture::newest::Newest;
 use crate::capture::rendered::Rendered;
@@ -36,10 +39,10 @@ use crate::capture::replay::Replay;
 use crate::capture::stage::{CaptureStats, Captured, End, capture};
 use crate::capture::{LiveSource, Opener, dump::Dumping};
 use crate::clock;
-use crate::config::{CameraConfig, ModelConfig, RunConfig, SinksConfig};
+use crate::config::{CameraConfig, ModelConfig, RunConfig, SinksConfig, TargetConfig};
 use crate::failure::Failure;
 use crate::familiarity::Familiarity;
-use crate::infer::TractNetwork;
+use crate::infer::{TractNetwork, TractProposer};
 use crate::preview::{self, PreviewConfig, Seen};
 use crate::record::{self, RecordStats, Recorder, RecordingConfig};
 use crate::sink::live::csv::CsvLines;
@@ -50,7 +53,7 @@ use crate::source::PICTURE_ENDINGS;
 use manoeuvre::Sensor;
 use notify::Notify;
 use stats::{Machine, RunStats, SinkFigures};
-use tracking::{Command, Stage, Target};
+use tracking::{Command, Eyes, Stage, Target};
 
 /// How often this thread looks around.
 const ROUND: Duration = Duration::from_millis(50);
@@ -75,11 +78,16 @@ pub struct RunOptions {
 /// What the thread that tracks is told, besides frames.
 enum Told {
     Do(Command),
-    Network(Box<Networks>),
+    Networks(Box<Networks>),
 }
 
-/// What a bundle gives the thread that tracks.
-type Networks = (Follower<TractNetwork>, Option<Familiarity>);
+/// What a bundle gives the thread that tracks: what follows, what finds road users where that is wanted, and what knows whether the
+/// camera shows what was learned.
+struct Networks {
+    follower: Follower<TractNetwork>,
+    eyes: Option<Eyes<TractProposer>>,
+    familiarity: Option<Familiarity>,
+}
 
 /// What all threads see.
 #[derive(Default)]
@@ -325,18 +333,50 @@ struct CaptureThread {
     thread: JoinHandle<End>,
 }
 
-fn networks(config: &ModelConfig) -> Result<Networks, Failure> {
+/// Opens the model. What finds road users is loaded only where a target is to be chosen or found again by it.
+fn networks(config: &ModelConfig, target: &TargetConfig) -> Result<Networks, Failure> {
     let source = config
         .bundle
         .clone()
         .map_or(ModelSource::BuiltIn, ModelSource::Folder);
+    let threads = config.threads.into();
     let bundle = Bundle::read(&source, config.precision)?;
-    let model = bundle.follower(config.threads.into())?;
-    let name = format!("{} {}", model.manifest.name, model.manifest.version);
+    let Model {
+        manifest, network, ..
+    } = bundle.follower(threads)?;
+    let proposer = match (target.auto, target.refinds()) {
+        (true, _) => Some(bundle.proposer_or_refuse(threads)?),
+        (false, true) => bundle.proposer(threads)?,
+        (false, false) => None,
+    };
+    let name = format!("{} {}", manifest.name, manifest.version);
+    if target.refinds() && proposer.is_none() {
+        log::warn!("model {name} proposes nobody: a lost target is not looked for by that");
+    }
     log::info!("model {name} verified");
-    let follower = Follower::new(model.network, model.manifest.follow, model.manifest.tracker)
-        .map_err(|e| Failure::Usage(format!("model {name}: {e}")))?;
-    Ok((follower, bundle.familiarity()?))
+    let refused = |e: ContractError| Failure::Usage(format!("model {name}: {e}"));
+    let finder = proposer.map(|p| Finder::new(p.network, p.contract));
+    let finder = finder.transpose().map_err(refused)?;
+    let again_after_seconds = target.auto_again_seconds as f32;
+    let eyes = finder.map(|finder| Eyes {
+        refinder: Refinder::new(finder, RefindConfig::default()),
+        refinds: target.refinds(),
+        again_after_seconds: (again_after_seconds > 0.0).then_some(again_after_seconds),
+    });
+    let follower = Follower::new(network, manifest.follow, manifest.tracker).map_err(refused)?;
+    Ok(Networks {
+        follower,
+        eyes,
+        familiarity: bundle.familiarity()?,
+    })
+}
+
+/// Whom a configuration wants followed.
+fn wanted(target: &TargetConfig) -> Option<Target> {
+    match target.auto {
+        true => Some(Target::Auto),
+        false => target.initial().map(Target::Box),
+    }
 }
 
 fn opener(config: &CameraConfig) -> Result<Box<dyn Opener>, Failure> {
@@ -396,8 +436,13 @@ impl Program {
         let shared = Arc::new(Shared::default());
         let now = clock::monotonic().0;
         shared.tracking_alive_at.store(now, Relaxed);
-        let (follower, familiarity) = networks(&config.model)?;
-        let stage = Stage::new(follower, config.target.initial()).with_familiarity(familiarity);
+        let Networks {
+            follower,
+            eyes,
+            familiarity,
+        } = networks(&config.model, &config.target)?;
+        let stage =
+            Stage::new(follower, eyes, wanted(&config.target)).with_familiarity(familiarity);
         *shared.sinks() = sinks(&config.sinks);
         *shared.recorder() = recorder(config.recording.as_ref())?;
         let (tell, told) = sync_channel(COMMANDS);
@@ -593,10 +638,14 @@ impl Program {
                 return Ok(());
             }
         };
-        if new.model != self.config.model {
-            match networks(&new.model) {
+        // What finds road users is part of the model, and comes and goes with what is wanted of it.
+        let finds =
+            |target: &TargetConfig| (target.auto, target.refinds(), target.auto_again_seconds);
+        let as_before = finds(&new.target) == finds(&self.config.target);
+        if new.model != self.config.model || !as_before {
+            match networks(&new.model, &new.target) {
                 Ok(networks) => {
-                    let _ = self.tell.try_send(Told::Network(Box::new(networks)));
+                    let _ = self.tell.try_send(Told::Networks(Box::new(networks)));
                 }
                 Err(e) => {
                     log::error!("{}; going on as before", e.line());
@@ -635,9 +684,9 @@ impl Program {
             self.start_capture()?;
         }
         if old.target != self.config.target {
-            let command = match self.config.target.initial() {
-                Some(box_in_image) => Command::Follow {
-                    target: Target::Box(box_in_image),
+            let command = match wanted(&self.config.target) {
+                Some(target) => Command::Follow {
+                    target,
                     frame: None,
                 },
                 None => Command::Stop,
@@ -751,9 +800,13 @@ fn track(mut stage: Stage<TractNetwork>, shared: &Shared, told: &Receiver<Told>)
         while let Ok(told) = told.try_recv() {
             match told {
                 Told::Do(command) => stage.command(command),
-                Told::Network(networks) => {
-                    let (follower, familiarity) = *networks;
-                    stage.replace(follower, familiarity);
+                Told::Networks(networks) => {
+                    let Networks {
+                        follower,
+                        eyes,
+                        familiarity,
+                    } = *networks;
+                    stage.replace(follower, eyes, familiarity);
                 }
             }
         }

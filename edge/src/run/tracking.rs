@@ -2,24 +2,34 @@
 //!
 //! Frames that were dropped need no mention: the tracker goes by the time stamps. A camera that is silent or away makes
 //! the target Lost by time, and frames that come back, also of another size, are searched for it.
+//!
+//! Where the model proposes, the stage can choose whom to follow by itself, and look for a lost target where proposals say.
+//! Such a look costs the frame that it is taken on some milliseconds, and is taken a few times a second at most; whoever
+//! captures waits for nobody here.
 
 use std::sync::Arc;
 
 use roadhound_shared::follow::Follower;
+use roadhound_shared::follow::refind::Refinder;
 use roadhound_shared::frame::{FrameView, Timestamp};
 use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::network::FollowNetwork;
+use roadhound_shared::propose::ProposeNetwork;
+use roadhound_shared::propose::pick::{Pick, pick_found};
 use roadhound_shared::tracker::{Phase, Report};
 
 use super::event::TrackEvent;
 use crate::capture::stage::Captured;
 use crate::capture::{Encoding, Frame};
 use crate::familiarity::{Familiarity, Looked};
+use crate::infer::TractProposer;
 use crate::source::{Pixels, decode_jpeg};
 
 /// Silence is told to the tracker this late: a frame that is on its way was taken earlier than it arrives, and the
 /// tracker's time must not be ahead of it.
 const SILENCE_BEHIND_MICROS: u64 = 200_000;
+/// While nobody is there to choose, the stage looks this often: a parked car has all night.
+const CHOOSE_EVERY_SECONDS: f32 = 0.2;
 
 /// What is to be followed, in pixels of the image.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,6 +43,8 @@ pub enum Target {
         /// From the top.
         y_px: f32,
     },
+    /// Whom a driver would watch, as soon as somebody is there.
+    Auto,
 }
 
 /// What somebody wants of the tracker.
@@ -53,12 +65,28 @@ pub enum Command {
     Manoeuvre,
 }
 
+/// What finds road users, and what for.
+#[derive(Debug)]
+pub struct Eyes<P> {
+    /// Remembers the target, and holds the finder that it is chosen with.
+    pub refinder: Refinder<P>,
+    /// A lost target is looked for; otherwise one is only chosen.
+    pub refinds: bool,
+    /// A target that the stage chose itself and that is lost for longer is given up for another.
+    pub again_after_seconds: Option<f32>,
+}
+
 /// Follower, decoder, and what was asked of them.
-pub struct Stage<N> {
+pub struct Stage<N, P = TractProposer> {
     follower: Follower<N>,
     familiarity: Option<Familiarity>,
     /// What the last look said, until an event has it.
     looked: Option<Looked>,
+    eyes: Option<Eyes<P>>,
+    /// What is followed was chosen by the stage itself.
+    chose: bool,
+    /// When it last looked for somebody to choose.
+    last_choice: Option<Timestamp>,
     /// Decoded pixels of an MJPEG frame.
     pixels: Vec<u8>,
     wanted: Option<Target>,
@@ -73,18 +101,18 @@ pub struct Stage<N> {
     undecodable: u64,
 }
 
-impl<N: FollowNetwork> Stage<N>
-where
-    N::Error: std::fmt::Debug + std::fmt::Display,
-{
-    /// A stage that follows `initial` from the first frame on, or nothing.
-    pub fn new(follower: Follower<N>, initial: Option<BoxXywh>) -> Self {
+impl<N: FollowNetwork, P: ProposeNetwork> Stage<N, P> {
+    /// A stage that follows `initial` from the first frame on, or nothing. Without `eyes` it chooses nobody by itself.
+    pub fn new(follower: Follower<N>, eyes: Option<Eyes<P>>, initial: Option<Target>) -> Self {
         Self {
             follower,
             familiarity: None,
             looked: None,
+            eyes,
+            chose: false,
+            last_choice: None,
             pixels: Vec::new(),
-            wanted: initial.map(Target::Box),
+            wanted: initial,
             size_px: None,
             last_number: None,
             last: None,
@@ -102,11 +130,18 @@ where
         self
     }
 
-    /// Takes another network; what was followed is followed no more.
-    pub fn replace(&mut self, follower: Follower<N>, familiarity: Option<Familiarity>) {
-        self.follower = follower;
-        self.familiarity = familiarity;
-        self.looked = None;
+    /// Takes other networks; what was followed is followed no more.
+    pub fn replace(
+        &mut self,
+        follower: Follower<N>,
+        eyes: Option<Eyes<P>>,
+        familiarity: Option<Familiarity>,
+    ) {
+        if self.chose && eyes.is_some() {
+            self.wanted = self.wanted.or(Some(Target::Auto));
+        }
+        (self.follower, self.eyes) = (follower, eyes);
+        (self.familiarity, self.looked) = (familiarity, None);
         self.size_px = None;
     }
 
@@ -114,12 +149,17 @@ where
     pub fn command(&mut self, command: Command) {
         match command {
             Command::Stop => {
-                self.wanted = None;
+                (self.wanted, self.chose) = (None, false);
                 self.follower.stop();
             }
             Command::Mark => self.marked = true,
             Command::Manoeuvre => self.manoeuvred = true,
+            // Whom to watch is a question about the road as it is now.
             Command::Follow {
+                target: target @ Target::Auto,
+                ..
+            }
+            | Command::Follow {
                 target,
                 frame: None,
             } => self.wanted = Some(target),
@@ -144,18 +184,57 @@ where
         view: &FrameView<'_>,
         target: Target,
         captured_at: Timestamp,
-    ) -> Result<roadhound_shared::tracker::Report, String> {
-        self.size_px = Some((view.width_px(), view.height_px()));
+    ) -> Result<Report, String> {
+        let size_px = (view.width_px(), view.height_px());
         let initial = match target {
             Target::Box(box_in_image) => box_in_image,
             Target::Point { x_px, y_px } => self
                 .follower
                 .select(view, (x_px, y_px))
                 .map_err(|e| e.to_string())?,
+            Target::Auto => {
+                self.last_choice = Some(captured_at);
+                let Some(eyes) = &mut self.eyes else {
+                    self.wanted = None;
+                    return Err("the model proposes nobody to follow".into());
+                };
+                let finder = eyes.refinder.finder_mut();
+                finder.find(view).map_err(|e| e.to_string())?;
+                let Some(chosen) = pick_found(finder, size_px, Pick::Rank(0)) else {
+                    // Nobody yet.
+                    return Ok(self.follower.skip(captured_at));
+                };
+                self.wanted = None;
+                chosen
+            }
         };
-        self.follower
-            .start(view, initial, captured_at)
-            .map_err(|e| e.to_string())
+        self.size_px = Some(size_px);
+        let started = self.follower.start(view, initial, captured_at);
+        let report = started.map_err(|e| e.to_string())?;
+        self.chose = target == Target::Auto;
+        if let Some(eyes) = &mut self.eyes {
+            eyes.refinder.forget();
+        }
+        Ok(report)
+    }
+
+    /// Whether a target is waited for that this frame is to be looked at for.
+    fn awaits(&self, now: Timestamp) -> bool {
+        match self.wanted {
+            None => false,
+            Some(Target::Auto) => self
+                .last_choice
+                .is_none_or(|last| now.seconds_since(last) >= CHOOSE_EVERY_SECONDS),
+            Some(Target::Box(_) | Target::Point { .. }) => true,
+        }
+    }
+
+    /// Whether the target that the stage chose is lost for so long that another is to be chosen.
+    fn gives_up(&self, report: &Report) -> bool {
+        let limit = self.eyes.as_ref().and_then(|eyes| eyes.again_after_seconds);
+        self.chose
+            && report.phase == Phase::Lost
+            && limit.is_some_and(|limit| report.captured_at.seconds_since(report.since) > limit)
     }
 
     /// Looks at a frame. Nothing is decoded while nothing is followed.
@@ -165,7 +244,8 @@ where
             .last_number
             .map_or(0, |last| captured.number.saturating_sub(last + 1));
         self.last_number = Some(captured.number);
-        let looks = self.wanted.is_some() || self.follower.tracker().phase() != Phase::Idle;
+        let follows = self.follower.tracker().phase() != Phase::Idle;
+        let looks = follows || self.awaits(frame.captured_at);
         let mut pixels = std::mem::take(&mut self.pixels);
         let report = if looks {
             let viewed = view(frame, &mut pixels);
@@ -212,13 +292,16 @@ where
         }
     }
 
-    fn look(
-        &mut self,
-        view: &FrameView<'_>,
-        captured_at: Timestamp,
-    ) -> Result<roadhound_shared::tracker::Report, String> {
-        if let Some(target) = self.wanted.take() {
-            return self.start(view, target, captured_at);
+    fn look(&mut self, view: &FrameView<'_>, captured_at: Timestamp) -> Result<Report, String> {
+        match self.wanted {
+            // Who is followed is followed on until somebody else is there.
+            Some(Target::Auto) if !self.awaits(captured_at) => {}
+            Some(Target::Auto) => return self.start(view, Target::Auto, captured_at),
+            Some(target) => {
+                self.wanted = None;
+                return self.start(view, target, captured_at);
+            }
+            None => {}
         }
         let size_px = (view.width_px(), view.height_px());
         if self.size_px != Some(size_px) {
@@ -226,9 +309,19 @@ where
             self.follower.resize_image(size_px.0, size_px.1);
             self.size_px = Some(size_px);
         }
-        self.follower
-            .step(view, captured_at)
-            .map_err(|e| e.to_string())
+        let follower = &mut self.follower;
+        let report = match &mut self.eyes {
+            Some(eyes) if eyes.refinds => eyes
+                .refinder
+                .step(follower, view, captured_at)
+                .map_err(|e| e.to_string()),
+            _ => follower.step(view, captured_at).map_err(|e| e.to_string()),
+        }?;
+        if self.gives_up(&report) {
+            self.follower.stop();
+            self.wanted = Some(Target::Auto);
+        }
+        Ok(report)
     }
 
     /// No frame has come until now. An event where that changes the phase.
@@ -308,17 +401,35 @@ fn view<'a>(frame: &'a Frame, pixels: &'a mut Vec<u8>) -> Result<FrameView<'a>, 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::cell::{Cell, RefCell};
     use std::convert::Infallible;
+    use std::rc::Rc;
 
     use roadhound_shared::contract::{FollowContract, FollowSizes};
+    use roadhound_shared::follow::refind::RefindConfig;
     use roadhound_shared::frame::PixelFormat;
     use roadhound_shared::network::{SearchOutputs, TemplateOutputs};
+    use roadhound_shared::preprocess::CropSize;
+    use roadhound_shared::propose::{
+        Finder, ProposeContract, ProposeDecoder, ProposeOutputs, ProposeSizes, RoadUser,
+    };
     use roadhound_shared::tracker::TrackerConfig;
 
     use super::*;
 
-    /// Sees the target in the middle of every window.
-    struct Certain;
+    /// What the road shows, and how often the networks looked at it.
+    #[derive(Clone, Default)]
+    struct Road {
+        /// The target is behind something.
+        hidden: Rc<Cell<bool>>,
+        /// Left edges of cars.
+        cars: Rc<RefCell<Vec<usize>>>,
+        followed: Rc<Cell<u32>>,
+        proposed: Rc<Cell<u32>>,
+    }
+
+    /// Sees the target in the middle of every window, unless it is hidden.
+    struct Certain(Road);
 
     impl FollowNetwork for Certain {
         type Error = Infallible;
@@ -335,10 +446,14 @@ mod tests {
             _: &[f32],
             out: &mut SearchOutputs,
         ) -> Result<(), Infallible> {
-            out.presence = 0.95;
+            let Road {
+                hidden, followed, ..
+            } = &self.0;
+            followed.set(followed.get() + 1);
+            out.presence = if hidden.get() { 0.01 } else { 0.95 };
             out.score.fill(0.01);
             let middle = out.score.len() / 2 + 2;
-            out.score[middle] = 0.95;
+            out.score[middle] = if hidden.get() { 0.01 } else { 0.95 };
             // That cell is right of and below the middle: the box reaches left and up.
             let half = out.box_ltrb_px.len() / 2;
             out.box_ltrb_px[..half].fill(16.0);
@@ -355,7 +470,33 @@ mod tests {
         h_px: 16.0,
     };
 
-    fn stage(initial: Option<BoxXywh>) -> Stage<Certain> {
+    /// Proposes a car of 16x16 wherever the road has one.
+    struct Sees(Road, ProposeDecoder);
+
+    impl ProposeNetwork for Sees {
+        type Error = Infallible;
+
+        fn propose(&mut self, _: &[f32], out: &mut ProposeOutputs) -> Result<(), Infallible> {
+            self.0.proposed.set(self.0.proposed.get() + 1);
+            out.score.fill(0.0);
+            for &left in self.0.cars.borrow().iter() {
+                // The cell whose centre is 12 px to the right of the edge, in the middle row.
+                let cell = 3 * self.1.columns() + left / 8 + 1;
+                out.score[self.1.index(RoadUser::Car as usize, cell)] = 0.9;
+                for (side, px) in [12.0, 8.0, 4.0, 8.0].into_iter().enumerate() {
+                    out.box_ltrb_px[self.1.index(side, cell)] = px;
+                }
+                out.embedding[self.1.index(0, cell)] = 1.0;
+            }
+            Ok(())
+        }
+    }
+
+    fn stage_on(
+        road: &Road,
+        finds: Option<(bool, Option<f32>)>,
+        initial: Option<Target>,
+    ) -> Stage<Certain, Sees> {
         let contract = FollowContract::new(FollowSizes {
             template_px: 32,
             search_px: 64,
@@ -365,10 +506,31 @@ mod tests {
             embedding_size: 4,
         })
         .unwrap();
-        Stage::new(
-            Follower::new(Certain, contract, TrackerConfig::default()).unwrap(),
-            initial,
-        )
+        let eyes = finds.map(|(refinds, again_after_seconds)| {
+            let input = CropSize {
+                width_px: 64,
+                height_px: 48,
+            };
+            let sizes = ProposeSizes {
+                input,
+                ..ProposeSizes::default()
+            };
+            let contract = ProposeContract::new(sizes).unwrap();
+            let network = Sees(road.clone(), ProposeDecoder::new(&contract));
+            let finder = Finder::new(network, contract).unwrap();
+            Eyes {
+                refinder: Refinder::new(finder, RefindConfig::default()),
+                refinds,
+                again_after_seconds,
+            }
+        });
+        let network = Certain(road.clone());
+        let follower = Follower::new(network, contract, TrackerConfig::default()).unwrap();
+        Stage::new(follower, eyes, initial)
+    }
+
+    fn stage(initial: Option<BoxXywh>) -> Stage<Certain, Sees> {
+        stage_on(&Road::default(), None, initial.map(Target::Box))
     }
 
     fn grey(number: u64, millis: u64, width_px: u32, height_px: u32) -> Captured {
@@ -539,6 +701,132 @@ mod tests {
                 .unwrap()
                 .contains("outside the 64x48 image")
         );
+    }
+
+    #[test]
+    fn somebody_is_chosen_as_soon_as_they_are_there_and_a_board_that_waits_does_little() {
+        let road = Road::default();
+        let mut stage = stage_on(&road, Some((false, None)), Some(Target::Auto));
+        // For a second nobody is there; pictures are not even decoded between the looks.
+        for n in 0..30 {
+            let looked = road.proposed.get();
+            stage.on_frame(&grey(2 * n, 33 * n, 64, 48));
+            if road.proposed.get() > looked {
+                stage.on_frame(&mjpeg(2 * n + 1, 33 * n + 1, b"no picture"));
+            }
+        }
+        assert_eq!((stage.take_complaint(), stage.undecodable()), (None, 0));
+        assert!(
+            (4..=6).contains(&road.proposed.get()),
+            "{}",
+            road.proposed.get()
+        );
+        assert_eq!(stage.last().report.phase, Phase::Idle);
+        road.cars.borrow_mut().push(24);
+        let first = (30..40).find_map(|n| {
+            let report = stage.on_frame(&grey(2 * n, 33 * n, 64, 48)).report;
+            (report.phase == Phase::Tracking).then_some((n, report.box_in_image))
+        });
+        let (n, found) = first.unwrap();
+        assert!(n <= 36, "chosen after {} frames", n - 30);
+        let car = BoxXywh::new(24.0, 20.0, 16.0, 16.0);
+        assert!(found.unwrap().iou(&car) > 0.9, "{found:?}");
+        // Once chosen, nobody is looked for.
+        let looked = road.proposed.get();
+        for n in 40..90 {
+            stage.on_frame(&grey(2 * n, 33 * n, 64, 48));
+        }
+        assert_eq!(road.proposed.get(), looked);
+    }
+
+    /// Follows the only car there is, which then hides for three seconds; the phases after that.
+    fn hidden_for_three_seconds(
+        again_after_seconds: Option<f32>,
+        initial: Target,
+    ) -> (Phase, Stage<Certain, Sees>, Road) {
+        let road = Road::default();
+        road.cars.borrow_mut().push(24);
+        let mut stage = stage_on(&road, Some((false, again_after_seconds)), Some(initial));
+        stage.on_frame(&grey(0, 0, 64, 48));
+        assert_eq!(
+            stage.on_frame(&grey(1, 33, 64, 48)).report.phase,
+            Phase::Tracking
+        );
+        road.hidden.set(true);
+        road.cars.borrow_mut().clear();
+        for n in 2..92 {
+            stage.on_frame(&grey(n, 33 * n, 64, 48));
+        }
+        let phase = stage.last().report.phase;
+        (phase, stage, road)
+    }
+
+    #[test]
+    fn a_chosen_target_that_is_lost_for_long_is_given_up_for_another() {
+        let (phase, mut stage, road) = hidden_for_three_seconds(Some(1.5), Target::Auto);
+        assert_eq!(phase, Phase::Idle);
+        road.hidden.set(false);
+        road.cars.borrow_mut().push(40);
+        for n in 92..100 {
+            stage.on_frame(&grey(n, 33 * n, 64, 48));
+        }
+        let report = stage.last().report;
+        assert_eq!(report.phase, Phase::Tracking);
+        assert!(report.box_in_image.unwrap().center().0 > 40.0);
+    }
+
+    #[test]
+    fn whom_somebody_pointed_at_or_who_is_not_to_be_given_up_is_searched_for_on() {
+        for (again, initial) in [(Some(1.5), Target::Box(BOX)), (None, Target::Auto)] {
+            let (phase, ..) = hidden_for_three_seconds(again, initial);
+            assert_eq!(phase, Phase::Lost, "{initial:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_wants_nothing_followed_is_not_overruled() {
+        let (_, mut stage, road) = hidden_for_three_seconds(Some(1.5), Target::Auto);
+        stage.command(Command::Stop);
+        road.cars.borrow_mut().push(40);
+        for n in 92..120 {
+            stage.on_frame(&grey(n, 33 * n, 64, 48));
+        }
+        assert_eq!(stage.last().report.phase, Phase::Idle);
+    }
+
+    #[test]
+    fn a_lost_target_is_looked_for_where_proposals_say_if_that_is_wanted() {
+        let looks = |refinds: bool| {
+            let road = Road::default();
+            road.cars.borrow_mut().push(24);
+            let initial = Target::Box(BoxXywh::new(24.0, 20.0, 16.0, 16.0));
+            let mut stage = stage_on(&road, Some((refinds, None)), Some(initial));
+            for n in 0..40 {
+                stage.on_frame(&grey(n, 33 * n, 64, 48));
+            }
+            road.hidden.set(true);
+            *road.cars.borrow_mut() = vec![40];
+            for n in 40..100 {
+                stage.on_frame(&grey(n, 33 * n, 64, 48));
+            }
+            assert_eq!(stage.last().report.phase, Phase::Lost);
+            (road.proposed.get(), road.followed.get())
+        };
+        let (without, with) = (looks(false), looks(true));
+        assert_eq!(without.0, 0);
+        // Once a second while it is there, five times a second while it is lost; each of those an offer, looked at.
+        assert!((8..=13).contains(&with.0), "{} looks", with.0);
+        assert!(with.1 >= without.1 + 6, "{with:?} and {without:?}");
+    }
+
+    #[test]
+    fn a_model_that_proposes_nobody_is_complained_about_once() {
+        let mut stage = stage_on(&Road::default(), None, Some(Target::Auto));
+        let complaints = (0..20).filter(|n| {
+            stage.on_frame(&grey(*n, 33 * n, 64, 48));
+            stage.take_complaint().is_some()
+        });
+        assert_eq!(complaints.count(), 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! target is lost. While it is tracked, a look a second learns what the target is to the network that proposes: its kind and
 //! its embedding there. Boxes of that kind and like that embedding are offered, the likest first; whether one of them is the
 //! target is for the follow model to say ([`Follower::look_at`](super::Follower::look_at)), by its own rules. A target that
-//! the network never recognised is never offered anything.
+//! the network never recognised is never offered anything. [`Refinder::step`] is a followed frame with all of that.
 //!
 //! ```
 //! use roadhound_shared::follow::refind::{RefindConfig, Refinder};
@@ -43,8 +43,12 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use core::fmt::{Debug, Display};
+
+use super::{FollowError, Follower};
 use crate::frame::{FrameView, Timestamp};
 use crate::geometry::BoxXywh;
+use crate::network::FollowNetwork;
 use crate::propose::{FindError, Finder, ProposeNetwork, RoadUser};
 use crate::tracker::{Phase, Report};
 
@@ -84,6 +88,17 @@ impl Default for RefindConfig {
     }
 }
 
+/// What can go wrong with one frame. Follower and refinder stay usable.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum StepError<F: Debug + Display, P: Debug + Display> {
+    /// It could not be followed.
+    #[error(transparent)]
+    Follow(#[from] FollowError<F>),
+    /// It was followed, but a lost target could not be looked for.
+    #[error(transparent)]
+    Find(FindError<P>),
+}
+
 /// Remembers what the target is to the network that proposes.
 #[derive(Debug)]
 pub struct Refinder<N> {
@@ -111,6 +126,39 @@ impl<N: ProposeNetwork> Refinder<N> {
             offered: heapless::Vec::new(),
             places: heapless::Vec::new(),
         }
+    }
+
+    /// Another target is followed: nothing is known of it.
+    pub fn forget(&mut self) {
+        self.known = None;
+        self.votes = [0.0; RoadUser::COUNT];
+        self.last_look = None;
+    }
+
+    /// What finds road users, to choose a target with.
+    pub fn finder_mut(&mut self) -> &mut Finder<N> {
+        &mut self.finder
+    }
+
+    /// Follows a target into a frame; where it is lost, the follower looks at what the network proposes as well.
+    ///
+    /// # Errors
+    /// A frame that cannot be followed or looked at.
+    pub fn step<F: FollowNetwork>(
+        &mut self,
+        follower: &mut Follower<F>,
+        frame: &FrameView<'_>,
+        now: Timestamp,
+    ) -> Result<Report, StepError<F::Error, N::Error>> {
+        let mut report = follower.step(frame, now)?;
+        let offers = self.offers(&report, frame, now).map_err(StepError::Find)?;
+        for offer in offers {
+            match follower.look_at(frame, *offer, now)? {
+                Some(looked) => report = looked,
+                None => break,
+            }
+        }
+        Ok(report)
     }
 
     /// What the target is, as far as the network ever saw it.

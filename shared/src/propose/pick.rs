@@ -22,7 +22,11 @@
 //! assert_eq!(pick(&found, size, Pick::Kind(RoadUser::Person, 0)), None);
 //! ```
 
+use super::ProposeNetwork;
 use super::classes::RoadUser;
+use super::decode::MAX_PROPOSALS;
+use super::finder::Finder;
+use crate::geometry::BoxXywh;
 use crate::watch::Detection;
 
 /// Whom somebody means.
@@ -44,6 +48,17 @@ const SIDE_SHARE: f32 = 0.5;
 const CUT_SHARE: f32 = 0.4;
 /// A box this near to the border touches it, as a share of the picture's width.
 const AT_BORDER: f32 = 0.005;
+
+/// Where whom somebody means is, of those that a finder found on its last frame. Nothing is allocated.
+#[must_use]
+pub fn pick_found<N: ProposeNetwork>(
+    finder: &Finder<N>,
+    size_px: (u32, u32),
+    wanted: Pick,
+) -> Option<BoxXywh> {
+    let found: heapless::Vec<Detection<'_>, MAX_PROPOSALS> = finder.found().collect();
+    pick(&found, size_px, wanted).map(|at| found[at].box_in_image)
+}
 
 /// The place of whom somebody means; `None` where there is no such.
 #[must_use]
@@ -94,7 +109,6 @@ fn worth(d: &Detection<'_>, (width_px, height_px): (u32, u32)) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::geometry::BoxXywh;
 
     const SIZE: (u32, u32) = (640, 360);
 

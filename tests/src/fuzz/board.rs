@@ -10,7 +10,7 @@ use roadhound_edge::preview::{Answer, Live, PreviewConfig, Request, Token, answe
 use roadhound_edge::record::avi::recover;
 use roadhound_edge::record::encode::Jpegs;
 use roadhound_edge::record::segments::Name;
-use roadhound_edge::run::tracking::{Command, Stage};
+use roadhound_edge::run::tracking::{Command, Stage, Target};
 use roadhound_edge::source::{Options, open};
 use roadhound_shared::follow::Follower;
 use roadhound_shared::frame::{PixelFormat, Timestamp};
@@ -22,7 +22,7 @@ use super::{Zeros, clip, contract, with_files};
 /// The stage that tracks, around a network that sees nothing.
 fn stage(initial: Option<BoxXywh>) -> Option<Stage<Zeros>> {
     let follower = Follower::new(Zeros, contract()?, TrackerConfig::default()).ok()?;
-    Some(Stage::new(follower, initial))
+    Some(Stage::new(follower, None, initial.map(Target::Box)))
 }
 
 fn picture(number: u64) -> Captured {
