@@ -35,6 +35,7 @@ mod siamese;
 mod system;
 mod tracker;
 mod tune;
+mod tune_scores;
 
 pub(crate) use ablate::{AblateArguments, ablate};
 pub(crate) use autoencoder::autoencoder;
@@ -55,6 +56,7 @@ pub(crate) use siamese::siamese;
 pub(crate) use system::LearnArguments;
 pub(crate) use tracker::{TrackerArguments, tracker};
 pub(crate) use tune::{TuneArguments, tune};
+pub(crate) use tune_scores::{TuneScoresArguments, tune_scores};
 
 /// Added to the seed for the validation pairs, so that they share no random stream with training.
 const VALIDATION_SEED: u64 = 0x7661_6c69;

@@ -45,6 +45,8 @@ enum Command {
     Report(commands::ReportArguments),
     /// Search the tracker's constants on validation runs.
     Tune(commands::TuneArguments),
+    /// Search the scores from which watch mode believes a bundle's proposals, on validation drives.
+    TuneScores(commands::TuneScoresArguments),
     /// Add int8 graphs to a bundle, and a report of what eight bits cost.
     Quantise(commands::QuantiseArguments),
     /// Measure how far two sets of images lie apart on the features of a trained network.
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         Command::Samples(a) => commands::samples(&a),
         Command::Report(a) => commands::report(&a),
         Command::Tune(a) => commands::tune(&a),
+        Command::TuneScores(a) => commands::tune_scores(&a),
         Command::Quantise(a) => commands::quantise(&a),
         Command::Gap(a) => commands::gap(&a),
         Command::Metric(a) => commands::metric(&a),

@@ -215,6 +215,45 @@ fn text_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(files)
 }
 
+/// Frame of MOTChallenge's lines, which counts from 1, as ours.
+fn frame_within(frame: u32, frames: Option<u32>) -> Result<usize, LineProblem> {
+    match frames {
+        Some(frames) if frame > frames => Err(LineProblem::BehindTheEnd { frame, frames }),
+        _ => Ok(frame as usize - 1),
+    }
+}
+
+fn mot_truth(
+    path: &Path,
+    rules: MotRules,
+    frames: Option<u32>,
+) -> Result<Vec<Vec<Truth>>, DataError> {
+    let mut truth = ByFrame::new();
+    each_line(path, |line| {
+        let line = MotLine::parse(line)?;
+        let role = line.role(rules);
+        let once = (role == Role::Counted).then_some(line.identity);
+        let item = Truth {
+            identity: line.identity,
+            box_in_image: line.box_in_image,
+            role,
+        };
+        truth.add(frame_within(line.frame, frames)?, once, item)
+    })?;
+    Ok(truth.frames)
+}
+
+/// The road users of a clip in MOTChallenge's layout, frame by frame, and the rule that they are judged by.
+///
+/// # Errors
+/// A file that cannot be read, a line behind the last of `frames`.
+pub fn road_users(clip: &Path, frames: usize) -> Result<(Vec<Vec<Truth>>, JudgingRule), DataError> {
+    let rules = MotRules::Roadhound;
+    let mut truth = mot_truth(&clip.join("gt.txt"), rules, u32::try_from(frames).ok())?;
+    truth.resize_with(frames, Vec::new);
+    Ok((truth, rules.judging()))
+}
+
 /// Boxes of one file by frame, from 0.
 struct ByFrame<T> {
     frames: Vec<Vec<T>>,
@@ -247,33 +286,20 @@ impl<T> ByFrame<T> {
 fn read(place: &Place, layout: Layout) -> Result<Judged, DataError> {
     let mut truth = ByFrame::new();
     let mut found = ByFrame::new();
-    // Frame 1 of MOTChallenge is frame 0 of ours.
-    let within = |frame: u32| match place.frames {
-        Some(frames) if frame > frames => Err(LineProblem::BehindTheEnd { frame, frames }),
-        _ => Ok(frame as usize - 1),
-    };
     match layout {
         Layout::Mot(rules) => {
-            each_line(&place.truth, |line| {
-                let line = MotLine::parse(line)?;
-                let role = line.role(rules);
-                let identity = line.identity;
-                let box_in_image = line.box_in_image;
-                let once = (role == Role::Counted).then_some(identity);
-                let item = Truth {
-                    identity,
-                    box_in_image,
-                    role,
-                };
-                truth.add(within(line.frame)?, once, item)
-            })?;
+            truth.frames = mot_truth(&place.truth, rules, place.frames)?;
             each_line(&place.found, |line| {
                 let line = MotLine::parse(line)?;
                 let item = Found {
                     identity: line.identity,
                     box_in_image: line.box_in_image,
                 };
-                found.add(within(line.frame)?, Some(line.identity), item)
+                found.add(
+                    frame_within(line.frame, place.frames)?,
+                    Some(line.identity),
+                    item,
+                )
             })?;
         }
         Layout::Kitti(class) => {

@@ -63,21 +63,16 @@ fn train(arguments: &[&str]) -> Output {
 }
 
 fn propose(root: &Path, config: &str, out: &str) -> Output {
+    propose_from(root, config, out, &[])
+}
+
+fn propose_from(root: &Path, config: &str, out: &str, more: &[&str]) -> Output {
     let text = |path: PathBuf| path.to_str().unwrap().to_owned();
-    train(&[
-        "propose",
-        "--config",
-        &text(root.join(config)),
-        "--data",
-        &text(root.to_owned()),
-        "--backbone",
-        &text(shipped()),
-        "--out",
-        &text(root.join(out)),
-        "--scenes",
-        "6",
-        "--quiet",
-    ])
+    let (config, data) = (text(root.join(config)), text(root.to_owned()));
+    let (backbone, out) = (text(shipped()), text(root.join(out)));
+    let fixed = ["propose", "--config", &config, "--data", &data, "--quiet"];
+    let folders = ["--backbone", &backbone, "--out", &out, "--scenes", "6"];
+    train(&[&fixed[..], &folders, more].concat())
 }
 
 fn said(output: &Output) -> String {
@@ -140,6 +135,45 @@ fn a_run_leaves_a_report_goes_on_to_the_same_weights_and_becomes_a_bundle() {
     }
     let unfit = export(&["--bundle", &bundle, "--name", "other"]);
     assert_eq!(unfit.status.code(), Some(2), "{}", said(&unfit));
+}
+
+#[test]
+fn a_run_that_starts_from_a_checkpoint_has_its_weights_and_a_new_optimiser() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    write_pack(root);
+    assert!(propose(root, "run.toml", "first").status.success());
+    let config = std::fs::read_to_string(root.join("run.toml")).unwrap();
+    // Steps too small to move a weight, and normalisation held constant.
+    let still = config.replace(
+        "[train]",
+        "[optim]\nlearning_rate = 1e-20\n[train]\nfreeze_norm_share = 1.0\n",
+    );
+    std::fs::write(root.join("still.toml"), still).unwrap();
+    let first = root.join("first/last.safetensors");
+    let init = ["--init", first.to_str().unwrap()];
+    let second = propose_from(root, "still.toml", "second", &init);
+    assert!(second.status.success(), "{}", said(&second));
+    assert!(said(&second).contains("starts from"), "{}", said(&second));
+    let weights = |run: &str| Checkpoint::load(&root.join(run).join("last.safetensors")).unwrap();
+    let (first, second) = (weights("first"), weights("second"));
+    assert!(second.weights == first.average);
+    assert_eq!((second.step, second.adam.updates), (3, 3));
+    // Gone on with, it needs the checkpoint no more.
+    let again = propose_from(
+        root,
+        "still.toml",
+        "second",
+        &["--init", "gone.safetensors"],
+    );
+    assert!(again.status.success(), "{}", said(&again));
+    let missing = propose_from(root, "still.toml", "third", &["--init", "gone.safetensors"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(
+        said(&missing).contains("gone.safetensors: "),
+        "{}",
+        said(&missing)
+    );
 }
 
 #[test]

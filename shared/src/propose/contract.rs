@@ -25,6 +25,7 @@ use crate::contract::{
     wrong,
 };
 use crate::preprocess::{CropSize, Normalisation};
+use crate::watch::Scores;
 
 /// Sub-cells along one side of a cell.
 pub const SUB_CELLS: usize = 2;
@@ -154,6 +155,9 @@ pub struct ProposeContract {
     pub normalisation: Normalisation,
     /// How maps become proposals.
     pub decode: ProposalConfig,
+    /// From which scores on somebody who watches believes what; absent where nobody chose them for this model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<Scores>,
     /// Where the head's weights come from; the backbone's are those of the follow graphs.
     pub training: Training,
     /// The graph in eight bits; absent where there is none.
@@ -179,6 +183,7 @@ impl ProposeContract {
             classes: RoadUser::ALL.to_vec(),
             normalisation: Normalisation::default(),
             decode: ProposalConfig::default(),
+            score: None,
             training: Training::default(),
             int8: None,
             tensors: ProposeTensors::standard(sizes),
@@ -280,6 +285,9 @@ impl ProposeContract {
         }
         check_normalisation("propose.normalisation", &self.normalisation)?;
         self.decode.validate()?;
+        if let Some(scores) = &self.score {
+            scores.validate("propose")?;
+        }
         let expected = ProposeTensors::standard(self.sizes());
         for ((key, found), (_, expected)) in self.tensors.all().into_iter().zip(expected.all()) {
             let named = |part: &str| format!("propose.tensors.{key}.{part}");
@@ -313,7 +321,23 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_by_its_key_and_value() {
+        let scores = |weak_from, strong_from| {
+            let defaults = Scores::default();
+            Some(Scores {
+                weak_from,
+                strong_from,
+                ..defaults
+            })
+        };
         for (said, expected) in [
+            (
+                refusal(|c| c.score = scores(0.4, 0.2)),
+                "propose.score.weak_from is 0.4, above propose.score.strong_from, which is 0.2",
+            ),
+            (
+                refusal(|c| c.score = scores(f32::NAN, 0.2)),
+                "propose.score.weak_from: found NaN, expected 0 to 1",
+            ),
             (
                 refusal(|c| c.input_width_px = 420),
                 "propose.input_width_px: expected a multiple of stride_px in 1..=4096, found 420",

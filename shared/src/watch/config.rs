@@ -70,10 +70,11 @@ impl Default for RoomConfig {
     }
 }
 
-/// Which detections are looked at for what (ByteTrack: weak ones are kept for those whom nothing else explains).
+/// Which detections are looked at for what (ByteTrack: weak ones are kept for those whom nothing else explains). What a score
+/// means is the model's affair, so a bundle says it (the table `[propose.score]`, chosen on validation drives).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ScoreConfig {
+pub struct Scores {
     /// From here on a detection is strong: anybody may take it.
     pub strong_from: f32,
     /// From here on it is weak: whoever was just seen may take it. Below, it is nothing.
@@ -84,7 +85,8 @@ pub struct ScoreConfig {
     pub believed_from: f32,
 }
 
-impl Default for ScoreConfig {
+impl Default for Scores {
+    /// For a model of which nobody says.
     fn default() -> Self {
         Self {
             strong_from: 0.3,
@@ -92,6 +94,80 @@ impl Default for ScoreConfig {
             birth_from: 0.35,
             believed_from: 0.95,
         }
+    }
+}
+
+impl Scores {
+    /// Checks ranges and order; errors name the keys in `table`.
+    ///
+    /// # Errors
+    /// The first value that cannot be.
+    pub fn validate(&self, table: &'static str) -> Result<(), LimitError> {
+        ScoreConfig::from(*self).validate(table)
+    }
+}
+
+/// [`Scores`] that somebody wants others than the model's of: those that are `None` are the model's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScoreConfig {
+    /// See [`Scores::strong_from`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strong_from: Option<f32>,
+    /// See [`Scores::weak_from`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weak_from: Option<f32>,
+    /// See [`Scores::birth_from`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub birth_from: Option<f32>,
+    /// See [`Scores::believed_from`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub believed_from: Option<f32>,
+}
+
+impl From<Scores> for ScoreConfig {
+    fn from(scores: Scores) -> Self {
+        Self {
+            strong_from: Some(scores.strong_from),
+            weak_from: Some(scores.weak_from),
+            birth_from: Some(scores.birth_from),
+            believed_from: Some(scores.believed_from),
+        }
+    }
+}
+
+impl ScoreConfig {
+    /// Every score: what is asked for, over the model's.
+    #[must_use]
+    pub fn over(&self, model: Scores) -> Scores {
+        Scores {
+            strong_from: self.strong_from.unwrap_or(model.strong_from),
+            weak_from: self.weak_from.unwrap_or(model.weak_from),
+            birth_from: self.birth_from.unwrap_or(model.birth_from),
+            believed_from: self.believed_from.unwrap_or(model.believed_from),
+        }
+    }
+
+    /// Ranges of what is given, and the order of what is given together.
+    fn validate(&self, table: &'static str) -> Result<(), LimitError> {
+        let given = [
+            ("score.weak_from", self.weak_from),
+            ("score.strong_from", self.strong_from),
+            ("score.birth_from", self.birth_from),
+        ];
+        let given = given.map(|(key, value)| value.map(|value| (key, value)));
+        for (key, value) in given.into_iter().flatten() {
+            check_ranges(table, [(key, value, 0.0..=1.0)])?;
+        }
+        if let Some(believed_from) = self.believed_from {
+            check_ranges(table, [("score.believed_from", believed_from, 0.0..=2.0)])?;
+        }
+        for (low, high) in [(0, 1), (1, 2), (0, 2)] {
+            if let (Some((low, at)), Some((high, limit))) = (given[low], given[high]) {
+                check_order(table, [(low, at, high, limit)])?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -300,6 +376,7 @@ impl WatchConfig {
             cadence,
         } = self;
         cadence.validate()?;
+        score.validate(TABLE)?;
         check_ranges(
             TABLE,
             [
@@ -312,10 +389,6 @@ impl WatchConfig {
         check_ranges(
             TABLE,
             [
-                ("score.strong_from", score.strong_from, SHARE),
-                ("score.weak_from", score.weak_from, SHARE),
-                ("score.birth_from", score.birth_from, SHARE),
-                ("score.believed_from", score.believed_from, 0.0..=2.0),
                 (
                     "motion.speed_change_sides",
                     motion.speed_change_sides,
@@ -406,18 +479,6 @@ impl WatchConfig {
             TABLE,
             [
                 (
-                    "score.weak_from",
-                    score.weak_from,
-                    "score.strong_from",
-                    score.strong_from,
-                ),
-                (
-                    "score.strong_from",
-                    score.strong_from,
-                    "score.birth_from",
-                    score.birth_from,
-                ),
-                (
                     "life.bridge_seconds",
                     life.bridge_seconds,
                     "life.lost_after_seconds",
@@ -471,8 +532,32 @@ mod tests {
             "watch.room.tracks: found 0, expected 1 to 4096"
         );
         assert_eq!(
-            said("score.weak_from = 0.9"),
+            said("score.weak_from = 0.9\nscore.strong_from = 0.3"),
             "watch.score.weak_from is 0.9, above watch.score.strong_from, which is 0.3"
         );
+        assert_eq!(
+            said("score.birth_from = 1.5"),
+            "watch.score.birth_from: found 1.5, expected 0 to 1"
+        );
+    }
+
+    #[test]
+    fn scores_that_nobody_asks_for_are_the_models() {
+        let model = Scores {
+            strong_from: 0.5,
+            weak_from: 0.2,
+            birth_from: 0.6,
+            believed_from: 0.9,
+        };
+        let asked: ScoreConfig = toml::from_str("weak_from = 0.3").unwrap();
+        assert_eq!(
+            asked.over(model),
+            Scores {
+                weak_from: 0.3,
+                ..model
+            }
+        );
+        assert_eq!(ScoreConfig::default().over(model), model);
+        assert_eq!(ScoreConfig::from(model).over(Scores::default()), model);
     }
 }

@@ -57,7 +57,7 @@ pub mod zones;
 pub use cadence::{Cadence, CadenceConfig};
 pub use config::{
     CHI_SQUARE_4_95, CameraConfig, CostConfig, LifeConfig, MotionConfig, ReclaimConfig, RoomConfig,
-    ScoreConfig, WatchConfig,
+    ScoreConfig, Scores, WatchConfig,
 };
 pub use life::Life;
 pub use watcher::{Watcher, WatcherError};
@@ -153,6 +153,7 @@ pub enum WatchError {
 #[derive(Clone, Debug)]
 pub struct Watch {
     config: WatchConfig,
+    scores: Scores,
     width_px: u32,
     height_px: u32,
     tracks: Vec<Track>,
@@ -175,16 +176,20 @@ struct Work {
 }
 
 impl Watch {
-    /// Nobody yet, in pictures of this size. All memory is taken here.
+    /// Nobody yet, in pictures of this size. All memory is taken here. Scores that the configuration leaves to the model are
+    /// the defaults.
     ///
     /// # Errors
     /// A configuration that is out of range.
     pub fn new(config: WatchConfig, width_px: u32, height_px: u32) -> Result<Self, LimitError> {
         config.validate()?;
+        let scores = config.score.over(Scores::default());
+        scores.validate(config::TABLE)?;
         let (tracks, detections) = (config.room.tracks as usize, config.room.detections as usize);
         let embedding = config.room.embedding as usize;
         Ok(Self {
             config,
+            scores,
             width_px,
             height_px,
             tracks: (0..tracks).map(|_| Track::free(embedding)).collect(),
@@ -269,8 +274,7 @@ impl Watch {
 
     /// Strong and weak ones by number; boxes that are none are passed over. Returns those that there is room for.
     fn sort<'d, 'e>(&mut self, detections: &'d [Detection<'e>]) -> &'d [Detection<'e>] {
-        let c = &self.config;
-        let room = c.room.detections as usize;
+        let (room, scores) = (self.config.room.detections as usize, &self.scores);
         let work = &mut self.work;
         for list in [&mut work.strong, &mut work.weak] {
             list.clear();
@@ -282,9 +286,9 @@ impl Watch {
             if !d.box_in_image.is_proper() {
                 continue;
             }
-            if d.score >= c.score.strong_from {
+            if d.score >= scores.strong_from {
                 work.strong.push(at as u32);
-            } else if d.score >= c.score.weak_from {
+            } else if d.score >= scores.weak_from {
                 work.weak.push(at as u32);
             }
         }
@@ -380,7 +384,7 @@ impl Watch {
         let c = &self.config;
         for &at in &self.work.strong {
             let d = &detections[at as usize];
-            if d.score < c.score.birth_from {
+            if d.score < self.scores.birth_from {
                 continue;
             }
             let b = &d.box_in_image;
@@ -390,7 +394,8 @@ impl Watch {
                 continue;
             }
             if let Some(place) = free_place(&mut self.tracks) {
-                place.start(d, at as usize, now, c);
+                let believed = d.score >= self.scores.believed_from;
+                place.start(d, at as usize, now, believed, c);
             }
         }
     }
@@ -401,7 +406,7 @@ impl Watch {
             let Some(life) = track.life else { continue };
             let event = match track.found {
                 Some(_) => Event::Found {
-                    believed: track.score >= c.score.believed_from,
+                    believed: track.score >= self.scores.believed_from,
                 },
                 None => Event::NotFound {
                     last_seen: track.last_seen,

@@ -64,15 +64,21 @@ impl Track {
         }
     }
 
-    /// Takes the place for somebody new.
-    pub(super) fn start(&mut self, d: &Detection<'_>, at: usize, now: Timestamp, c: &WatchConfig) {
+    /// Takes the place for somebody new, who may be believed at once.
+    pub(super) fn start(
+        &mut self,
+        d: &Detection<'_>,
+        at: usize,
+        now: Timestamp,
+        believed: bool,
+        c: &WatchConfig,
+    ) {
         let b = &d.box_in_image;
         self.noise = noises(side_px(b), 1.0, &c.motion);
         let measured = measured(b);
         for ((axis, value), noise) in self.axes.iter_mut().zip(measured).zip(&self.noise) {
             *axis = AxisFilter::new(value, noise);
         }
-        let believed = d.score >= c.score.believed_from;
         self.life = Some(if believed {
             Life::Seen { since: now }
         } else {

@@ -92,7 +92,7 @@ impl<N: ProposeNetwork> Watcher<N> {
         Self::with_finder(Finder::new(network, contract)?, config, width_px, height_px)
     }
 
-    /// The same with a finder that is there already.
+    /// The same with a finder that is there already. Scores that the configuration does not give are those of its model.
     ///
     /// # Errors
     /// A constant that cannot be.
@@ -103,6 +103,8 @@ impl<N: ProposeNetwork> Watcher<N> {
         height_px: u32,
     ) -> Result<Self, ContractError> {
         config.room.embedding = finder.contract().embedding_size as u32;
+        let model = finder.contract().score.unwrap_or_default();
+        config.score = config.score.over(model).into();
         Ok(Self {
             finder,
             watch: Watch::new(config, width_px, height_px)?,

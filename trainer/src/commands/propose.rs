@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use roadhound_trainer::augment::AugmentConfig;
 use roadhound_trainer::batch::{PrefetchConfig, Prefetcher};
+use roadhound_trainer::checkpoint::Checkpoint;
 use roadhound_trainer::config::SystemConfig;
 use roadhound_trainer::data::Dataset;
 use roadhound_trainer::export::unfold::{backbone_sha256, network_from_bundle};
@@ -20,6 +21,7 @@ use roadhound_trainer::scenes::batch::SceneBatch;
 use roadhound_trainer::scenes::sheet::scene_sheet;
 use roadhound_trainer::scenes::{SceneSampler, SceneView};
 use roadhound_trainer::systems::System;
+use roadhound_trainer::task::Task;
 use roadhound_trainer::task::propose::{HeldOut, ProposeTask};
 use roadhound_trainer::train_loop::{Outcome, Run, goes_on_from};
 
@@ -41,6 +43,10 @@ pub(crate) struct ProposeArguments {
     /// Folder of the bundle whose backbone is built on; it is not changed.
     #[arg(long)]
     backbone: PathBuf,
+    /// Checkpoint of `propose` whose averaged weights a new run starts from, with a fresh optimiser; a resumed run does not
+    /// need it.
+    #[arg(long)]
+    init: Option<PathBuf>,
     /// Folder of the training packs, instead of the configuration's.
     #[arg(long)]
     data: Option<PathBuf>,
@@ -102,7 +108,15 @@ pub(crate) fn propose(arguments: &ProposeArguments) -> Result<()> {
         backbone_macs / 1_000_000
     );
     let out = &arguments.out;
-    if goes_on_from(out, &run.to_toml()?)?.is_none() {
+    let is_fresh = goes_on_from(out, &run.to_toml()?)?.is_none();
+    let init = arguments.init.as_deref().filter(|_| is_fresh);
+    if let Some(path) = init {
+        let start = Checkpoint::load(path)?;
+        net.params()
+            .restore(&start.average)
+            .with_context(|| format!("{}", path.display()))?;
+    }
+    if is_fresh {
         let facts = facts::Facts {
             samples_in_all: 0,
             system: System::Propose,
@@ -110,7 +124,7 @@ pub(crate) fn propose(arguments: &ProposeArguments) -> Result<()> {
             commit: std::env::current_dir().ok().and_then(|f| facts::commit(&f)),
             seed: run.seed,
             config_sha256: run.hash()?,
-            started_from: Some(arguments.backbone.display().to_string()),
+            started_from: Some(init.unwrap_or(&arguments.backbone).display().to_string()),
             device: run.compute.device.to_string(),
             parameters: net.params().parameter_count() as u64,
             macs_per_frame: backbone_macs + head_macs,
@@ -127,6 +141,12 @@ pub(crate) fn propose(arguments: &ProposeArguments) -> Result<()> {
         &device,
         held_out,
     )?;
+    if let Some(path) = init {
+        let start = task.params().snapshot()?;
+        let figures = task.validate(&start)?;
+        let shown: Vec<String> = figures.iter().map(|(n, v)| format!("{n} {v:.3}")).collect();
+        log::info!("starts from {}: {}", path.display(), shown.join(", "));
+    }
     let prefetch = PrefetchConfig {
         batch_size: run.train.batch,
         workers: run.compute.workers,

@@ -250,7 +250,8 @@ fn parse_mot(line: &str) -> Result<((u32, u32), BoxXywh), LineProblem> {
 }
 
 /// The `frameRate` of a `seqinfo.ini`, where there is one.
-fn frame_rate(path: &Path) -> Result<f64, DataError> {
+/// What `seqinfo.ini` says, or the usual rate where there is none.
+pub(crate) fn frame_rate(path: &Path) -> Result<f64, DataError> {
     if !path.exists() {
         return Ok(DEFAULT_FPS);
     }

@@ -29,6 +29,7 @@ use crate::evaluate::Followed;
 
 pub mod gain;
 pub mod log;
+pub mod scores;
 pub mod search;
 pub mod space;
 
@@ -150,13 +151,19 @@ impl RunFigures {
 /// # Errors
 /// The first such frame.
 pub fn refuse_evaluation_clips(runs: &[Run]) -> Result<(), TuneError> {
+    let first = runs.iter().filter_map(|run| run.frames.first());
+    refuse_evaluation_frames(first.map(AsRef::as_ref))
+}
+
+/// The same for frames.
+fn refuse_evaluation_frames<'a>(frames: impl Iterator<Item = &'a Path>) -> Result<(), TuneError> {
     let clip_of = |path: &Path| {
         path.components().find_map(|part| {
             let name = part.as_os_str().to_str()?;
             EVALUATION_CLIPS.into_iter().find(|clip| *clip == name)
         })
     };
-    for path in runs.iter().filter_map(|run| run.frames.first()) {
+    for path in frames {
         // A link to a clip is the clip.
         let target = std::fs::canonicalize(path);
         let clip = clip_of(path).or_else(|| clip_of(target.as_deref().ok()?));
