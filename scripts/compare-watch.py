@@ -50,8 +50,15 @@ def detector_module():
 
 
 def quantised(model, frames, out):
-    """The detector in eight bits, as ONNX Runtime's own tool makes it."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    """The detector in eight bits, as ONNX Runtime's own tools make it."""
+    import onnx
+    from onnx.version_converter import convert_version
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quant_pre_process, quantize_static
+
+    # Scales a channel need operators that the file is too old for.
+    newer, prepared = out.with_suffix(".newer.onnx"), out.with_suffix(".prepared.onnx")
+    onnx.save(convert_version(onnx.load(str(model)), 13), str(newer))
+    quant_pre_process(str(newer), str(prepared), skip_symbolic_shape=True)
 
     class Reader(CalibrationDataReader):
         def __init__(self):
@@ -61,7 +68,9 @@ def quantised(model, frames, out):
             picture = next(self.frames, None)
             return None if picture is None else {"images": letterbox(picture)}
 
-    quantize_static(model, out, Reader(), per_channel=True, weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8)
+    quantize_static(
+        str(prepared), str(out), Reader(), per_channel=True, weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8
+    )
     return out
 
 
