@@ -24,6 +24,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 use prost::Message;
+use roadhound_shared::contract::FollowSizes;
 
 use super::bundle::{self, BundleFiles, contract_of};
 use super::onnx::{ModelProto, NodeProto, TensorProto};
@@ -60,6 +61,94 @@ pub fn network_from_bundle(
         .with_context(shown)
         .context("the restored network differs from the bundle")?;
     Ok(network.into_net())
+}
+
+/// The geometry of the network that a bundle's graphs were written from: what [`network_from_bundle`] wants to be told.
+///
+/// # Errors
+/// One line that names the folder: a damaged bundle, or graphs that no network of ours gives.
+pub fn geometry_of_bundle(folder: &Path) -> Result<ModelConfig> {
+    let shown = || format!("{}", folder.display());
+    let BundleFiles { manifest, f32, .. } = bundle::read(folder)?;
+    geometry_of_graph(&f32.search, &manifest.follow.sizes()).with_context(shown)
+}
+
+/// The geometry behind a search graph of these sizes: stages begin at its strided convolutions, a sum of two maps ends a
+/// residual pair, the first 1x1 kernel is the neck and the second the head's first layer.
+///
+/// # Errors
+/// A graph that has no such layers.
+pub fn geometry_of_graph(search_onnx: &[u8], sizes: &FollowSizes) -> Result<ModelConfig> {
+    let model = ModelProto::decode(search_onnx).context("the search graph is not ONNX")?;
+    let graph = model.graph.context("the search graph is empty")?;
+    let constants: HashMap<&str, &TensorProto> = graph
+        .initializer
+        .iter()
+        .map(|tensor| (tensor.name.as_str(), tensor))
+        .collect();
+    let mut config = ModelConfig {
+        stage_channels: Vec::new(),
+        plain_convs: Vec::new(),
+        residual_pairs: Vec::new(),
+        feature_channels: sizes.feature_channels,
+        head_channels: 0,
+        embedding: sizes.embedding_size,
+        template_px: sizes.template_px as usize,
+        search_px: sizes.search_px as usize,
+    };
+    let mut is_behind_neck = false;
+    for node in &graph.node {
+        match node.op_type.as_str() {
+            "Conv" => {
+                let weight = node.input.get(1).and_then(|n| constants.get(n.as_str()));
+                let dims = &weight.context("a convolution without weights")?.dims;
+                let [output, _, kernel, _] = dims[..] else {
+                    bail!(
+                        "a convolution's weights have {} axes, expected 4",
+                        dims.len()
+                    )
+                };
+                let strides = node.attribute.iter().find(|a| a.name == "strides");
+                let is_strided = strides.is_some_and(|a| a.ints.iter().any(|s| *s > 1));
+                match (is_behind_neck, kernel) {
+                    (true, _) => {
+                        config.head_channels = output as usize;
+                        break;
+                    }
+                    (false, 1) => is_behind_neck = true,
+                    (false, _) if is_strided => {
+                        config.stage_channels.push(output as usize);
+                        config.plain_convs.push(0);
+                        config.residual_pairs.push(0);
+                    }
+                    (false, _) => {
+                        let convs = config.plain_convs.last_mut();
+                        *convs.context("the first convolution has no stride")? += 1;
+                    }
+                }
+            }
+            "Add" if !is_behind_neck => {
+                let stage = config
+                    .plain_convs
+                    .last_mut()
+                    .zip(config.residual_pairs.last_mut());
+                let (convs, pairs) = stage.context("a sum before the first convolution")?;
+                *convs = convs
+                    .checked_sub(2)
+                    .context("a sum of no two convolutions")?;
+                *pairs += 1;
+            }
+            _ => {}
+        }
+    }
+    config.validate()?;
+    ensure!(
+        config.stride() == sizes.stride_px as usize,
+        "the search graph has a stride of {}, the contract says {}",
+        config.stride(),
+        sizes.stride_px
+    );
+    Ok(config)
 }
 
 /// SHA-256 of a bundle's search graph: which backbone something was built on.
@@ -290,6 +379,33 @@ mod tests {
         let mut after = CandleNetwork::new(other, &Device::Cpu);
         let expected = answers(&mut before, &ModelConfig::tiny());
         assert_close(&answers(&mut after, &ModelConfig::tiny()), &expected, 1e-4);
+    }
+
+    #[test]
+    fn the_geometry_of_a_network_is_read_off_its_graph() {
+        let odd = ModelConfig {
+            stage_channels: vec![4, 6, 8],
+            plain_convs: vec![1, 0, 2],
+            residual_pairs: vec![0, 2, 1],
+            head_channels: 5,
+            ..ModelConfig::tiny()
+        };
+        for config in [ModelConfig::tiny(), odd] {
+            let net = TrackerNet::new(&config, 3, &Device::Cpu).unwrap();
+            let sizes = contract_of(&net).unwrap().sizes();
+            let graph = search_graph(&net.folded().unwrap(), &[]);
+            assert_eq!(geometry_of_graph(&graph, &sizes).unwrap(), config);
+            let wrong = FollowSizes {
+                stride_px: 64,
+                ..sizes
+            };
+            let error = geometry_of_graph(&graph, &wrong).unwrap_err().to_string();
+            assert!(error.contains("the contract says 64"), "{error}");
+        }
+        assert_eq!(
+            geometry_of_bundle(&shipped()).unwrap(),
+            ModelConfig::default()
+        );
     }
 
     #[test]

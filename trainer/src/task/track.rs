@@ -14,6 +14,7 @@ use crate::loss::embedding::info_nce::info_nce;
 use crate::loss::presence::presence_bce;
 use crate::loss::score::penalty_reduced_focal;
 use crate::loss::targets::CellTargets;
+use crate::model::net::SearchMaps;
 use crate::model::{Pass, TrackerNet};
 use crate::ops::{Precision, images_from_bytes};
 use crate::params::{Params, Snapshot};
@@ -62,6 +63,25 @@ impl Default for LossConfig {
 pub const PIXEL_MEAN: f32 = 114.0;
 /// See [`PIXEL_MEAN`].
 pub const PIXEL_SCALE: f32 = 1.0 / 58.0;
+
+/// What a network makes of a batch of pairs.
+pub struct Look {
+    /// `[N, t, t, C]`: features of the first templates.
+    pub template: Tensor,
+    /// `[N, s, s, C]`: features of the search crops.
+    pub search: Tensor,
+    /// `[N, embedding]`: identities of the first templates.
+    pub anchors: Tensor,
+    /// What the heads say.
+    pub maps: SearchMaps,
+}
+
+/// Of the templates of a batch.
+struct Templates {
+    first: Tensor,
+    mixed: Tensor,
+    anchors: Tensor,
+}
 
 /// The task; see the module head.
 pub struct TrackTask {
@@ -120,7 +140,7 @@ impl TrackTask {
     }
 
     /// Template features, the latest template mixed in where the pair has one of its own.
-    fn template(&self, net: &TrackerNet, batch: &Batch, pass: Pass) -> Result<(Tensor, Tensor)> {
+    fn template(&self, net: &TrackerNet, batch: &Batch, pass: Pass) -> Result<Templates> {
         let px = net.config().template_px;
         let len = px * px * 3;
         let n = batch.present.len();
@@ -135,20 +155,20 @@ impl TrackTask {
             }
         }
         let features = net.features(&self.images(&crops, px)?, pass)?;
-        let first = features.narrow(0, 0, n)?;
+        let first = features.narrow(0, 0, n)?.contiguous()?;
         let latest = features.index_select(&Tensor::new(latest_at, &self.device)?, 0)?;
-        let embedding = net.embed_template(&first.contiguous()?, pass)?;
-        Ok((net.mix_templates(&first, &latest)?, embedding))
+        Ok(Templates {
+            anchors: net.embed_template(&first, pass)?,
+            mixed: net.mix_templates(&first, &latest)?,
+            first,
+        })
     }
 
     /// Presence logits of the network being trained, in evaluation mode, and whether the target was there.
     pub fn presence(&self, batches: &[Batch]) -> Result<(Vec<f64>, Vec<bool>)> {
         let (mut logits, mut present) = (Vec::new(), Vec::new());
         for batch in batches {
-            let (template, _) = self.template(&self.net, batch, Pass::Eval)?;
-            let crops = self.images(&batch.search_rgb, self.net.config().search_px)?;
-            let search = self.net.features(&crops, Pass::Eval)?;
-            let maps = self.net.heads(&template, &search, Pass::Eval)?;
+            let maps = self.look(batch, Pass::Eval)?.maps;
             let said = maps.presence_logits.to_vec1::<f32>()?;
             logits.extend(said.into_iter().map(f64::from));
             present.extend(batch.present.iter().map(|p| *p > 0.5));
@@ -164,12 +184,99 @@ impl TrackTask {
         };
         for (before, batch) in batches.iter().enumerate() {
             // Templates and search crops pass through the same backbone, and count alike in its statistics.
-            let (template, _) = self.template(&self.net, batch, mean_of(2 * before + 1))?;
+            let template = self.template(&self.net, batch, mean_of(2 * before + 1))?;
             let crops = self.images(&batch.search_rgb, self.net.config().search_px)?;
             let search = self.net.features(&crops, mean_of(2 * before + 2))?;
-            self.net.heads(&template, &search, mean_of(before + 1))?;
+            self.net
+                .heads(&template.mixed, &search, mean_of(before + 1))?;
         }
         Ok(())
+    }
+
+    /// The pass of a training step, as the loop asked for it.
+    pub fn pass(&self) -> Pass {
+        Pass::training(self.precision, self.quantised, self.norm_frozen)
+    }
+
+    /// What the network being trained makes of a batch.
+    ///
+    /// # Errors
+    /// If an operator fails.
+    pub fn look(&self, batch: &Batch, pass: Pass) -> Result<Look> {
+        self.look_with(&self.net, batch, pass)
+    }
+
+    /// What any network of this geometry makes of a batch.
+    ///
+    /// # Errors
+    /// If an operator fails.
+    pub fn look_with(&self, net: &TrackerNet, batch: &Batch, pass: Pass) -> Result<Look> {
+        let Templates {
+            first,
+            mixed,
+            anchors,
+        } = self.template(net, batch, pass)?;
+        let crops = self.images(&batch.search_rgb, net.config().search_px)?;
+        let search = net.features(&crops, pass)?;
+        let maps = net.heads(&mixed, &search, pass)?;
+        Ok(Look {
+            template: first,
+            search,
+            anchors,
+            maps,
+        })
+    }
+
+    /// The sum of all losses of a batch that was looked at.
+    ///
+    /// # Errors
+    /// If an operator fails.
+    pub fn losses(&self, batch: &Batch, seen: &Look, step: u64) -> Result<StepLoss> {
+        let config = self.net.config();
+        let n = batch.present.len();
+        let Look { anchors, maps, .. } = seen;
+        let targets = self.targets(batch);
+        let area = targets.cells * targets.cells;
+        let map = |values: &[f32]| Tensor::from_slice(values, (n, area), &self.device);
+        let score = penalty_reduced_focal(
+            &maps.score_logits,
+            &map(&targets.gauss)?,
+            &map(&targets.peak)?,
+            self.loss.score_smoothing,
+        )?;
+        let centres = Tensor::from_vec(
+            cell_centres_px(targets.cells, config.stride() as f32),
+            (area, 2),
+            &self.device,
+        )?;
+        let truth = Tensor::from_vec(batch.box_in_search.concat(), (n, 4), &self.device)?;
+        let boxes = box_losses(
+            &maps.box_ltrb_px,
+            &centres,
+            &truth,
+            &map(&targets.box_weight)?,
+        )?;
+        let presence = presence_bce(
+            &maps.presence_logits,
+            &Tensor::new(batch.present.as_slice(), &self.device)?,
+            self.loss.presence_smoothing,
+        )?;
+        let identity = self.identity_loss(anchors, &maps.embedding, batch, &targets, step)?;
+
+        let weights = &self.loss;
+        let localisation = (((&score * weights.score)? + (&boxes.giou * weights.giou)?)?
+            + (&boxes.l1 * weights.l1)?)?;
+        let total =
+            ((localisation + (&presence * weights.presence)?)? + (&identity * weights.identity)?)?;
+        let parts = vec![
+            ("score", score.to_scalar()?),
+            ("giou", boxes.giou.to_scalar()?),
+            ("l1", boxes.l1.to_scalar()?),
+            ("presence", presence.to_scalar()?),
+            ("identity", identity.to_scalar()?),
+            ("iou", boxes.iou),
+        ];
+        Ok(StepLoss { total, parts })
     }
 
     fn targets(&self, batch: &Batch) -> CellTargets {
@@ -254,57 +361,8 @@ impl Task for TrackTask {
     }
 
     fn loss(&self, batch: &Batch, step: u64) -> Result<StepLoss> {
-        let config = self.net.config();
-        let pass = Pass::training(self.precision, self.quantised, self.norm_frozen);
-        let n = batch.present.len();
-        let (template, anchors) = self.template(&self.net, batch, pass)?;
-        let search = self
-            .net
-            .features(&self.images(&batch.search_rgb, config.search_px)?, pass)?;
-        let maps = self.net.heads(&template, &search, pass)?;
-
-        let targets = self.targets(batch);
-        let area = targets.cells * targets.cells;
-        let map = |values: &[f32]| Tensor::from_slice(values, (n, area), &self.device);
-        let score = penalty_reduced_focal(
-            &maps.score_logits,
-            &map(&targets.gauss)?,
-            &map(&targets.peak)?,
-            self.loss.score_smoothing,
-        )?;
-        let centres = Tensor::from_vec(
-            cell_centres_px(targets.cells, config.stride() as f32),
-            (area, 2),
-            &self.device,
-        )?;
-        let truth = Tensor::from_vec(batch.box_in_search.concat(), (n, 4), &self.device)?;
-        let boxes = box_losses(
-            &maps.box_ltrb_px,
-            &centres,
-            &truth,
-            &map(&targets.box_weight)?,
-        )?;
-        let presence = presence_bce(
-            &maps.presence_logits,
-            &Tensor::new(batch.present.as_slice(), &self.device)?,
-            self.loss.presence_smoothing,
-        )?;
-        let identity = self.identity_loss(&anchors, &maps.embedding, batch, &targets, step)?;
-
-        let weights = &self.loss;
-        let localisation = (((&score * weights.score)? + (&boxes.giou * weights.giou)?)?
-            + (&boxes.l1 * weights.l1)?)?;
-        let total =
-            ((localisation + (&presence * weights.presence)?)? + (&identity * weights.identity)?)?;
-        let parts = vec![
-            ("score", score.to_scalar()?),
-            ("giou", boxes.giou.to_scalar()?),
-            ("l1", boxes.l1.to_scalar()?),
-            ("presence", presence.to_scalar()?),
-            ("identity", identity.to_scalar()?),
-            ("iou", boxes.iou),
-        ];
-        Ok(StepLoss { total, parts })
+        let seen = self.look(batch, self.pass())?;
+        self.losses(batch, &seen, step)
     }
 
     fn validate(&mut self, snapshot: &Snapshot) -> anyhow::Result<Vec<(&'static str, f64)>> {
@@ -315,12 +373,7 @@ impl Task for TrackTask {
             (Vec::new(), Vec::new(), Vec::new());
         let (mut right, mut anchors_seen) = (0usize, 0usize);
         for batch in &self.validation {
-            let (template, anchors) = self.template(net, batch, Pass::Eval)?;
-            let search = net.features(
-                &self.images(&batch.search_rgb, config.search_px)?,
-                Pass::Eval,
-            )?;
-            let maps = net.heads(&template, &search, Pass::Eval)?;
+            let Look { anchors, maps, .. } = self.look_with(net, batch, Pass::Eval)?;
             let scores = maps.score_logits.to_vec2::<f32>()?;
             let distances = maps.box_ltrb_px.to_vec3::<f32>()?;
             let presence = maps.presence_logits.to_vec1::<f32>()?;
