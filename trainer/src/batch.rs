@@ -143,6 +143,39 @@ impl Batch {
         }
     }
 
+    /// These pairs and those of `others`, whose crops have the same sides, behind them.
+    #[must_use]
+    pub fn joined(&self, others: &Self) -> Self {
+        let mut joined = self.clone();
+        joined.len += others.len;
+        joined.template_rgb.extend_from_slice(&others.template_rgb);
+        let latest = &others.template_latest_rgb;
+        joined.template_latest_rgb.extend_from_slice(latest);
+        joined.search_rgb.extend_from_slice(&others.search_rgb);
+        joined
+            .box_in_search
+            .extend_from_slice(&others.box_in_search);
+        joined.present.extend_from_slice(&others.present);
+        joined.instance.extend_from_slice(&others.instance);
+        let distinct = &others.has_distinct_latest;
+        joined.has_distinct_latest.extend_from_slice(distinct);
+        joined
+    }
+
+    /// The pairs of these numbers, which there are.
+    #[must_use]
+    pub fn chosen(&self, pairs: &[u32]) -> Self {
+        let mut chosen = Self {
+            template_px: self.template_px,
+            search_px: self.search_px,
+            ..Self::default()
+        };
+        for pair in pairs {
+            chosen.push(&self.pair(*pair as usize));
+        }
+        chosen
+    }
+
     fn push(&mut self, pair: &Pair) {
         self.len += 1;
         self.template_rgb.extend_from_slice(&pair.template_rgb);

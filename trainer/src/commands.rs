@@ -15,6 +15,7 @@ use roadhound_trainer::model::TrackerNet;
 use roadhound_trainer::sampler::{Sampler, Split};
 
 mod ablate;
+mod adapt;
 mod autoencoder;
 mod dann;
 mod disentangle;
@@ -38,6 +39,7 @@ mod tune;
 mod tune_scores;
 
 pub(crate) use ablate::{AblateArguments, ablate};
+pub(crate) use adapt::{AdaptArguments, adapt};
 pub(crate) use autoencoder::autoencoder;
 pub(crate) use dann::{DannArguments, dann};
 pub(crate) use disentangle::disentangle;

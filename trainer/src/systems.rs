@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapt::config::AdaptRun;
 use crate::autoencoder::AutoencoderRun;
 use crate::config::{ConfigError, SystemConfig, TrackerRun};
 use crate::dann::DannRun;
@@ -37,6 +38,8 @@ pub enum System {
     Dann,
     /// What the board may expect to see: `familiarity`.
     Familiarity,
+    /// The tracker on a domain without labels: `adapt`.
+    Adapt,
 }
 
 impl System {
@@ -55,6 +58,7 @@ impl System {
             Self::Disentangle => DisentangleRun::default().to_toml(),
             Self::Dann => DannRun::default().to_toml(),
             Self::Familiarity => FamiliarityRun::default().to_toml(),
+            Self::Adapt => AdaptRun::default().to_toml(),
         }
     }
 
@@ -70,6 +74,7 @@ impl System {
             Self::Disentangle => "Code in two parts",
             Self::Dann => "Domain-adversarial training",
             Self::Familiarity => "Familiarity",
+            Self::Adapt => "Tracker, adapted",
         }
     }
 }

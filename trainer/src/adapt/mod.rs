@@ -7,6 +7,9 @@
 //! - [`domain`]: the head that tells domains apart, and the loss that it and the features are trained by.
 //! - [`select`]: criteria that choose a model without a label of the target.
 //! - [`probe`]: small heads trained on features that stand still: how well domains, or classes of both, can be told apart.
+//! - [`config`], [`clips`], [`pseudo`], [`fourier`], [`batches`], [`measure`]: the tracker's adaptation, which
+//!   [`crate::task::adapt`] joins: what it is told, unlabelled video, tracks that the tracker believes, light of one domain on
+//!   crops of the other, what a step sees, and which weights are kept.
 //! - [`bound`]: the error on the source, the distance of the domains and the joint error, which together bound the error on
 //!   the target (Ben-David et al. 2010).
 //!
@@ -24,8 +27,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod batches;
 pub mod bound;
+pub mod clips;
+pub mod config;
 pub mod domain;
+pub mod fourier;
+pub mod measure;
 pub mod probe;
+pub mod pseudo;
 pub mod reversal;
 pub mod select;

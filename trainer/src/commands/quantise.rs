@@ -15,6 +15,7 @@ use roadhound_trainer::export::bundle::{self, BundleFiles};
 use roadhound_trainer::quantise::observe::Observer;
 use roadhound_trainer::quantise::report::Figures;
 use roadhound_trainer::render::{self, RenderJob};
+use roadhound_trainer::sampler::Pair;
 
 mod follow;
 mod graphs;
@@ -116,6 +117,31 @@ pub(crate) fn quantise(arguments: &QuantiseArguments) -> Result<()> {
     let out = arguments.out.as_ref().unwrap_or(&arguments.bundle);
     bundle::write_quantised(files, &reports, out)?;
     log::info!("{}: written", out.display());
+    Ok(())
+}
+
+/// Gives the bundle in a folder int8 graphs to follow with: ranges from `calibration`, ways chosen by `held_out`.
+pub(super) fn quantise_follow(
+    folder: &Path,
+    calibration: Vec<Pair>,
+    held_out: Vec<Pair>,
+    quiet: bool,
+) -> Result<()> {
+    let mut files = bundle::read(folder)?;
+    let bar = |steps, message| match quiet {
+        true => ProgressBar::hidden().with_message(message),
+        false => ProgressBar::new(steps).with_message(message),
+    };
+    let inputs = follow::Inputs {
+        bundle: folder,
+        calibration,
+        held_out,
+        clips: Vec::new(),
+        observers: &[Observer::Mse, Observer::Percentile(99.99)],
+        bar: &bar,
+    };
+    let report = follow::quantise_by(inputs, &mut files)?;
+    bundle::write_quantised(files, &[("QUANTISATION.md", report)], folder)?;
     Ok(())
 }
 

@@ -365,6 +365,34 @@ pub fn set_propose_int8(from: &mut BundleFiles, bytes: Vec<u8>) -> Result<()> {
     Ok(())
 }
 
+/// Gives the bundle in `folder` whatever else `from` has beside the graphs that follow: proposals in all precisions, and
+/// what it may expect to see. Those have backbones of their own, and know nothing of the graphs that follow.
+///
+/// # Errors
+/// A bundle that cannot be read or written.
+pub fn carry_others(from: BundleFiles, folder: &Path) -> Result<()> {
+    let mut to = read(folder)?;
+    let mut names: Vec<String> = Vec::new();
+    if let Some(contract) = &from.manifest.propose {
+        for files in std::iter::once(contract.f32_files()).chain(contract.int8_files()) {
+            names.extend([files.graph, files.probe].map(str::to_owned));
+        }
+    }
+    if let Some(contract) = &from.manifest.familiarity {
+        names.extend([contract.file.clone(), contract.probe_file.clone()]);
+    }
+    for name in names {
+        let entry = from.manifest.files.get(&name);
+        let entry = entry.with_context(|| format!("{name}: not listed in bundle.toml"))?;
+        to.manifest.files.insert(name, entry.clone());
+    }
+    to.manifest.propose = from.manifest.propose;
+    to.manifest.familiarity = from.manifest.familiarity;
+    (to.propose, to.propose_int8) = (from.propose, from.propose_int8);
+    to.familiarity = from.familiarity;
+    write_files(&to, &[], folder)
+}
+
 /// Takes the int8 graph for road users out of a manifest, if it is there.
 pub(super) fn remove_propose_int8(manifest: &mut BundleManifest) {
     let int8 = manifest.propose.as_mut().and_then(|p| p.int8.take());

@@ -2,6 +2,7 @@
 //!
 //! In: batches. Out: a scalar to descend, with its parts for the log, and a validation of given weights.
 
+pub mod adapt;
 pub mod autoencoder;
 pub mod dann;
 pub mod disentangle;

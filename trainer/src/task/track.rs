@@ -76,6 +76,28 @@ pub struct Look {
     pub maps: SearchMaps,
 }
 
+impl Look {
+    /// The pairs of these numbers.
+    ///
+    /// # Errors
+    /// A number that there is no pair of.
+    pub fn chosen(&self, pairs: &[u32]) -> Result<Self> {
+        let rows = Tensor::new(pairs, self.search.device())?;
+        let of = |t: &Tensor| t.contiguous()?.index_select(&rows, 0);
+        Ok(Self {
+            template: of(&self.template)?,
+            search: of(&self.search)?,
+            anchors: of(&self.anchors)?,
+            maps: SearchMaps {
+                score_logits: of(&self.maps.score_logits)?,
+                box_ltrb_px: of(&self.maps.box_ltrb_px)?,
+                presence_logits: of(&self.maps.presence_logits)?,
+                embedding: of(&self.maps.embedding)?,
+            },
+        })
+    }
+}
+
 /// Of the templates of a batch.
 struct Templates {
     first: Tensor,
@@ -179,16 +201,36 @@ impl TrackTask {
     /// Measures the statistics of every normalisation over `batches`, layer by layer, without changing what evaluation
     /// mode computes: see [`Pass::Rebase`]. For a network that took over a folded one.
     pub fn settle(&self, batches: &[Batch]) -> Result<()> {
-        let mean_of = |calls: usize| Pass::Rebase {
-            weight: 1.0 / calls as f32,
-        };
+        self.walk(&self.net, batches, |weight| Pass::Rebase { weight })
+    }
+
+    /// Moves the statistics of every normalisation of `net` by `share` of the way to those of `batches`, each layer seeing
+    /// what the re-estimated ones before it give: what evaluation mode computes becomes another function (AdaBN, Li et al.
+    /// 2017). Scale and shift stay: what had the old moments before is taken to have the new ones now.
+    ///
+    /// # Errors
+    /// If an operator fails.
+    pub fn re_estimate(&self, net: &TrackerNet, batches: &[Batch], share: f32) -> Result<()> {
+        let before = net.params().snapshot()?;
+        let precision = self.precision;
+        self.walk(net, batches, |momentum| Pass::Train {
+            momentum,
+            precision,
+        })?;
+        let mut after = net.params().snapshot()?;
+        after.blend_towards(&before, share);
+        net.params().restore(&after)
+    }
+
+    /// Passes batches through all of `net`; `pass` is given the weight of a call in the mean over all so far.
+    fn walk(&self, net: &TrackerNet, batches: &[Batch], pass: impl Fn(f32) -> Pass) -> Result<()> {
+        let mean_of = |calls: usize| pass(1.0 / calls as f32);
         for (before, batch) in batches.iter().enumerate() {
             // Templates and search crops pass through the same backbone, and count alike in its statistics.
-            let template = self.template(&self.net, batch, mean_of(2 * before + 1))?;
-            let crops = self.images(&batch.search_rgb, self.net.config().search_px)?;
-            let search = self.net.features(&crops, mean_of(2 * before + 2))?;
-            self.net
-                .heads(&template.mixed, &search, mean_of(before + 1))?;
+            let template = self.template(net, batch, mean_of(2 * before + 1))?;
+            let crops = self.images(&batch.search_rgb, net.config().search_px)?;
+            let search = net.features(&crops, mean_of(2 * before + 2))?;
+            net.heads(&template.mixed, &search, mean_of(before + 1))?;
         }
         Ok(())
     }
@@ -462,7 +504,7 @@ fn sigmoid_mean(logits: &Tensor) -> Result<f64> {
     ))
 }
 
-fn iou_ltrb(a: [f32; 4], b: [f32; 4]) -> f32 {
+pub(super) fn iou_ltrb(a: [f32; 4], b: [f32; 4]) -> f32 {
     let xywh = |[left_px, top_px, right_px, bottom_px]: [f32; 4]| {
         BoxXywh::from(BoxLtrb {
             left_px,

@@ -1,8 +1,10 @@
 //! The two graphs that follow: pairs of crops in, boxes beside the truth and beside those of the f32 graphs out.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use indicatif::ProgressBar;
 use roadhound_shared::contract::FollowContract;
 use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::metrics::{RunScore, success_area};
@@ -14,6 +16,7 @@ use roadhound_trainer::evaluate::{self, PairAnswer};
 use roadhound_trainer::export::bundle::{self, BundleFiles};
 use roadhound_trainer::export::interpret::OnnxNetwork;
 use roadhound_trainer::quantise::follow::{PairSamples, pixel_params, sources};
+use roadhound_trainer::quantise::observe::Observer;
 use roadhound_trainer::quantise::report::{Figure, Figures, Report};
 use roadhound_trainer::quantise::search::Search;
 use roadhound_trainer::render;
@@ -102,16 +105,52 @@ impl Bench<'_> {
     }
 }
 
+/// What int8 graphs to follow with are made of and chosen by.
+pub(super) struct Inputs<'a> {
+    /// The bundle, for messages.
+    pub(super) bundle: &'a Path,
+    /// Ranges are taken from these.
+    pub(super) calibration: Vec<Pair>,
+    /// Ways are chosen by these.
+    pub(super) held_out: Vec<Pair>,
+    /// And by these.
+    pub(super) clips: Vec<Run>,
+    /// Observers to choose from.
+    pub(super) observers: &'a [Observer],
+    /// Shows how far it is.
+    pub(super) bar: &'a dyn Fn(u64, &'static str) -> ProgressBar,
+}
+
 /// Gives the bundle int8 graphs to follow with; returns the report.
 pub(super) fn quantise(
     arguments: &QuantiseArguments,
     rendered: &Rendered<'_>,
     files: &mut BundleFiles,
 ) -> Result<String> {
-    let named = || format!("{}", arguments.bundle.display());
-    let (contract, tracker) = (files.manifest.follow.clone(), files.manifest.tracker);
     let (calibration, held_out) = pairs(arguments, rendered)?;
-    let clips = clips(rendered)?;
+    let inputs = Inputs {
+        bundle: &arguments.bundle,
+        calibration,
+        held_out,
+        clips: clips(rendered)?,
+        observers: &arguments.observers,
+        bar: &|steps, message| arguments.bar(steps, message),
+    };
+    quantise_by(inputs, files)
+}
+
+/// The same, whatever its inputs come from.
+pub(super) fn quantise_by(inputs: Inputs<'_>, files: &mut BundleFiles) -> Result<String> {
+    let Inputs {
+        bundle: folder,
+        calibration,
+        held_out,
+        clips,
+        observers,
+        bar,
+    } = inputs;
+    let named = || format!("{}", folder.display());
+    let (contract, tracker) = (files.manifest.follow.clone(), files.manifest.tracker);
     log::info!(
         "{} pairs to calibrate on; {} held-out pairs and {} rendered clips to choose by",
         calibration.len(),
@@ -137,10 +176,10 @@ pub(super) fn quantise(
     let found = Search {
         samples: &samples(&calibration),
         few: &samples(&calibration[..calibration.len().min(CORRECTION_SAMPLES)]),
-        observers: &arguments.observers,
+        observers,
         pixels: pixel_params(&contract.normalisation)?,
         alike: SAME_AUC,
-        bar: &|steps, message| arguments.bar(steps, message),
+        bar,
     }
     .run(
         &|| sources(&f32_graphs[0], &f32_graphs[1], &contract).with_context(named),
