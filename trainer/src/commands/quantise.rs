@@ -16,6 +16,7 @@ use roadhound_trainer::quantise::observe::Observer;
 use roadhound_trainer::quantise::report::Figures;
 use roadhound_trainer::render::{self, RenderJob};
 use roadhound_trainer::sampler::Pair;
+use tempfile::TempDir;
 
 mod follow;
 mod graphs;
@@ -198,12 +199,12 @@ fn in_turn<T>(real: Vec<T>, rendered: Vec<T>) -> Vec<T> {
 /// Rendered drives, in a folder that goes when the command ends.
 struct Rendered<'a> {
     arguments: &'a QuantiseArguments,
-    folder: Folder,
+    folder: TempDir,
 }
 
 impl<'a> Rendered<'a> {
     fn new(arguments: &'a QuantiseArguments) -> Result<Self> {
-        let folder = tempfile_folder()?;
+        let folder = tempfile::tempdir().context("no temporary folder")?;
         Ok(Self { arguments, folder })
     }
 
@@ -261,25 +262,4 @@ impl<'a> Rendered<'a> {
         };
         Ok(Arc::new(Dataset::open(&data)?))
     }
-}
-
-/// A folder that goes when the command ends.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn tempfile_folder() -> Result<Folder> {
-    let path = std::env::temp_dir().join(format!("roadhound-quantise-{}", std::process::id()));
-    std::fs::create_dir_all(&path).with_context(|| format!("{}", path.display()))?;
-    Ok(Folder(path))
 }
