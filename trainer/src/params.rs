@@ -104,7 +104,16 @@ impl Params {
     /// The variables and statistics whose names begin with one of `starts`; they are the same ones, not copies.
     #[must_use]
     pub fn of(&self, starts: &[&str]) -> Self {
-        let wanted = |name: &str| starts.iter().any(|start| name.starts_with(start));
+        self.chosen(|name| starts.iter().any(|start| name.starts_with(start)))
+    }
+
+    /// All others.
+    #[must_use]
+    pub fn without(&self, starts: &[&str]) -> Self {
+        self.chosen(|name| !starts.iter().any(|start| name.starts_with(start)))
+    }
+
+    fn chosen(&self, wanted: impl Fn(&str) -> bool) -> Self {
         let vars = self.vars.iter().filter(|(name, _)| wanted(name));
         let stats = self.stats.iter().filter(|(name, _)| wanted(name));
         Self {

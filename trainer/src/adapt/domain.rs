@@ -5,6 +5,10 @@
 //! `E(f, y, d) = L_y(f, y) - strength L_d(f, d)`; `f` and `y` descend `E` and `d` climbs it, that is, descends `L_d`. What is
 //! added to `L_y` here has these gradients.
 //!
+//! The head is a player of its own ([`players`]) with an optimiser of its own, and may go faster. AdamW divides by the size of
+//! gradients: once the classes are learned, nearly all of a feature's step is its flight from the head, at full length however
+//! small the strength, and a head that is no faster never learns where they have gone.
+//!
 //! The head sees rows brought to a root mean square of one. Features that climb the head's loss could otherwise do so without
 //! end by growing, and the game runs away: without it the domains' cross entropy swung between .1 and 10 nats on digits.
 
@@ -17,7 +21,8 @@ use crate::labelled::Shape;
 use crate::loss::softplus;
 use crate::model::Pass;
 use crate::model::stack::{Stack, StackConfig, StackError};
-use crate::params::ParamBuilder;
+use crate::params::{ParamBuilder, Params};
+use crate::task::Player;
 
 /// Keeps rows of nothing finite.
 const SMALLEST_SQUARE: f64 = 1e-6;
@@ -46,15 +51,18 @@ pub struct DomainConfig {
     pub rise: f64,
     /// How far the head goes in a step.
     pub step: DomainStep,
+    /// Its learning rate, as a multiple of the features'.
+    pub rate: f64,
 }
 
 impl Default for DomainConfig {
     fn default() -> Self {
         Self {
             widths: vec![128],
-            highest: 1.0,
+            highest: 0.3,
             rise: 10.0,
             step: DomainStep::default(),
+            rate: 5.0,
         }
     }
 }
@@ -67,7 +75,8 @@ impl DomainConfig {
     pub fn validate(&self, name: &str) -> std::result::Result<(), ConfigError> {
         self.stack().validate(name)?;
         in_range(&format!("{name}.highest"), self.highest, 0.0, 1e3)?;
-        in_range(&format!("{name}.rise"), self.rise, 0.0, 1e3)
+        in_range(&format!("{name}.rise"), self.rise, 0.0, 1e3)?;
+        in_range(&format!("{name}.rate"), self.rate, 1e-3, 1e3)
     }
 
     /// The reversal's strength at this share of the run.
@@ -81,6 +90,21 @@ impl DomainConfig {
             widths: self.widths.clone(),
         }
     }
+}
+
+/// Who moves: first everything but the head, by [`DomainLoss::total`] and what it is added to; then the head, whose variables'
+/// names begin with `head`, by [`DomainHead::own_loss`].
+pub fn players(params: &Params, head: &str, rate: f64) -> Vec<Player> {
+    vec![
+        Player {
+            params: params.without(&[head]),
+            rate: 1.0,
+        },
+        Player {
+            params: params.of(&[head]),
+            rate,
+        },
+    ]
 }
 
 /// What a step of the adversarial game adds.
@@ -127,6 +151,22 @@ impl DomainHead {
         let square = (rows.sqr()?.mean_keepdim(D::Minus1)? + SMALLEST_SQUARE)?;
         let rows = rows.broadcast_div(&square.sqrt()?)?;
         self.stack.forward(&rows, Pass::Eval)?.squeeze(1)
+    }
+
+    /// What the head itself descends: its cross entropy, of rows that do not move for it.
+    ///
+    /// # Errors
+    /// Rows of another length.
+    pub fn own_loss(
+        &self,
+        source: &Tensor,
+        target: &Tensor,
+        weights: Option<[&Tensor; 2]>,
+        strength: f64,
+        step: DomainStep,
+    ) -> Result<Tensor> {
+        let (source, target) = (source.detach(), target.detach());
+        Ok(self.loss(&source, &target, weights, strength, step)?.total)
     }
 
     /// See [`adversarial`].

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::export::onnx::GraphBuilder;
 use crate::export::package::{GraphCard, PackedGraph, ProbeRun, tensor};
 use crate::labelled::Samples;
-use crate::task::dann::DannNet;
+use crate::task::dann::{CENTRED, DannNet};
 
 /// Samples that the graph is checked on.
 const PROBES: usize = 16;
@@ -27,7 +27,13 @@ pub fn graphs(
     let (features, classes) = net.stacks();
     let mut g = GraphBuilder::new("classifier");
     g.input("x", &features.onnx_input());
-    let row = features.write(&mut g, "x")?;
+    let (factor, summand) = (
+        g.floats(&[1], &[CENTRED.0 as f32]),
+        g.floats(&[1], &[CENTRED.1 as f32]),
+    );
+    let x = g.node("Mul", &["x", &factor], vec![]);
+    let x = g.node("Add", &[&x, &summand], vec![]);
+    let row = features.write(&mut g, &x)?;
     let row = g.node("Relu", &[&row], vec![]);
     let scores = classes.write(&mut g, &row)?;
     let sizes =

@@ -316,6 +316,7 @@ impl Graph {
             "Div" => float(0)?.zip(&alike(1)?.map(f32::recip), room, |a, b| a * b),
             "Sqrt" => Ok(alike(0)?.map(f32::sqrt)),
             "Exp" => Ok(alike(0)?.map(exact::exp)),
+            "Log" => Ok(alike(0)?.map(f32::ln)),
             "Sigmoid" => Ok(alike(0)?.map(exact::sigmoid)),
             "Clip" => float(0)?
                 .zip(float(1)?, room, f32::max)?

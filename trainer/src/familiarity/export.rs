@@ -49,17 +49,27 @@ pub fn graph(
     let error = mean_square(&mut g, &residual);
 
     let grey = fixed_conv(&mut g, &residual, 3, 1, 1.0 / 3.0);
-    let smooth = fixed_conv(&mut g, &grey, 1, 3, 1.0 / 9.0);
-    let fine = g.node("Sub", &[&grey, &smooth], vec![]);
+    let picture = fixed_conv(&mut g, "frame", 3, 1, 1.0 / 3.0);
+    let smooth = fixed_conv(&mut g, &picture, 1, 3, 1.0 / 9.0);
+    let fine = g.node("Sub", &[&picture, &smooth], vec![]);
+    // Nothing is known of what lies beyond the border.
+    let within = |length: usize| -> Vec<f32> {
+        let inner = 1..length - 1;
+        (0..length)
+            .map(|i| f32::from(u8::from(inner.contains(&i))))
+            .collect()
+    };
+    let rows = g.floats(&[1, 1, height, 1], &within(height));
+    let columns = g.floats(&[1, 1, 1, width], &within(width));
+    let fine = g.node("Mul", &[&fine, &rows], vec![]);
+    let fine = g.node("Mul", &[&fine, &columns], vec![]);
     let cells = cells_of_squares(&mut g, &grey, height, width);
     let fine = cells_of_squares(&mut g, &fine, height, width);
-    let usual = g.floats(&[1, CELLS], &statistics.usual);
-    let whole = g.node("Add", &[&cells, &usual], vec![]);
-    let sizes = g.node("Div", &[&cells, &whole], vec![]);
     let least = g.floats(&[1, CELLS], &[SMALLEST_ERROR; CELLS]);
-    let both = g.node("Add", &[&fine, &cells], vec![]);
-    let both = g.node("Add", &[&both, &least], vec![]);
-    let details = g.node("Div", &[&fine, &both], vec![]);
+    let cells = g.node("Add", &[&cells, &least], vec![]);
+    let fine = g.node("Add", &[&fine, &least], vec![]);
+    let sizes = g.node("Log", &[&cells], vec![]);
+    let details = g.node("Log", &[&fine], vec![]);
     let values = g.node(
         "Concat",
         &[&code, &sizes, &details],

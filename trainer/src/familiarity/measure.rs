@@ -2,8 +2,10 @@
 //!
 //! In: a picture, its code, the decoded picture. Out: the values that describe it ([`describe`]), and their Mahalanobis
 //! distance from those of what was learned ([`Statistics`]): the root of the mean square of whitened values, about 1 for a
-//! picture like those. The values are the code, and for each cell of a grid how large the error is and which share of it is
-//! fine detail, both between 0 and 1: one wild cell moves the distance by a bounded amount.
+//! picture like those. The values are the code, and for each cell of a grid the logarithms of how large the error is and of
+//! how much fine detail the picture has: a blurred one has a tenth or a hundredth of the usual, which a difference hardly shows
+//! and a ratio does, and one wild cell moves the distance by little. Detail is the picture's own and not the error's: what is
+//! decoded has a fine texture of its own, behind which a blur is hidden.
 
 use nalgebra::{DMatrix, DVector};
 use serde::{Deserialize, Serialize};
@@ -17,8 +19,8 @@ pub const CELL_ROWS: usize = 2;
 pub const CELL_COLUMNS: usize = 4;
 /// Cells of the grid.
 pub const CELLS: usize = CELL_ROWS * CELL_COLUMNS;
-/// Keeps the share of nothing in nothing finite: far below one grey level squared.
-pub const SMALLEST_ERROR: f32 = 1e-6;
+/// Half a grey level, squared: below it the grain of a sensor decides, and nothing is told apart.
+pub const SMALLEST_ERROR: f32 = 4e-6;
 /// Share of the mean variance that is added to every one: what hardly varies must not decide alone.
 const RIDGE: f64 = 1e-3;
 
@@ -29,7 +31,7 @@ pub struct Errors {
     pub mean: f32,
     /// Mean squared error of each cell, of the mean of the colours.
     pub cells: [f32; CELLS],
-    /// The part of it that a mean of three by three pixels does not show.
+    /// Of each cell of the picture itself, mean square of what a mean of three by three pixels does not show.
     pub fine: [f32; CELLS],
 }
 
@@ -46,29 +48,26 @@ impl Errors {
         } = shape;
         let residual: Vec<f32> = x.iter().zip(decoded).map(|(a, b)| a - b).collect();
         let mean = residual.iter().map(|r| r * r).sum::<f32>() / residual.len().max(1) as f32;
-        let grey: Vec<f32> = residual
-            .chunks_exact(channels)
-            .map(|pixel| pixel.iter().sum::<f32>() / channels as f32)
-            .collect();
-        let at = |y: isize, x: isize| match (usize::try_from(y), usize::try_from(x)) {
-            (Ok(y), Ok(x)) if y < height && x < width => grey[y * width + x],
-            _ => 0.0,
+        let grey_of = |values: &[f32]| -> Vec<f32> {
+            let pixels = values.chunks_exact(channels);
+            pixels
+                .map(|pixel| pixel.iter().sum::<f32>() / channels as f32)
+                .collect()
         };
+        let (grey, picture) = (grey_of(&residual), grey_of(x));
         let (mut cells, mut fine) = ([0.0; CELLS], [0.0; CELLS]);
         let (rows, columns) = (height / CELL_ROWS, width / CELL_COLUMNS);
         for y in 0..height {
             for x in 0..width {
                 let cell = (y / rows).min(CELL_ROWS - 1) * CELL_COLUMNS
                     + (x / columns).min(CELL_COLUMNS - 1);
-                let mut sum = 0.0;
-                for dy in -1..=1 {
-                    for dx in -1..=1 {
-                        sum += at(y as isize + dy, x as isize + dx);
-                    }
+                cells[cell] += grey[y * width + x].powi(2);
+                // Nothing is known of what lies beyond the border.
+                if (1..height - 1).contains(&y) && (1..width - 1).contains(&x) {
+                    let rows = (y - 1..=y + 1).map(|y| &picture[y * width + x - 1..][..3]);
+                    let sum: f32 = rows.flatten().sum();
+                    fine[cell] += (picture[y * width + x] - sum / 9.0).powi(2);
                 }
-                let value = grey[y * width + x];
-                cells[cell] += value * value;
-                fine[cell] += (value - sum / 9.0).powi(2);
             }
         }
         let count = (rows * columns) as f32;
@@ -80,22 +79,16 @@ impl Errors {
     }
 }
 
-/// What describes a picture; `usual` is the usual error of each cell.
-pub fn describe(code: &[f32], errors: &Errors, usual: &[f32]) -> Vec<f32> {
-    let size = errors.cells.iter().zip(usual).map(|(e, c)| e / (e + c));
-    let detail = errors
-        .cells
-        .iter()
-        .zip(&errors.fine)
-        .map(|(e, h)| h / (h + e + SMALLEST_ERROR));
-    code.iter().copied().chain(size).chain(detail).collect()
+/// What describes a picture.
+pub fn describe(code: &[f32], errors: &Errors) -> Vec<f32> {
+    let cells = errors.cells.iter().chain(&errors.fine);
+    let logarithms = cells.map(|e| (e + SMALLEST_ERROR).ln());
+    code.iter().copied().chain(logarithms).collect()
 }
 
 /// What is usual.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Statistics {
-    /// Median error of each cell.
-    pub usual: Vec<f32>,
     /// Mean of each value.
     pub mean: Vec<f32>,
     /// Whitens values: symmetric, row after row.
@@ -105,19 +98,11 @@ pub struct Statistics {
 impl Statistics {
     /// Of pictures to learn from.
     pub fn fit(codes: &[Vec<f32>], errors: &[Errors]) -> Self {
-        let usual: Vec<f32> = (0..CELLS)
-            .map(|cell| {
-                let mut values: Vec<f32> = errors.iter().map(|e| e.cells[cell]).collect();
-                values.sort_by(f32::total_cmp);
-                let middle = values.get(values.len() / 2).copied().unwrap_or_default();
-                middle.max(SMALLEST_ERROR)
-            })
-            .collect();
         let rows: Vec<Vec<f64>> = codes
             .iter()
             .zip(errors)
             .map(|(code, errors)| {
-                let values = describe(code, errors, &usual);
+                let values = describe(code, errors);
                 values.into_iter().map(f64::from).collect()
             })
             .collect();
@@ -140,7 +125,6 @@ impl Statistics {
             .map(|(i, j)| (root[(i, j)] / scale[i]) as f32)
             .collect();
         Self {
-            usual,
             mean: mean.iter().map(|v| *v as f32).collect(),
             whitening,
         }
@@ -148,7 +132,7 @@ impl Statistics {
 
     /// How far a picture lies from what was learned.
     pub fn distance(&self, code: &[f32], errors: &Errors) -> f32 {
-        let values = describe(code, errors, &self.usual);
+        let values = describe(code, errors);
         let length = values.len();
         let mut whitened = vec![0f32; length];
         for (i, (value, mean)) in values.iter().zip(&self.mean).enumerate() {
@@ -185,16 +169,18 @@ pub(crate) mod tests {
     fn a_checkerboard_is_fine_detail_and_an_even_error_is_not() {
         let board = errors_of(|x, y| if (x + y) % 2 == 0 { 0.5 } else { -0.5 });
         assert!((board.mean - 0.25).abs() < 1e-6);
-        // In the middle a mean of nine is a ninth of the value: (8/9)^2 of the error is fine.
+        // A mean of nine is a ninth of the value: (8/9)^2 of the error is fine, but at the border, where nothing is counted.
         let expected = 0.25 * (8f32 / 9.0).powi(2);
         assert!(
-            board.fine.iter().all(|h| (h / expected - 1.0).abs() < 0.15),
+            board
+                .fine
+                .iter()
+                .all(|h| (0.5..=1.0).contains(&(h / expected))),
             "{board:?}"
         );
         let even = errors_of(|_, _| 0.5);
         assert!(even.cells.iter().all(|e| (e - 0.25).abs() < 1e-6));
-        // Only at the border, where nothing lies beyond.
-        assert!(even.fine.iter().all(|h| *h < 0.03), "{even:?}");
+        assert!(even.fine.iter().all(|h| *h < 1e-12), "{even:?}");
         let left = errors_of(|x, y| f32::from(u8::from(x < 4 && y < 4)));
         assert_eq!(left.cells, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
         assert!((left.mean - 1.0 / 8.0).abs() < 1e-6);

@@ -6,12 +6,12 @@
 //!
 //! - [`frames`]: frames to learn from and to score on, as the board will crop them.
 //! - [`faults`]: a lens covered, smeared or blinded. For the score alone: nothing is learned from them.
-//! - [`measure`]: a code and bands of the error of what comes back from it, brought to one distance.
+//! - [`measure`]: a code, the error of what comes back from it and the picture's detail, brought to one distance.
 //! - [`scores`]: ROC against faults, thresholds, alarms on clips.
 //! - [`export`]: the graph, and the bundle with it.
 //!
-//! Why bands: a covered or smeared picture is *easier* to bring back than a road, so the error alone, taken as too large,
-//! says nothing. How much of the error is fine detail does, and so does a code far from all others.
+//! Why detail: a covered or smeared picture is *easier* to bring back than a road, so the error alone, taken as too large,
+//! says nothing. How much fine detail the picture has does, and so does a code far from all others.
 
 pub mod config;
 pub mod export;
