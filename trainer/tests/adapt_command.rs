@@ -227,6 +227,9 @@ fn a_bundle_is_adapted_or_given_back_and_what_cannot_be_is_said_in_a_line() {
     assert_eq!(files(&root.join("ruined/bundle")), before);
 
     std::fs::create_dir(root.join("empty")).unwrap();
+    // What lies where a run would put something of its own.
+    std::fs::create_dir_all(root.join("mine/pseudo")).unwrap();
+    std::fs::write(root.join("mine/pseudo/labels"), "a week of work").unwrap();
     std::fs::write(root.join("wrong.toml"), "[adapt]\nparts = [\"regions\"]\n").unwrap();
     for (line, expected) in [
         (
@@ -240,6 +243,15 @@ fn a_bundle_is_adapted_or_given_back_and_what_cannot_be_is_said_in_a_line() {
         (
             "adapt --bundle source --target empty --data . --config adapt.toml --out no".to_owned(),
             "holds no video",
+        ),
+        (
+            format!("adapt {common} --config adapt.toml --out mine"),
+            "mine: holds other things than a run of this kind",
+        ),
+        (
+            "adapt --bundle out/bundle --target target --data . --config adapt.toml --out out"
+                .to_owned(),
+            "out/bundle: would be written over",
         ),
         (
             "adapt --bundle nowhere --target target --data . --config adapt.toml --out no"
@@ -259,4 +271,7 @@ fn a_bundle_is_adapted_or_given_back_and_what_cannot_be_is_said_in_a_line() {
             "{line}: {said}"
         );
     }
+    assert_eq!(files(&root.join("out/bundle")), bundle);
+    let mine = std::fs::read_to_string(root.join("mine/pseudo/labels"));
+    assert_eq!(mine.unwrap(), "a week of work");
 }

@@ -42,6 +42,7 @@ use roadhound_trainer::task::track::TrackTask;
 use roadhound_trainer::train_loop::{Outcome, Run};
 
 use super::quantise::quantise_follow;
+use super::system::check_own;
 use super::{STOP, VALIDATION_SEED, network_of, parse_threads, set_out};
 
 /// Name of the pack of pseudo-tracks.
@@ -100,6 +101,13 @@ pub(crate) struct AdaptArguments {
     quiet: bool,
 }
 
+impl AdaptArguments {
+    /// Where the bundle goes.
+    fn bundle_out(&self) -> PathBuf {
+        self.out.join("bundle")
+    }
+}
+
 /// Everything that adaptations by different parts share.
 struct World<'a> {
     arguments: &'a AdaptArguments,
@@ -126,6 +134,19 @@ struct Adapted {
 
 pub(crate) fn adapt(arguments: &AdaptArguments) -> Result<()> {
     let run = run_of(arguments)?;
+    check_own(&arguments.out, System::Adapt)?;
+    for bundle in [Some(&arguments.bundle), arguments.proposals.as_ref()] {
+        let same =
+            bundle.map(|bundle| (bundle.canonicalize(), arguments.bundle_out().canonicalize()));
+        if let Some((Ok(bundle), Ok(out))) = same
+            && bundle == out
+        {
+            bail!(
+                "{}: would be written over; give --out another folder",
+                bundle.display()
+            );
+        }
+    }
     set_out(run.compute.threads)?;
     let mut world = World::open(arguments, run)?;
     world.before = world.measured_before()?;
@@ -204,6 +225,7 @@ impl<'a> World<'a> {
         let source = Arc::new(Dataset::open(&run.data)?);
         let harvest = harvest(arguments, &run, &files, &clips)?;
         log::info!("{}", harvest.line());
+        begin(&arguments.out)?;
         let folder = arguments.out.join(PSEUDO);
         if folder.exists() {
             std::fs::remove_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
@@ -630,7 +652,8 @@ impl<'a> World<'a> {
 
     /// Writes the bundle: new graphs, or the source's files as they are.
     fn write(self, adapted: Adapted) -> Result<()> {
-        let out = self.arguments.out.join("bundle");
+        let out = self.arguments.bundle_out();
+        // That of an earlier run: the folder is a run's own, see `check_own`.
         if out.exists() {
             std::fs::remove_dir_all(&out).with_context(|| format!("{}", out.display()))?;
         }
@@ -690,6 +713,21 @@ fn drawn(sampler: &Sampler, batch: usize, count: u64) -> Result<Vec<Batch>> {
     let mut scratch = SamplerScratch::default();
     let batches = (0..count).map(|step| Batch::draw(sampler, step, batch, &mut scratch));
     Ok(batches.collect::<Result<_, _>>()?)
+}
+
+/// Marks the folder as that of an adaptation, so that one that was cut off may go on.
+fn begin(out: &Path) -> Result<()> {
+    let path = out.join(facts::FACTS_FILE);
+    if path.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
+    let facts = facts::Facts {
+        system: System::Adapt,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..facts::Facts::default()
+    };
+    outputs::file(&path, serde_json::to_vec_pretty(&facts)?)
 }
 
 /// Follows what the bundle, or another one, proposes on every clip.

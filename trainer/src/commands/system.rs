@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use roadhound_trainer::checkpoint::Checkpoint;
 use roadhound_trainer::config::SystemConfig;
 use roadhound_trainer::epochs::EpochsConfig;
@@ -21,6 +21,28 @@ use super::{STOP, parse_threads};
 
 /// Where the saved model lies in a run's folder.
 pub(super) const MODEL_FOLDER: &str = "model";
+
+/// Refuses a folder that holds something and is not that of a run of this system: what a run replaces has to be its own.
+pub(super) fn check_own(out: &Path, system: System) -> Result<()> {
+    let shown = || format!("{}", out.display());
+    let mut entries = match std::fs::read_dir(out) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(shown),
+    };
+    if entries.next().is_none() {
+        return Ok(());
+    }
+    let facts = std::fs::read(out.join(FACTS_FILE)).ok();
+    let facts: Option<Facts> = facts.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    if facts.is_none_or(|facts| facts.system != system) {
+        bail!(
+            "{}: holds other things than a run of this kind; give --out another folder",
+            out.display()
+        );
+    }
+    Ok(())
+}
 
 /// Writes what is known before a run starts: `config.toml` and `facts.json`. The folder of another run is refused.
 pub(super) fn begin(
