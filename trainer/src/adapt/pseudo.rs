@@ -660,6 +660,10 @@ mod tests {
             "{}",
             unsure.line()
         );
-        assert!(unsure.line().contains("2 lost"), "{}", unsure.line());
+        assert!(
+            unsure.line().contains("2 presence fell"),
+            "{}",
+            unsure.line()
+        );
     }
 }
