@@ -3,9 +3,9 @@
 //! In: a frame every second or so, through `familiarity.onnx` (a small variational autoencoder of frames). Out: how far the
 //! frame lies from what was learned, and, by time and with hysteresis, whether that is an alarm.
 //!
-//! - [`contract`]: the table `[familiarity]` of a bundle: files, sizes, tensors, thresholds.
-//! - [`watch`]: distances in, [`Health`] out. Time is an argument.
-//! - [`probe`]: seeded frames and what the graph must say of them.
+//! - `contract.rs`: the table `[familiarity]` of a bundle: files, sizes, tensors, thresholds.
+//! - `watch.rs`: distances in, [`Health`] out. Time is an argument.
+//! - `probe.rs`: seeded frames and what the graph must say of them.
 //!
 //! ```
 //! use roadhound_shared::familiarity::{AlarmConfig, FamiliarityWatch, Health};

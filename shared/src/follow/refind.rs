@@ -1,6 +1,6 @@
 //! Where a lost target could be, by whoever finds road users: places for the follow model to look at.
 //!
-//! In: the reports of a [`Follower`](super::Follower), frames, a [`ProposeNetwork`]. Out: a few boxes a frame while the
+//! In: the reports of a [`Follower`], frames, a [`ProposeNetwork`]. Out: a few boxes a frame while the
 //! target is lost. While it is tracked, a look a second learns what the target is to the network that proposes: its kind and
 //! its embedding there. Boxes of that kind and like that embedding are offered, the likest first; whether one of them is the
 //! target is for the follow model to say ([`Follower::look_at`](super::Follower::look_at)), by its own rules. A target that
