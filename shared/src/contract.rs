@@ -1057,6 +1057,21 @@ fn run_probe<N: FollowNetwork>(
     Ok((first, search))
 }
 
+/// The upper left of a [`probe_crop`], for graphs that see whole frames.
+///
+/// # Shapes
+/// Returns planar `[3, height, width]`.
+pub(crate) fn probe_frame(seed: u64, width: usize, height: usize) -> Vec<f32> {
+    let side = width.max(height);
+    let square = probe_crop(seed, 3, side);
+    let planes = square.chunks_exact((side * side).max(1));
+    planes
+        .flat_map(|plane| plane.chunks_exact(side).take(height))
+        .flat_map(|row| &row[..width])
+        .copied()
+        .collect()
+}
+
 /// A normalised crop drawn from a seed: the same bits on every machine.
 ///
 /// Coloured 16-pixel squares with noise on top, because white noise alone leaves the deeper layers

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::{FamiliarityContract, FamiliarityNetwork, Look};
-use crate::contract::{ProbeError, probe_crop};
+use crate::contract::{self, ProbeError};
 
 /// Frames of a probe.
 pub const PROBES: u64 = 3;
@@ -107,14 +107,11 @@ pub fn probe_frame(seed: u64, contract: &FamiliarityContract) -> Vec<f32> {
         contract.input_width_px as usize,
         contract.input_height_px as usize,
     );
-    let side = width.max(height);
-    let square = probe_crop(seed, 3, side);
-    let planes = square.chunks_exact((side * side).max(1));
-    planes
-        .flat_map(|plane| plane.chunks_exact(side).take(height))
-        .flat_map(|row| &row[..width])
-        .map(|v| (0.5 + 0.25 * v).clamp(0.0, 1.0))
-        .collect()
+    let mut frame = contract::probe_frame(seed, width, height);
+    for value in &mut frame {
+        *value = (0.5 + 0.25 * *value).clamp(0.0, 1.0);
+    }
+    frame
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contract::ProposeContract;
 use super::{ProposeNetwork, ProposeOutputs};
-use crate::contract::{ProbeError, ProbeTensor, probe_crop};
+use crate::contract::{self, ProbeError, ProbeTensor};
 
 /// How far a runtime may be from the recorded outputs, in the units of each output.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -104,7 +104,8 @@ fn run<N: ProposeNetwork>(
     Ok(outputs)
 }
 
-/// A normalised frame drawn from a seed: the same bits on every machine. The upper left of a [`probe_crop`].
+/// A normalised frame drawn from a seed: the same bits on every machine. The upper left of a
+/// [`probe_crop`](contract::probe_crop).
 ///
 /// # Shapes
 /// Returns planar `[3, height, width]`.
@@ -113,14 +114,7 @@ pub fn probe_frame(seed: u64, contract: &ProposeContract) -> Vec<f32> {
         contract.input_width_px as usize,
         contract.input_height_px as usize,
     );
-    let side = width.max(height);
-    let square = probe_crop(seed, 3, side);
-    let planes = square.chunks_exact((side * side).max(1));
-    planes
-        .flat_map(|plane| plane.chunks_exact(side).take(height))
-        .flat_map(|row| &row[..width])
-        .copied()
-        .collect()
+    contract::probe_frame(seed, width, height)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use roadhound_shared::frame::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, in_range};
-use crate::data::{DataError, list_images};
+use crate::data::{DataError, list_folders, list_images};
 
 /// Folders below a given one are searched this deep.
 const DEEPEST: usize = 5;
@@ -120,15 +120,7 @@ fn search(
     if depth == DEEPEST {
         return Ok(());
     }
-    let mut below = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(DataError::io(folder))? {
-        let path = entry.map_err(DataError::io(folder))?.path();
-        if path.is_dir() {
-            below.push(path);
-        }
-    }
-    below.sort();
-    for path in below {
+    for path in list_folders(folder)? {
         let own = path.file_name().unwrap_or_default().to_string_lossy();
         search(&path, &format!("{name}.{own}"), depth + 1, found)?;
     }

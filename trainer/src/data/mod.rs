@@ -798,6 +798,19 @@ pub(crate) fn list_images(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(names.iter().map(|name| folder.join(name)).collect())
 }
 
+/// Folders directly inside `folder`, sorted by name.
+pub(crate) fn list_folders(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(DataError::io(folder))? {
+        let path = entry.map_err(DataError::io(folder))?.path();
+        if path.is_dir() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// Images whose name is a number, by number. Names need not have leading zeros.
 pub(crate) fn numbered_images(folder: &Path) -> Result<Vec<(u32, Arc<Path>)>, DataError> {
     let mut images: Vec<(u32, Arc<Path>)> = list_images(folder)?

@@ -8,7 +8,9 @@ use roadhound_shared::geometry::BoxXywh;
 
 use super::NEEDED_GROUPS;
 use crate::data::sequence::Frame;
-use crate::data::{DataConfig, DataError, PackKind, ReadConfig, list_images, read_pack};
+use crate::data::{
+    DataConfig, DataError, PackKind, ReadConfig, list_folders, list_images, read_pack,
+};
 
 /// One image.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,15 +126,7 @@ fn plain(outer: &Path) -> Result<Vec<Vec<Picture>>, DataError> {
         .into_iter()
         .map(|path| vec![picture(path)]);
     let mut sequences: Vec<Vec<Picture>> = alone.collect();
-    let mut below = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(DataError::io(folder))? {
-        let path = entry.map_err(DataError::io(folder))?.path();
-        if path.is_dir() {
-            below.push(path);
-        }
-    }
-    below.sort();
-    for folder in below {
+    for folder in list_folders(folder)? {
         let inner = folder.join("img");
         let images = list_images(if inner.is_dir() { &inner } else { &folder })?;
         sequences.push(images.into_iter().map(picture).collect());
