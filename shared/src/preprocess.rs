@@ -113,15 +113,7 @@ impl CropWindow {
     /// ```
     #[must_use]
     pub fn letterbox(frame_width_px: u32, frame_height_px: u32, size: CropSize) -> Self {
-        let (w_px, h_px) = (frame_width_px as f32, frame_height_px as f32);
-        let (width, height) = (size.width_px.max(1) as f32, size.height_px.max(1) as f32);
-        let image_from_crop = (w_px / width).max(h_px / height);
-        Self {
-            cx_px: w_px / 2.0,
-            cy_px: h_px / 2.0,
-            w_px: width * image_from_crop,
-            h_px: height * image_from_crop,
-        }
+        Self::centred(frame_width_px, frame_height_px, size, f32::max)
     }
 
     /// The largest window of the crop's aspect that lies in the middle of the frame.
@@ -134,9 +126,19 @@ impl CropWindow {
     /// ```
     #[must_use]
     pub fn within(frame_width_px: u32, frame_height_px: u32, size: CropSize) -> Self {
+        Self::centred(frame_width_px, frame_height_px, size, f32::min)
+    }
+
+    /// In the middle of the frame; `of_both` chooses which of the two sides fits exactly.
+    fn centred(
+        frame_width_px: u32,
+        frame_height_px: u32,
+        size: CropSize,
+        of_both: fn(f32, f32) -> f32,
+    ) -> Self {
         let (w_px, h_px) = (frame_width_px as f32, frame_height_px as f32);
         let (width, height) = (size.width_px.max(1) as f32, size.height_px.max(1) as f32);
-        let image_from_crop = (w_px / width).min(h_px / height);
+        let image_from_crop = of_both(w_px / width, h_px / height);
         Self {
             cx_px: w_px / 2.0,
             cy_px: h_px / 2.0,

@@ -27,7 +27,7 @@ use prost::Message;
 use roadhound_shared::contract::FollowSizes;
 
 use super::bundle::{self, BundleFiles, contract_of};
-use super::onnx::{ModelProto, NodeProto, TensorProto};
+use super::onnx::{GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::model::net::FoldedNet;
 use crate::model::{ModelConfig, TrackerNet};
 use crate::network::CandleNetwork;
@@ -73,19 +73,24 @@ pub fn geometry_of_bundle(folder: &Path) -> Result<ModelConfig> {
     geometry_of_graph(&f32.search, &manifest.follow.sizes()).with_context(shown)
 }
 
+fn search_graph(onnx: &[u8]) -> Result<GraphProto> {
+    let model = ModelProto::decode(onnx).context("the search graph is not ONNX")?;
+    model.graph.context("the search graph is empty")
+}
+
+fn constants_of(graph: &GraphProto) -> HashMap<&str, &TensorProto> {
+    let named = graph.initializer.iter().map(|t| (t.name.as_str(), t));
+    named.collect()
+}
+
 /// The geometry behind a search graph of these sizes: stages begin at its strided convolutions, a sum of two maps ends a
 /// residual pair, the first 1x1 kernel is the neck and the second the head's first layer.
 ///
 /// # Errors
 /// A graph that has no such layers.
 pub fn geometry_of_graph(search_onnx: &[u8], sizes: &FollowSizes) -> Result<ModelConfig> {
-    let model = ModelProto::decode(search_onnx).context("the search graph is not ONNX")?;
-    let graph = model.graph.context("the search graph is empty")?;
-    let constants: HashMap<&str, &TensorProto> = graph
-        .initializer
-        .iter()
-        .map(|tensor| (tensor.name.as_str(), tensor))
-        .collect();
+    let graph = search_graph(search_onnx)?;
+    let constants = constants_of(&graph);
     let mut config = ModelConfig {
         stage_channels: Vec::new(),
         plain_convs: Vec::new(),
@@ -167,13 +172,8 @@ pub fn backbone_sha256(folder: &Path) -> Result<String> {
 /// # Errors
 /// The first layer that is missing, left over, or of another shape.
 pub fn folded_from_graph(search_onnx: &[u8], mut net: FoldedNet) -> Result<FoldedNet> {
-    let model = ModelProto::decode(search_onnx).context("the search graph is not ONNX")?;
-    let graph = model.graph.context("the search graph is empty")?;
-    let constants: HashMap<&str, &TensorProto> = graph
-        .initializer
-        .iter()
-        .map(|tensor| (tensor.name.as_str(), tensor))
-        .collect();
+    let graph = search_graph(search_onnx)?;
+    let constants = constants_of(&graph);
     let constant = |node: &NodeProto, k: usize| {
         node.input
             .get(k)
