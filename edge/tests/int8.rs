@@ -4,8 +4,10 @@
 
 use proptest::prelude::*;
 use roadhound_edge::int8::{
-    Convolution, Graph, Layout, Number, Path, PlanError, Shape, Sink, Source, Value,
+    Convolution, Graph, Layout, Number, Path, PlanError, Reference, Shape, Sink, Source, Value,
 };
+use roadhound_shared::adapt::{Adjustment, SAMPLE_STEPS, SAMPLE_ZERO};
+use roadhound_shared::mix::SplitMix64;
 use roadhound_shared::quantised::{QuantParams, QuantisedAdd, Requantise};
 
 /// A map as plain bytes, `[C, H, W]`.
@@ -24,13 +26,25 @@ impl Plain {
     }
 }
 
+/// What turns sums of a channel into bytes.
+fn requantise(conv: &Convolution, channel: usize) -> Requantise {
+    let scale = conv.weight_scales[channel.min(conv.weight_scales.len() - 1)];
+    Requantise::new(conv.input.scale(), scale, conv.output).unwrap()
+}
+
 /// What a convolution gives, by its definition.
 fn plain(conv: &Convolution, x: &Plain, shape: Shape) -> Plain {
+    let sums = sums(conv, x, shape);
+    let byte = |(at, sum): (usize, i32)| requantise(conv, at / shape.cells()).apply(sum);
+    let bytes = sums.into_iter().enumerate().map(byte).collect();
+    Plain { shape, bytes }
+}
+
+/// What a convolution sums up, bias included, `[C, H, W]`.
+fn sums(conv: &Convolution, x: &Plain, shape: Shape) -> Vec<i32> {
     let zero = i32::from(conv.input.zero_point());
-    let mut bytes = Vec::with_capacity(shape.len());
+    let mut sums = Vec::with_capacity(shape.len());
     for o in 0..conv.channels {
-        let scale = conv.weight_scales[o.min(conv.weight_scales.len() - 1)];
-        let requantise = Requantise::new(conv.input.scale(), scale, conv.output).unwrap();
         for (oy, ox) in (0..shape.height).flat_map(|y| (0..shape.width).map(move |x| (y, x))) {
             let mut sum = conv.bias.as_ref().map_or(0, |bias| i64::from(bias[o]));
             for i in 0..x.shape.channels {
@@ -48,10 +62,97 @@ fn plain(conv: &Convolution, x: &Plain, shape: Shape) -> Plain {
                     }
                 }
             }
-            bytes.push(requantise.apply(i32::try_from(sum).unwrap()));
+            sums.push(i32::try_from(sum).unwrap());
         }
     }
-    Plain { shape, bytes }
+    sums
+}
+
+/// Where channels lay on some source, and what is done to them.
+fn moved(seed: u64, conv: &Convolution) -> (Vec<Reference>, Vec<Adjustment>) {
+    let mut stream = SplitMix64(seed);
+    let mut share = || (stream.next() >> 40) as f32 / (1 << 24) as f32;
+    let (mut references, mut adjustments) = (Vec::new(), Vec::new());
+    for _ in 0..conv.channels {
+        references.push(Reference {
+            mean: (share() - 0.5) * 200.0 * conv.output.scale(),
+            deviation: (0.1 + share() * 40.0) * conv.output.scale(),
+        });
+        adjustments.push(Adjustment {
+            scale: 0.25 + share() * 3.75,
+            shift: (share() - 0.5) * 8.0,
+        });
+    }
+    (references, adjustments)
+}
+
+/// Runs a graph whose only convolution is observed on every path and on one and three threads: as it is, adjusted, and
+/// as it was before. Samples are those of some cells, and alike everywhere.
+fn check_observed(
+    graph: &Graph,
+    source: Source<'_>,
+    (conv, sums, cells): (&Convolution, &[i32], usize),
+    (references, adjustments): (&[Reference], &[Adjustment]),
+) -> Result<(), TestCaseError> {
+    let channel = |at: usize| at / cells;
+    let of = |bytes: &dyn Fn(usize, i32) -> u8| -> Vec<u8> {
+        let each = sums.iter().enumerate();
+        each.map(|(at, sum)| bytes(channel(at), *sum)).collect()
+    };
+    let shifted = |c: usize, sum: i32, steps: f32, factor: f32, zero: u8| {
+        let (shift, moved) = requantise(conv, c)
+            .moved(steps, factor, zero, i32::MAX / 2)
+            .unwrap();
+        moved.apply(sum + shift)
+    };
+    let output = conv.output;
+    let before = of(&|c, sum| requantise(conv, c).apply(sum));
+    let after = of(&|c, sum| {
+        let Adjustment { scale, shift } = adjustments[c];
+        let mean = references[c].mean / output.scale();
+        let steps =
+            mean * (1.0 - scale) / scale - shift * (references[c].deviation / output.scale());
+        shifted(c, sum, steps, scale, output.zero_point())
+    });
+    let sampled = of(&|c, sum| {
+        let deviation = references[c].deviation / output.scale();
+        let steps = -(references[c].mean / output.scale());
+        shifted(c, sum, steps, SAMPLE_STEPS / deviation, SAMPLE_ZERO)
+    });
+    let channels = conv.channels;
+    let cell = |at: usize| -> Vec<u8> { (0..channels).map(|c| sampled[c * cells + at]).collect() };
+    let possible: Vec<Vec<u8>> = (0..cells).map(cell).collect();
+    let mut first: Option<Vec<Vec<u8>>> = None;
+    for path in Path::available() {
+        for threads in [1, 3] {
+            let mut program = graph.clone().plan(path, threads).unwrap();
+            let mut seen = Vec::new();
+            for (adjusted, expected) in [
+                (None, &before),
+                (Some(adjustments), &after),
+                (Some(&vec![Adjustment::NONE; channels][..]), &before),
+            ] {
+                if let Some(adjusted) = adjusted {
+                    program.adjust(0, adjusted).unwrap();
+                }
+                let mut found = vec![77; sums.len()];
+                program.run(&[source], &mut [Sink::U8(&mut found)]).unwrap();
+                prop_assert!(found == *expected, "{} with {} threads", path, threads);
+                let samples = program.samples(0).to_vec();
+                prop_assert!(samples.len() >= 8 * channels);
+                for cell in samples.chunks(channels) {
+                    prop_assert!(possible.iter().any(|p| p == cell), "no cell has {:?}", cell);
+                }
+                seen.push(samples);
+            }
+            prop_assert!(program.samples(1).is_empty());
+            match &first {
+                None => first = Some(seen),
+                Some(first) => prop_assert!(seen == *first, "samples of {}", path),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The map of a convolution. A window that is larger than the padded map is refused, and such a case thrown away; too
@@ -231,6 +332,52 @@ proptest! {
     }
 
     #[test]
+    fn an_observed_convolution_is_the_same_until_it_is_adjusted_and_after(
+        (x, conv) in (channels(), 1_usize..15, 1_usize..15, params(), any::<u64>()).prop_flat_map(
+            |(c, h, w, input, seed)| {
+                let shape = Shape::new(c, h, w).unwrap();
+                let x = Plain { shape, bytes: bytes(seed, shape.len()) };
+                (Just(x), conv(c, input))
+            }
+        ),
+        seed: u64,
+    ) {
+        let mut graph = Graph::new();
+        let input = graph.input(x.shape, Layout::Planar, Number::U8).unwrap();
+        let y = convolved(&mut graph, input, &conv)?;
+        graph.output(y, Layout::Planar, Number::U8).unwrap();
+        let (references, adjustments) = moved(seed, &conv);
+        graph.observe(y, &references).unwrap();
+        let shape = graph.shape(y);
+        let sums = sums(&conv, &x, shape);
+        let told = (&conv, &sums[..], shape.cells());
+        check_observed(&graph, Source::U8(&x.bytes), told, (&references, &adjustments))?;
+    }
+
+    #[test]
+    fn an_observed_stem_is_the_same_until_it_is_adjusted_and_after(
+        (conv, input) in params().prop_flat_map(|input| (conv(3, input), Just(input))),
+        h in 1_usize..40, w in 1_usize..40, seed: u64,
+    ) {
+        let shape = Shape::new(3, h, w).unwrap();
+        let numbers: Vec<f32> = bytes(seed, shape.len())
+            .into_iter()
+            .map(|b| (f32::from(b) - 100.5) * input.scale() * 0.7)
+            .collect();
+        let mut graph = Graph::new();
+        let x = graph.input(shape, Layout::Planar, Number::F32(input)).unwrap();
+        let y = convolved(&mut graph, x, &conv)?;
+        graph.output(y, Layout::Planar, Number::U8).unwrap();
+        let (references, adjustments) = moved(seed, &conv);
+        graph.observe(y, &references).unwrap();
+        let quantised = numbers.iter().map(|v| input.quantise(*v)).collect();
+        let of = graph.shape(y);
+        let sums = sums(&conv, &Plain { shape, bytes: quantised }, of);
+        let told = (&conv, &sums[..], of.cells());
+        check_observed(&graph, Source::F32(&numbers), told, (&references, &adjustments))?;
+    }
+
+    #[test]
     fn a_residual_block_has_the_bytes_of_its_parts(
         c in channels(), h in 1_usize..12, w in 1_usize..12, seed: u64, first: bool, kept: bool,
         conv in (1_usize..70).prop_flat_map(|_| params()).prop_flat_map(|p| (Just(p), conv(1, p))),
@@ -302,6 +449,49 @@ proptest! {
         }
         check(&graph, Source::U8(&x.bytes), &[&expected])?;
     }
+}
+
+#[test]
+fn only_a_convolution_is_observed_and_once_and_by_as_many_references_as_it_has_channels() {
+    let params = QuantParams::new(0.5, 0).unwrap();
+    let shape = Shape::new(2, 3, 3).unwrap();
+    let reference = Reference {
+        mean: 0.0,
+        deviation: 1.0,
+    };
+    let mut graph = Graph::new();
+    let x = graph.input(shape, Layout::Planar, Number::U8).unwrap();
+    let conv = Convolution {
+        weights: vec![1; 6],
+        bias: None,
+        channels: 3,
+        kernel: [1, 1],
+        strides: [1, 1],
+        dilations: [1, 1],
+        pads: [0; 4],
+        input: params,
+        weight_scales: vec![1.0],
+        output: params,
+    };
+    let y = graph.convolve(x, &conv).unwrap();
+    assert_eq!(
+        graph.observe(x, &[reference; 2]),
+        Err(PlanError::Unobservable)
+    );
+    let said = graph.observe(y, &[reference; 2]).unwrap_err().to_string();
+    assert_eq!(said, "references: 2, expected 3");
+    graph.observe(y, &[reference; 3]).unwrap();
+    assert_eq!(
+        graph.observe(y, &[reference; 3]),
+        Err(PlanError::Unobservable)
+    );
+    graph.output(y, Layout::Planar, Number::U8).unwrap();
+    let mut program = graph.plan(Path::detect(), 1).unwrap();
+    let said = program
+        .adjust(0, &[Adjustment::NONE; 2])
+        .unwrap_err()
+        .to_string();
+    assert_eq!(said, "adjustments: 2, expected 3");
 }
 
 #[test]

@@ -28,6 +28,7 @@
 //! assert_eq!(report.phase, Phase::Lost); // it sees nothing and says so
 //! ```
 
+mod adapting;
 pub mod refind;
 mod select;
 
@@ -35,12 +36,15 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::mem;
 
+use crate::adapt::{Adapted, Adapter};
 use crate::contract::{ContractError, FollowContract};
 use crate::frame::{FrameView, Timestamp};
 use crate::geometry::BoxXywh;
 use crate::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use crate::preprocess::{Border, CropScratch, CropWindow, PreprocessError, crop_tensor};
 use crate::tracker::{Phase, Report, StartError, Tracker, TrackerConfig};
+
+use adapting::Adapting;
 
 /// What can go wrong with one frame. The follower stays usable.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -94,6 +98,8 @@ pub struct Follower<N> {
     latest: Vec<f32>,
     template_outputs: TemplateOutputs,
     search_outputs: SearchOutputs,
+    /// Where normalisation follows the camera.
+    adapting: Option<Adapting>,
 }
 
 impl<N: FollowNetwork> Follower<N> {
@@ -116,9 +122,18 @@ impl<N: FollowNetwork> Follower<N> {
             latest: vec![0.0; contract.features_len()],
             template_outputs: TemplateOutputs::for_contract(&contract),
             search_outputs: SearchOutputs::for_contract(&contract),
+            adapting: None,
             network,
             contract,
         })
+    }
+
+    /// Lets the network's normalisation follow the camera. What the adapter knows stays when another target is followed:
+    /// it is about the camera.
+    #[must_use]
+    pub fn with_adapter(mut self, adapter: Option<Adapter>) -> Self {
+        self.adapting = adapter.map(|adapter| Adapting::new(adapter, &self.contract));
+        self
     }
 
     /// Follows the object in this box of this frame. Runs the template graph once.
@@ -143,6 +158,9 @@ impl<N: FollowNetwork> Follower<N> {
         }
         self.first.copy_from_slice(&self.template_outputs.features);
         self.latest.copy_from_slice(&self.template_outputs.features);
+        if let Some(adapting) = &mut self.adapting {
+            adapting.started(&self.template_chw);
+        }
         self.tracker
             .accept_template(&self.template_outputs.embedding);
         Ok(self.tracker.skip(captured_at))
@@ -187,8 +205,12 @@ impl<N: FollowNetwork> Follower<N> {
                 .accept_template(&self.template_outputs.embedding)
             {
                 mem::swap(&mut self.latest, &mut self.template_outputs.features);
+                if let Some(adapting) = &mut self.adapting {
+                    adapting.renewed(&self.template_chw);
+                }
             }
         }
+        self.adapt(&report)?;
         Ok(report)
     }
 
@@ -242,6 +264,12 @@ impl<N: FollowNetwork> Follower<N> {
         &mut self.network
     }
 
+    /// What became of normalisation after the last frame that was looked at; `None` where it does not follow the camera.
+    pub fn adapted(&self) -> Option<Adapted> {
+        let adapting = self.adapting.as_ref();
+        adapting.map(|adapting| adapting.adapter.adapted())
+    }
+
     /// What the search graph said about the last frame that was looked at.
     pub fn search_outputs(&self) -> &SearchOutputs {
         &self.search_outputs
@@ -288,6 +316,10 @@ impl<N: FollowNetwork> Follower<N> {
         self.network
             .template(&self.template_chw, &mut self.template_outputs)
             .map_err(FollowError::Network)?;
+        self.check_features()
+    }
+
+    fn check_features(&mut self) -> Result<(), FollowError<N::Error>> {
         let (found, expected) = (
             self.template_outputs.features.len(),
             self.contract.features_len(),

@@ -55,6 +55,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod adapt;
 pub mod assignment;
 pub mod contract;
 pub mod decode;

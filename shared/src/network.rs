@@ -17,6 +17,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::{Debug, Display};
 
+use crate::adapt::Adjustment;
 use crate::contract::FollowContract;
 
 /// What the template graph gives.
@@ -95,6 +96,18 @@ pub trait FollowNetwork {
         latest: &[f32],
         out: &mut SearchOutputs,
     ) -> Result<(), Self::Error>;
+
+    /// Gives `take` what the last search saw of a layer, as [`Adapter::sample`](crate::adapt::Adapter::sample) wants it.
+    /// A network that nobody looks into has nothing to say.
+    fn samples(&mut self, _layer: usize, _take: &mut dyn FnMut(&[u8])) {}
+
+    /// Puts a layer of both graphs right, from the next run on.
+    ///
+    /// # Errors
+    /// Adjustments that the layer cannot have.
+    fn adjust(&mut self, _layer: usize, _adjustments: &[Adjustment]) -> Result<(), Self::Error> {
+        Ok(())
+    }
 }
 
 /// A borrowed network, so that one network can follow many runs.
@@ -113,5 +126,13 @@ impl<N: FollowNetwork + ?Sized> FollowNetwork for &mut N {
         out: &mut SearchOutputs,
     ) -> Result<(), Self::Error> {
         (**self).search(crop_chw, first, latest, out)
+    }
+
+    fn samples(&mut self, layer: usize, take: &mut dyn FnMut(&[u8])) {
+        (**self).samples(layer, take);
+    }
+
+    fn adjust(&mut self, layer: usize, adjustments: &[Adjustment]) -> Result<(), Self::Error> {
+        (**self).adjust(layer, adjustments)
     }
 }

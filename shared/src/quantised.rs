@@ -151,6 +151,29 @@ impl Requantise {
         self.zero_point
     }
 
+    /// For sums that are shifted first, and multiplied with `factor` times as much: what is to be added to a sum so that
+    /// it moves by `steps` of the output before that factor, at most `most` either way, and the rounding after it.
+    ///
+    /// # Errors
+    /// A factor whose product with the multiplier is outside of [`SCALE_RANGE`].
+    pub fn moved(
+        self,
+        steps: f32,
+        factor: f32,
+        zero_point: u8,
+        most: i32,
+    ) -> Result<(i32, Self), QuantError> {
+        let shift = libm::rintf(steps / checked_scale(self.multiplier)?);
+        // A cast saturates, and what is no number becomes 0.
+        let shift = (shift as i32).clamp(-most, most);
+        let multiplier = checked_scale(self.multiplier * factor)?;
+        let moved = Self {
+            multiplier,
+            zero_point,
+        };
+        Ok((shift, moved))
+    }
+
     /// The byte of a sum, bias included: the sum as `f32` (rounded to nearest where it has more than 24 bits), one
     /// product, rounded half to even.
     pub fn apply(self, sum: i32) -> u8 {

@@ -4,6 +4,7 @@
 
 mod counting;
 
+use roadhound_shared::adapt::{AdaptConfig, Adapter, Adjustment, SAMPLE_ZERO};
 use roadhound_shared::contract::{FollowContract, FollowSizes};
 use roadhound_shared::follow::{FollowError, Follower};
 use roadhound_shared::frame::{FrameView, Timestamp};
@@ -28,6 +29,10 @@ struct BrightSquares {
     last_first: f32,
     last_latest: f32,
     fails: bool,
+    /// Steps of a sample that its one layer lies above the source's mean.
+    off_steps: u8,
+    /// What it was put right by, in turn.
+    adjusted: Vec<Adjustment>,
 }
 
 /// Left, top, right, bottom of the pixels where one channel is far above the other, in crop pixels.
@@ -103,6 +108,17 @@ impl FollowNetwork for BrightSquares {
             }
             out.embedding[identity * plane + cell] = 1.0;
         }
+        Ok(())
+    }
+
+    fn samples(&mut self, layer: usize, take: &mut dyn FnMut(&[u8])) {
+        assert_eq!(layer, 0);
+        take(&[SAMPLE_ZERO + self.off_steps; 16]);
+    }
+
+    fn adjust(&mut self, layer: usize, adjustments: &[Adjustment]) -> Result<(), Self::Error> {
+        assert_eq!((layer, adjustments.len()), (0, 1));
+        self.adjusted.push(adjustments[0]);
         Ok(())
     }
 }
@@ -316,6 +332,72 @@ fn an_offered_place_is_looked_at_in_the_same_frame_and_the_target_is_claimed_fro
     }
     let report = drive.step(&there);
     assert!(report.box_in_image.unwrap().iou(&back) > 0.9);
+}
+
+/// A drive of one layer that lies a deviation above the source's mean.
+fn adaptive_drive() -> Drive {
+    let adapter = Adapter::new(AdaptConfig::default(), &[1]).unwrap();
+    let mut drive = Drive::new();
+    let network = BrightSquares {
+        off_steps: 24,
+        ..BrightSquares::default()
+    };
+    let follower = Follower::new(network, contract(), TrackerConfig::default()).unwrap();
+    drive.follower = follower.with_adapter(Some(adapter));
+    drive.scene.paint(&[(start(), RED)]);
+    let frame = drive.scene.frame();
+    drive.follower.start(&frame, start(), drive.at).unwrap();
+    drive
+}
+
+#[test]
+fn constants_that_change_bring_both_templates_anew() {
+    let mut drive = adaptive_drive();
+    for step in 1..150 {
+        let before = drive.follower.network_mut().adjusted.len();
+        let templates = drive.follower.network_mut().templates;
+        drive.step(&[(moved(step / 2), RED)]);
+        let network = drive.follower.network_mut();
+        if network.adjusted.len() == before {
+            continue;
+        }
+        // Perhaps the latest template was renewed in that frame as well.
+        assert!(network.templates >= templates + 2);
+        let newest = network.templates as f32;
+        drive.step(&[(moved(step / 2), RED)]);
+        let network = drive.follower.network_mut();
+        assert_eq!(network.last_latest, newest);
+        assert_eq!(network.last_first, newest - 1.0);
+    }
+    let adjusted = drive.follower.network_mut().adjusted.clone();
+    assert!(adjusted.len() >= 2, "{adjusted:?}");
+    assert!(adjusted.iter().all(|a| a.shift > 0.0), "{adjusted:?}");
+    let told = drive.follower.adapted().unwrap();
+    assert_eq!((told.changes, told.recoveries), (adjusted.len() as u64, 0));
+}
+
+#[test]
+fn a_lost_target_brings_the_constants_of_the_source_back() {
+    let mut drive = adaptive_drive();
+    for step in 1..150 {
+        drive.step(&[(moved(step / 2), RED)]);
+    }
+    while drive.step(&[]).phase != Phase::Lost {}
+    drive.step(&[]);
+    let network = drive.follower.network_mut();
+    assert_eq!(network.adjusted.last(), Some(&Adjustment::NONE));
+    assert_eq!(drive.follower.adapted().unwrap().recoveries, 1);
+}
+
+#[test]
+fn without_an_adapter_nothing_is_sampled_and_nothing_adjusted() {
+    let mut drive = Drive::new();
+    drive.follower.network_mut().off_steps = 24;
+    for step in 1..90 {
+        drive.step(&[(moved(step), RED)]);
+    }
+    assert_eq!(drive.follower.adapted(), None);
+    assert!(drive.follower.network_mut().adjusted.is_empty());
 }
 
 #[test]

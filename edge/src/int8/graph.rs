@@ -35,6 +35,7 @@
 
 use roadhound_shared::quantised::{QuantError, QuantParams, QuantisedAdd, Requantise, check_sum};
 
+use super::observe::Reference;
 use super::path::Path;
 use super::plan;
 use super::program::Program;
@@ -109,6 +110,9 @@ pub enum PlanError {
         /// What was planned.
         expected: String,
     },
+    /// Somebody wants to look into what is no convolution, or twice into the same.
+    #[error("only a convolution can be observed, and once")]
+    Unobservable,
     /// No threads.
     #[error("cannot start {threads} threads: {message}")]
     Threads {
@@ -232,6 +236,7 @@ pub(super) struct Conv {
     pub(super) pads: [usize; 4],
     pub(super) input_zero: u8,
     pub(super) output_zero: u8,
+    pub(super) output_scale: f32,
 }
 
 /// Where a value comes from.
@@ -289,6 +294,8 @@ pub struct Graph {
     pub(super) nodes: Vec<Node>,
     pub(super) inputs: usize,
     pub(super) outputs: Vec<Output>,
+    /// Convolutions that are looked into.
+    pub(super) observed: Vec<(Value, Vec<Reference>)>,
 }
 
 impl Graph {
@@ -446,9 +453,28 @@ impl Graph {
                     pads: spec.pads,
                     input_zero: spec.input.zero_point(),
                     output_zero: spec.output.zero_point(),
+                    output_scale: spec.output.scale(),
                 },
             },
         ))
+    }
+
+    /// Looks into a convolution, and lets its channels be adjusted: it is the next one of [`Program::samples`] and
+    /// [`Program::adjust`]. What it computes is the same until somebody adjusts it.
+    ///
+    /// # Errors
+    /// Something else than a convolution, one that is observed already, another number of references than channels, too
+    /// many of them.
+    pub fn observe(&mut self, value: Value, references: &[Reference]) -> Result<(), PlanError> {
+        let node = &self.nodes[value.0];
+        let again = self.observed.iter().any(|(other, _)| *other == value);
+        if again || !matches!(node.origin, Origin::Conv { .. }) {
+            return Err(PlanError::Unobservable);
+        }
+        counted("references", references.len(), node.shape.channels)?;
+        at_most("observed convolutions", self.observed.len() + 1)?;
+        self.observed.push((value, references.to_vec()));
+        Ok(())
     }
 
     /// The sum of two maps (`QLinearAdd`).

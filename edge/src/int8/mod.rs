@@ -6,13 +6,14 @@
 //! does is `crate::infer`.
 //!
 //! Read in this order: [`graph`] says what can be computed, `plan` where everything lies and what is fused, `program`
-//! runs it, `kernel` is the seam to the instructions. [`graph`] has an example.
+//! runs it, `kernel` is the seam to the instructions, `observe` looks into convolutions and puts them right. [`graph`] has an example.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 pub mod graph;
 mod kernel;
 mod maps;
+mod observe;
 mod path;
 pub mod peak;
 mod plan;
@@ -23,5 +24,6 @@ mod scalar;
 mod x86;
 
 pub use graph::{Convolution, Graph, Layout, Number, PlanError, Shape, Value};
+pub use observe::Reference;
 pub use path::{ASSUME_VARIABLE, PATH_VARIABLE, Path, UnknownPath};
 pub use program::{Program, Sink, Source};

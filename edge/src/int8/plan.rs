@@ -9,6 +9,7 @@ use roadhound_shared::quantised::{QuantParams, QuantisedAdd, Requantise};
 
 use super::graph::{Conv, Graph, Layout, Node, Number, Origin, PlanError, Shape, Value};
 use super::kernel::{Kernels, SLACK_BYTES};
+use super::observe::{Reference, Watch};
 use super::path::Path;
 use super::pool::{Barrier, Pool};
 use super::program::{End, Program};
@@ -122,6 +123,8 @@ pub(super) struct ConvStep {
     pub(super) residual: Option<ResidualStep>,
     pub(super) output: usize,
     pub(super) output_offsets: Vec<u32>,
+    /// Somebody looks into it.
+    pub(super) watch: Option<Box<Watch>>,
 }
 
 /// The other side of a fused addition.
@@ -252,6 +255,7 @@ struct Planner<'a> {
     steps: Vec<Step>,
     /// Of every value, the buffer of its wide copy.
     wide: Vec<Option<usize>>,
+    observed: &'a [(Value, Vec<Reference>)],
 }
 
 /// See [`Graph::plan`].
@@ -284,13 +288,14 @@ pub(super) fn plan(graph: Graph, path: Path, threads: usize) -> Result<Program, 
         buffers: Vec::new(),
         steps: Vec::new(),
         wide: vec![None; nodes.len()],
+        observed: &graph.observed,
         fates,
     };
     planner.place();
     planner.reserve_halos()?;
     planner.size_rooms();
     for at in 0..nodes.len() {
-        planner.emit(at);
+        planner.emit(at)?;
     }
     for (index, output) in graph.outputs.iter().enumerate() {
         let from = planner.map(output.value);
@@ -320,7 +325,13 @@ pub(super) fn plan(graph: Graph, path: Path, threads: usize) -> Result<Program, 
         threads,
         message: e.to_string(),
     })?;
+    let mut samples = vec![Aligned::default(); graph.observed.len()];
+    for watch in steps.iter().filter_map(Step::watch) {
+        samples[watch.index] = Aligned::zeros(watch.sample_bytes() + SLACK_BYTES);
+    }
     Ok(Program {
+        runs: 0,
+        samples,
         kernels,
         steps,
         buffers,
@@ -374,6 +385,26 @@ fn fates(nodes: &[Node], readers: &[Vec<usize>], wanted: &[bool]) -> Vec<Fate> {
         }
     }
     fates
+}
+
+impl Step {
+    /// The convolution that it computes.
+    pub(super) fn conv_mut(&mut self) -> Option<&mut ConvStep> {
+        match &mut self.work {
+            Work::Stem(stem) => Some(&mut stem.conv),
+            Work::Conv(conv) => Some(conv),
+            _ => None,
+        }
+    }
+
+    /// How it is looked into.
+    pub(super) fn watch(&self) -> Option<&Watch> {
+        match &self.work {
+            Work::Stem(stem) => stem.conv.watch.as_deref(),
+            Work::Conv(conv) => conv.watch.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 impl Planner<'_> {
@@ -517,11 +548,11 @@ impl Planner<'_> {
         self.steps.push(Step { halos, work });
     }
 
-    fn emit(&mut self, at: usize) {
+    fn emit(&mut self, at: usize) -> Result<(), PlanError> {
         let nodes = self.nodes;
         let value = Value(at);
         if self.fates[at] != Fate::Kept {
-            return;
+            return Ok(());
         }
         match &nodes[at].origin {
             Origin::Input {
@@ -537,7 +568,7 @@ impl Planner<'_> {
                     to,
                 });
             }
-            Origin::Conv { x, conv } => self.convolve(at, *x, conv, value, None),
+            Origin::Conv { x, conv } => return self.convolve(at, *x, conv, value, None),
             Origin::Add { a, b, add } => {
                 let fused = |v: &Value| self.fates[v.0] == Fate::FusedInto(at);
                 let (sum, other) = if fused(a) {
@@ -556,7 +587,7 @@ impl Planner<'_> {
                             add: *add,
                             sum_is_first: sum == *a,
                         };
-                        self.convolve(sum.0, *x, conv, value, Some(residual));
+                        return self.convolve(sum.0, *x, conv, value, Some(residual));
                     }
                     _ => {
                         let (a, b, to) = (self.map(*a), self.map(*b), self.map(value));
@@ -608,6 +639,7 @@ impl Planner<'_> {
                 self.push(Work::Copy { from, to });
             }
         }
+        Ok(())
     }
 
     fn convolve(
@@ -617,7 +649,7 @@ impl Planner<'_> {
         conv: &Conv,
         to: Value,
         residual: Option<ResidualStep>,
-    ) {
+    ) -> Result<(), PlanError> {
         let out = self.nodes[at].shape;
         let output = self.map(to);
         let input_shape = self.nodes[x.0].shape;
@@ -683,11 +715,17 @@ impl Planner<'_> {
             residual,
             output: output.buffer,
             output_offsets: cell_offsets(&output),
+            watch: None,
         };
+        let observed = self.observed.iter().position(|(value, _)| value.0 == at);
+        if let Some(index) = observed {
+            let watch = Watch::new(index, &self.observed[index].1, conv, &mut step)?;
+            step.watch = Some(Box::new(watch));
+        }
         let Some((input, params)) = stem else {
             step.input = self.widened(x, source.buffer);
             self.push(Work::Conv(Box::new(step)));
-            return;
+            return Ok(());
         };
         let band_rows = (rows - 1) * conv.strides[0] + conv.kernel[0];
         let narrow = (band_rows * source.row + SLACK_BYTES).next_multiple_of(ALIGNMENT);
@@ -708,6 +746,7 @@ impl Planner<'_> {
             conv: step,
         };
         self.push(Work::Stem(Box::new(stem)));
+        Ok(())
     }
 
     fn correlate(
@@ -762,6 +801,7 @@ impl Planner<'_> {
             residual: None,
             output: output.buffer,
             output_offsets: cell_offsets(&output),
+            watch: None,
         })));
     }
 
@@ -827,7 +867,7 @@ fn cell_offsets(map: &Map) -> Vec<u32> {
         .collect()
 }
 
-fn multipliers(requantise: &[Requantise], channels: usize, block: usize) -> Vec<f32> {
+pub(super) fn multipliers(requantise: &[Requantise], channels: usize, block: usize) -> Vec<f32> {
     let last = requantise.len() - 1;
     let mut all: Vec<f32> = (0..channels)
         .map(|channel| requantise[channel.min(last)].multiplier())

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use roadhound_shared::adapt::{Adjustment, SAMPLE_ZERO};
+
 use super::graph::{Layout, MOST_ENDS, Number, PlanError, counted};
 use super::kernel::{Convolve, Kernels, Residual};
 use super::path::Path;
@@ -65,6 +67,10 @@ pub struct Program {
     pub(super) outputs: Vec<End>,
     pub(super) pool: Pool,
     pub(super) barrier: Barrier,
+    /// Of every observed convolution, what the last run saw.
+    pub(super) samples: Vec<Aligned>,
+    /// Runs so far.
+    pub(super) runs: u64,
 }
 
 impl std::fmt::Debug for Program {
@@ -90,10 +96,12 @@ struct Run<'a> {
     arena: *mut u8,
     inputs: &'a [Source<'a>],
     outputs: [To; MOST_ENDS],
+    /// Where samples go.
+    samples: [*mut u8; MOST_ENDS],
     workers: usize,
 }
 
-// SAFETY: the pointers are to the arena and the sinks, which outlive the run; a step's threads write disjoint bytes, and
+// SAFETY: the pointers are to the arena, the sinks and the samples, which outlive the run; a step's threads write disjoint bytes, and
 // a barrier stands between a write and a read by another thread. One read is not so ordered: where parts of a
 // concatenation lie side by side, what a kernel loads behind a run (see `kernel`) can be a byte that another thread is
 // writing. It meets a weight of zero, so that whatever was loaded does not matter.
@@ -147,7 +155,13 @@ impl Program {
             };
             end.check("output", index, End { bytes, len })?;
         }
+        self.choose_cells();
+        let mut samples = [std::ptr::null_mut(); MOST_ENDS];
+        for (to, buffer) in samples.iter_mut().zip(&mut self.samples) {
+            *to = buffer.as_mut_ptr();
+        }
         let run = Run {
+            samples,
             kernels: &self.kernels,
             buffers: &self.buffers,
             arena: self.arena.as_mut_ptr(),
@@ -167,7 +181,67 @@ impl Program {
                 barrier.wait();
             }
         });
+        let flip = self.kernels.flip();
+        if flip != 0 {
+            for bytes in &mut self.samples {
+                bytes.bytes_mut().iter_mut().for_each(|byte| *byte ^= flip);
+            }
+        }
         Ok(())
+    }
+
+    /// How many convolutions are observed.
+    pub fn observed(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// What the last run saw of the `index`-th observed convolution: cell by cell, a byte a channel, as
+    /// [`SAMPLE_ZERO`](roadhound_shared::adapt::SAMPLE_ZERO) says. Empty where there is no such convolution.
+    pub fn samples(&mut self, index: usize) -> &[u8] {
+        let mut watches = self.steps.iter().filter_map(Step::watch);
+        let len = watches.find(|watch| watch.index == index);
+        match (len, self.samples.get_mut(index)) {
+            (Some(watch), Some(bytes)) => &bytes.bytes_mut()[..watch.sample_bytes()],
+            _ => &[],
+        }
+    }
+
+    /// Puts the `index`-th observed convolution right from the next run on; [`Adjustment::NONE`] everywhere makes it what
+    /// it was planned as, to the bit.
+    ///
+    /// # Errors
+    /// Another number of adjustments than channels; a scale that no multiplier can have.
+    pub fn adjust(&mut self, index: usize, adjustments: &[Adjustment]) -> Result<(), PlanError> {
+        let mut convs = self.steps.iter_mut().filter_map(Step::conv_mut);
+        let found = convs.find(|c| c.watch.as_ref().is_some_and(|w| w.index == index));
+        found.map_or(Ok(()), |conv| conv.adjust(adjustments))
+    }
+
+    /// Which cells the next run samples.
+    fn choose_cells(&mut self) {
+        self.runs += 1;
+        let run = self.runs;
+        for step in &mut self.steps {
+            match &mut step.work {
+                Work::Conv(conv) => {
+                    if let Some(watch) = &mut conv.watch {
+                        let cells = conv.input_offsets.len();
+                        watch.choose(run, &conv.input_offsets, 1, cells);
+                    }
+                }
+                Work::Stem(stem) => {
+                    let [rows, columns] = stem.out;
+                    let conv = &mut stem.conv;
+                    if let Some(watch) = &mut conv.watch {
+                        let band_rows = conv.input_offsets.len() / columns;
+                        let bands = rows.div_ceil(band_rows);
+                        let last = (rows - (bands - 1) * band_rows) * columns;
+                        watch.choose(run, &conv.input_offsets, bands, last);
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 }
 
@@ -232,6 +306,9 @@ impl<'a> Run<'a> {
                     let cells = share(total, self.kernels.cells, worker, self.workers);
                     let input = self.buffer(conv.input);
                     (self.kernels.convolve)(&self.job(conv, input, 0..total), cells);
+                    if worker == 0 {
+                        self.sample(conv, input);
+                    }
                 }
                 Work::Pack(pack) => {
                     if worker == 0 {
@@ -343,6 +420,30 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// The sums of this run's cells, where somebody looks into the convolution: the same job with the watch's operands.
+    unsafe fn sample(&self, conv: &ConvStep, input: *const u8) {
+        let Some(watch) = &conv.watch else {
+            return;
+        };
+        let cells = watch.input_offsets.len();
+        // SAFETY: the cells are some of the convolution's own, biases and multipliers are as many, and the samples have
+        // room for the cells; one thread alone writes them.
+        unsafe {
+            let job = Convolve {
+                input_offsets: &watch.input_offsets,
+                bias: watch.bias.as_ptr().cast(),
+                multipliers: watch.multipliers.as_ptr(),
+                requantise: &watch.requantise,
+                zero_point: SAMPLE_ZERO,
+                residual: None,
+                output: self.samples[watch.index],
+                output_offsets: &watch.output_offsets,
+                ..self.job(conv, input, 0..0)
+            };
+            (self.kernels.convolve)(&job, 0..cells);
+        }
+    }
+
     unsafe fn stem(&self, stem: &Stem, worker: usize) {
         let [out_rows, out_columns] = stem.out;
         let band_cells = stem.conv.input_offsets.len();
@@ -385,6 +486,9 @@ impl<'a> Run<'a> {
                 let cells = outputs.len();
                 let job = self.job(&stem.conv, input, outputs);
                 (self.kernels.convolve)(&job, 0..cells);
+                if stem.conv.watch.as_ref().is_some_and(|w| w.band == index) {
+                    self.sample(&stem.conv, input);
+                }
             }
         }
     }
