@@ -18,10 +18,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use roadhound_shared::adapt::{AdaptConfig, Adapter, SourceStatistics};
 use roadhound_shared::contract::{
     BundleManifest, ContractError, FollowContract, GraphFiles, MANIFEST_FILE, Probe, ProbeError,
 };
 use roadhound_shared::familiarity::FamiliarityProbe;
+use roadhound_shared::limits::LimitError;
 use roadhound_shared::propose::contract::ProposeFiles;
 use roadhound_shared::propose::{ProposeContract, ProposeProbe};
 
@@ -103,6 +105,20 @@ pub enum BundleReason {
         "this model finds no road users by itself, it has no table [propose]: `roadhound-train propose` and `export` add one"
     )]
     NoProposals,
+    /// Normalisation was to follow the camera, and nobody knows where it starts from.
+    #[error(
+        "this model has no table [adapt], which --adapt needs: `roadhound-train statistics` adds one"
+    )]
+    NoStatistics,
+    /// Normalisation was to follow the camera in f32.
+    #[error("--adapt works in int8, and this is f32")]
+    AdaptsInInt8,
+    /// Where the source lay cannot be read.
+    #[error("not statistics of a source: {0}")]
+    StatisticsFormat(serde_json::Error),
+    /// A constant of adaptation cannot be.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The environment asks for kernels that there are not.
     #[error(transparent)]
     Path(#[from] int8::UnknownPath),
@@ -214,6 +230,9 @@ impl<'a> Bundle<'a> {
         if let Some(familiarity) = &manifest.familiarity {
             used.extend([&*familiarity.file, &familiarity.probe_file]);
         }
+        if let Some(adapt) = &manifest.adapt {
+            used.push(&adapt.file);
+        }
         let mut bytes = BTreeMap::new();
         for name in manifest.files.keys() {
             let is_used = used.contains(&name.as_str());
@@ -249,6 +268,41 @@ impl<'a> Bundle<'a> {
     /// # Errors
     /// A graph that is not the one the manifest describes.
     pub fn follower(&self, threads: usize) -> Result<Model, BundleError> {
+        self.load(threads, None)
+    }
+
+    /// As [`Bundle::follower`], with an adapter that lets its normalisation follow the camera where `config` is there.
+    ///
+    /// # Errors
+    /// As [`Bundle::follower`]; a bundle that does not know its source, or f32.
+    pub fn adaptive_follower(
+        &self,
+        threads: usize,
+        config: Option<&AdaptConfig>,
+    ) -> Result<(Model, Option<Adapter>), BundleError> {
+        let Some(config) = config else {
+            return Ok((self.follower(threads)?, None));
+        };
+        let Some(contract) = &self.manifest.adapt else {
+            return Err(self.files.at("", BundleReason::NoStatistics));
+        };
+        if self.precision == Precision::F32 {
+            return Err(self.files.at("", BundleReason::AdaptsInInt8));
+        }
+        let refused = |reason| self.files.at(&contract.file, reason);
+        let source: SourceStatistics = serde_json::from_slice(self.file(&contract.file)?)
+            .map_err(|e| refused(BundleReason::StatisticsFormat(e)))?;
+        source.validate().map_err(|e| refused(e.into()))?;
+        let channels: Vec<usize> = source.layers.iter().map(|l| l.mean.len()).collect();
+        let adapter = Adapter::new(*config, &channels).map_err(|e| refused(e.into()))?;
+        Ok((self.load(threads, Some(&source))?, Some(adapter)))
+    }
+
+    fn load(
+        &self,
+        threads: usize,
+        source: Option<&SourceStatistics>,
+    ) -> Result<Model, BundleError> {
         let manifest = &self.manifest;
         let graphs = match (self.precision, manifest.int8_files()) {
             (Precision::Int8, Some(graphs)) => graphs,
@@ -257,14 +311,16 @@ impl<'a> Bundle<'a> {
         let probe: Probe = serde_json::from_slice(self.file(graphs.probe)?)
             .map_err(|e| self.files.at(graphs.probe, BundleReason::ProbeFormat(e)))?;
         let started = Instant::now();
-        let mut network = TractNetwork::load_with(
-            &in_files(&manifest.follow, &graphs),
-            self.file(graphs.template)?,
-            self.file(graphs.search)?,
-            threads,
-            Int8::Kernels(self.kernels),
-        )
-        .map_err(|e| self.files.at("", e.into()))?;
+        let contract = in_files(&manifest.follow, &graphs);
+        let (template, search) = (self.file(graphs.template)?, self.file(graphs.search)?);
+        let int8 = Int8::Kernels(self.kernels);
+        let loaded = match source {
+            None => TractNetwork::load_with(&contract, template, search, threads, int8),
+            Some(source) => {
+                TractNetwork::load_adaptive(&contract, template, search, threads, int8, source)
+            }
+        };
+        let mut network = loaded.map_err(|e| self.files.at("", e.into()))?;
         let load = started.elapsed();
         let started = Instant::now();
         probe

@@ -18,6 +18,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use roadhound_shared::adapt::AdaptConfig;
 use roadhound_shared::geometry::BoxXywh;
 use serde::{Deserialize, Serialize};
 
@@ -353,6 +354,18 @@ pub(crate) fn read_text(path: &Path, most_bytes: u64) -> io::Result<String> {
     Ok(text)
 }
 
+/// Reads the constants of the table `[adapt]` from a file of their own.
+///
+/// # Errors
+/// The file and the first thing in it that cannot be.
+pub fn read_adapt(path: &Path) -> Result<AdaptConfig, String> {
+    let at = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+    let text = read_text(path, MAX_BYTES).map_err(|e| at(&e))?;
+    let config: AdaptConfig = toml::from_str(&text).map_err(|e| at(&explain(&text, &e)))?;
+    config.validate().map_err(|e| at(&e))?;
+    Ok(config)
+}
+
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -363,6 +376,8 @@ pub struct RunConfig {
     pub model: ModelConfig,
     /// What to follow when nobody says.
     pub target: TargetConfig,
+    /// How the network's normalisation follows the camera; without it, it does not.
+    pub adapt: Option<AdaptConfig>,
     /// Where results go.
     pub sinks: SinksConfig,
     /// Pictures and track on the board's disk.
@@ -412,6 +427,11 @@ impl RunConfig {
             ));
         }
         self.target.validate()?;
+        if let Some(adapt) = &self.adapt {
+            adapt
+                .validate()
+                .map_err(|e| ConfigError::Form(e.to_string()))?;
+        }
         self.sinks.validate()?;
         if let Some(preview) = &self.preview {
             validate_preview(preview)?;

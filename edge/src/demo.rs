@@ -125,7 +125,7 @@ pub fn demo(options: &DemoOptions) -> Result<DemoSummary, Failure> {
         let visible = truth.box_in_image;
         boxes.write(report.box_in_image)?;
         truths.write(visible)?;
-        jsonl.write(u64::from(index), &report, None)?;
+        jsonl.write(u64::from(index), &report, None, None)?;
         video.write(&pixels, &report)?;
         if index > 0 {
             millis.push(took.as_secs_f64() * 1e3);

@@ -1,6 +1,6 @@
 //! The graphs of a bundle on tract: two that follow ([`TractNetwork`]), one that finds ([`TractProposer`]). This file and its modules are the only ones that name it: `fuse` takes out of
 //! a file what [`crate::int8`] computes, `region` says it in the terms of the kernels, `fused` puts it back as one
-//! operator.
+//! operator; `observed` looks into layers and puts them right.
 //!
 //! Enters: the bytes of ONNX files and the contract they were made for. Leaves: a [`FollowNetwork`] or a
 //! [`ProposeNetwork`](roadhound_shared::propose::ProposeNetwork). Names and
@@ -12,15 +12,19 @@
 
 mod fuse;
 mod fused;
+mod observed;
 mod propose;
 mod region;
 
 pub use propose::TractProposer;
 
+use observed::{Layers, Observed};
+
 use std::collections::HashSet;
 use std::io::Cursor;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use roadhound_shared::adapt::{Adjustment, SourceStatistics};
 use roadhound_shared::contract::{FollowContract, TensorSpec};
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 use tract_onnx::pb::GraphProto;
@@ -82,6 +86,14 @@ pub enum InferError {
         found: usize,
         /// How many there should be.
         expected: usize,
+    },
+    /// A layer that is to be adapted cannot be.
+    #[error("{file}: no convolution '{layer}' in eight bits, which [adapt] names")]
+    Unobserved {
+        /// Name of the file.
+        file: String,
+        /// Name of the layer's output.
+        layer: String,
     },
     /// The graph failed on a frame.
     #[error("{file}: {message}")]
@@ -189,6 +201,25 @@ pub enum Int8 {
     Stock,
 }
 
+/// How a graph is to be computed.
+struct Computing {
+    int8: Int8,
+    threads: usize,
+    /// Layers to look into.
+    observed: Arc<Observed>,
+}
+
+impl Computing {
+    /// Nobody looks into anything.
+    fn plain(int8: Int8, threads: usize) -> Self {
+        Self {
+            int8,
+            threads,
+            observed: Arc::default(),
+        }
+    }
+}
+
 /// Nodes that may turn out not to be computable when shapes are known, before all are left to tract.
 const MOST_REJECTIONS: usize = 16;
 
@@ -217,13 +248,13 @@ fn check_transposes(graph: &GraphProto) -> TractResult<()> {
 
 /// Reads a file, with its quantised parts taken out and put back as operators of ours. What cannot be fused stays with
 /// tract, and the log says so.
-fn read(file: &str, bytes: &[u8], int8: Int8, threads: usize) -> TractResult<TypedModel> {
+fn read(file: &str, bytes: &[u8], computing: &Computing) -> TractResult<TypedModel> {
     let mut onnx = onnx();
     fused::register_add(&mut onnx);
     let proto = onnx.proto_model_for_read(&mut Cursor::new(bytes))?;
     proto.graph.as_ref().map_or(Ok(()), check_transposes)?;
     let stock = || onnx.model_for_proto_model(&proto)?.into_typed();
-    let Int8::Kernels(path) = int8 else {
+    let Int8::Kernels(path) = computing.int8 else {
         return stock();
     };
     let mut denied = HashSet::new();
@@ -256,7 +287,8 @@ fn read(file: &str, bytes: &[u8], int8: Int8, threads: usize) -> TractResult<Typ
                 let unplanned = fused::Unplanned {
                     region: Arc::new(region),
                     path,
-                    threads,
+                    threads: computing.threads,
+                    observed: computing.observed.clone(),
                     rejection: rejection.clone(),
                 };
                 node.op = unplanned.into_op();
@@ -288,6 +320,7 @@ struct Graph {
     output_order: Vec<usize>,
     /// What the kernels of [`crate::int8`] multiply in a run.
     int8_products: u64,
+    layers: Layers,
 }
 
 impl Graph {
@@ -296,15 +329,14 @@ impl Graph {
         bytes: &[u8],
         inputs: &[&TensorSpec],
         outputs: &[&TensorSpec],
-        int8: Int8,
-        threads: usize,
+        computing: &Computing,
     ) -> Result<Self, InferError> {
         let load = |message: String| InferError::Load {
             file: file.to_owned(),
             message,
         };
         // tract indexes and unwraps while it reads attributes; on a damaged file that is a panic, not an error.
-        let typed = quietly(|| read(file, bytes, int8, threads))
+        let typed = quietly(|| read(file, bytes, computing))
             .map_err(load)?
             .map_err(|e| load(one_line(&e)))?;
         let shape = |role: &'static str, spec: &TensorSpec, fact: &TypedFact| {
@@ -378,6 +410,7 @@ impl Graph {
         let planned = typed.nodes().iter();
         let planned = planned.filter_map(|node| node.op_as::<fused::Planned>());
         let int8_products = planned.map(|op| op.products).sum();
+        let layers = Layers::find(file, &typed, &computing.observed)?;
         let buffers = inputs
             .iter()
             .map(|spec| Tensor::zero::<f32>(&spec.shape).map(Arc::new))
@@ -393,6 +426,7 @@ impl Graph {
             input_order,
             output_order,
             int8_products,
+            layers,
         };
         graph.rehearse(outputs)?;
         Ok(graph)
@@ -489,24 +523,52 @@ impl TractNetwork {
         threads: usize,
         int8: Int8,
     ) -> Result<Self, InferError> {
+        let computing = Computing::plain(int8, threads);
+        Self::load_computing(contract, template, search, &computing)
+    }
+
+    /// As [`Self::load_with`], with layers that are looked into and can be put right. Until somebody does, the outputs
+    /// are those of [`Self::load_with`].
+    ///
+    /// # Errors
+    /// As [`Self::load`], or a layer that the kernels do not compute in both graphs.
+    pub fn load_adaptive(
+        contract: &FollowContract,
+        template: &[u8],
+        search: &[u8],
+        threads: usize,
+        int8: Int8,
+        source: &SourceStatistics,
+    ) -> Result<Self, InferError> {
+        let computing = Computing {
+            observed: Arc::new(Observed::new(source)),
+            ..Computing::plain(int8, threads)
+        };
+        Self::load_computing(contract, template, search, &computing)
+    }
+
+    fn load_computing(
+        contract: &FollowContract,
+        template: &[u8],
+        search: &[u8],
+        computing: &Computing,
+    ) -> Result<Self, InferError> {
         let t = &contract.tensors;
-        let executor = executor(threads)?;
+        let executor = executor(computing.threads)?;
         Ok(Self {
             template: Graph::load(
                 &contract.template_file,
                 template,
                 &[&t.template],
                 &[&t.features, &t.template_embedding],
-                int8,
-                threads,
+                computing,
             )?,
             search: Graph::load(
                 &contract.search_file,
                 search,
                 &[&t.search, &t.template_first, &t.template_latest],
                 &[&t.score, &t.box_ltrb_px, &t.presence, &t.embedding],
-                int8,
-                threads,
+                computing,
             )?,
             executor,
         })
@@ -535,7 +597,8 @@ impl LoneGraph {
         outputs: &[&TensorSpec],
     ) -> Result<Self, InferError> {
         let int8 = Int8::Kernels(Path::detect());
-        Graph::load(file, bytes, inputs, outputs, int8, 1).map(Self)
+        let computing = Computing::plain(int8, 1);
+        Graph::load(file, bytes, inputs, outputs, &computing).map(Self)
     }
 
     /// Runs the graph; inputs and outputs in the order in which they were named.
@@ -602,5 +665,16 @@ impl FollowNetwork for TractNetwork {
                 ],
             )
         })
+    }
+
+    fn samples(&mut self, layer: usize, take: &mut dyn FnMut(&[u8])) {
+        self.search.layers.samples(layer, take);
+    }
+
+    fn adjust(&mut self, layer: usize, adjustments: &[Adjustment]) -> Result<(), InferError> {
+        for graph in [&self.template, &self.search] {
+            graph.layers.adjust(&graph.file, layer, adjustments)?;
+        }
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use roadhound_edge::bench::{BenchOptions, Watch, bench, compare};
 use roadhound_edge::bundle::{ModelSource, Precision};
+use roadhound_edge::config;
 use roadhound_edge::demo::{DemoOptions, demo};
 use roadhound_edge::failure::Failure;
 use roadhound_edge::run::{RunOptions, run as run_board};
@@ -17,6 +18,7 @@ use roadhound_edge::track::{TrackOptions, track};
 use roadhound_edge::watch::config::WatchFile;
 use roadhound_edge::watch::{WatchOptions, WatchOutputs, watch};
 use roadhound_host::line;
+use roadhound_shared::adapt::AdaptConfig;
 use roadhound_shared::geometry::BoxXywh;
 
 /// Follows objects in dashcam video.
@@ -97,6 +99,12 @@ struct TrackArgs {
     /// Do not
     #[arg(long, conflicts_with = "refind")]
     no_refind: bool,
+    /// Let the network's normalisation follow what the camera shows
+    #[arg(long)]
+    adapt: bool,
+    /// The same with these constants: the keys of the table [adapt] of packaging/roadhound.toml
+    #[arg(long, value_name = "F.toml")]
+    adapt_config: Option<PathBuf>,
     /// Write boxes here, one `x,y,w,h` a frame, `nan,nan,nan,nan` where the object is lost
     #[arg(long, value_name = "F.txt")]
     out: Option<PathBuf>,
@@ -171,6 +179,9 @@ struct RunArgs {
     /// What to do; packaging/roadhound.toml is a sample with everything in it
     #[arg(long, value_name = "roadhound.toml")]
     config: PathBuf,
+    /// Let the network's normalisation follow what the camera shows, by the constants of the table [adapt] where it is there
+    #[arg(long)]
+    adapt: bool,
     /// Only check the configuration
     #[arg(long)]
     check: bool,
@@ -264,7 +275,12 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Track(args) => {
             let quiet = args.quiet;
             let to_stdout = args.out.is_none() && args.jsonl.is_none() && args.video.is_none();
+            let adapt = match &args.adapt_config {
+                Some(path) => Some(config::read_adapt(path).map_err(Failure::Usage)?),
+                None => args.adapt.then(AdaptConfig::default),
+            };
             let summary = track(&TrackOptions {
+                adapt,
                 source_options: SourceOptions {
                     fps: args.fps,
                     raw: args.raw,
@@ -334,6 +350,7 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Run(args) => run_board(&RunOptions {
             config: args.config,
+            adapt: args.adapt,
             check: args.check,
         }),
         Command::Demo(args) => {

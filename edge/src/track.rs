@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use roadhound_shared::adapt::{AdaptConfig, Adapted};
 use roadhound_shared::contract::ContractError;
 use roadhound_shared::follow::refind::{self, RefindConfig, Refinder};
 use roadhound_shared::follow::{FollowError, Follower};
@@ -53,6 +54,8 @@ pub struct TrackOptions {
     pub model: ModelSource,
     /// How it computes; without it, in int8 where the model can.
     pub precision: Option<Precision>,
+    /// Whether and how the network's normalisation follows the camera.
+    pub adapt: Option<AdaptConfig>,
     /// Threads of the network.
     pub threads: usize,
     /// No progress bar.
@@ -115,7 +118,7 @@ impl Sinks {
         pixels: &Pixels<'_>,
         report: &Report,
         took: Duration,
-        looked: Option<Looked>,
+        (looked, adapted): (Option<Looked>, Option<Adapted>),
     ) -> Result<(), SinkError> {
         if let Some(sink) = &mut self.boxes {
             sink.write(report.box_in_image)?;
@@ -124,7 +127,7 @@ impl Sinks {
             sink.write(took)?;
         }
         if let Some(sink) = &mut self.jsonl {
-            sink.write(index, report, looked)?;
+            sink.write(index, report, looked, adapted)?;
         }
         if let Some(sink) = &mut self.video {
             sink.write(pixels, report)?;
@@ -220,7 +223,7 @@ pub fn track(options: &TrackOptions) -> Result<Summary, Failure> {
             }
         }
         if let Some(sinks) = &mut sinks
-            && let Err(e) = sinks.write(index, &pixels, &report, took, looked)
+            && let Err(e) = sinks.write(index, &pixels, &report, took, (looked, follower.adapted()))
         {
             break Err(e.into());
         }
@@ -252,9 +255,10 @@ type Networks = (
 
 fn open_model(options: &TrackOptions) -> Result<Networks, Failure> {
     let bundle = Bundle::read(&options.model, options.precision)?;
+    let (model, adapter) = bundle.adaptive_follower(options.threads, options.adapt.as_ref())?;
     let Model {
         manifest, network, ..
-    } = bundle.follower(options.threads)?;
+    } = model;
     let refused = |e: ContractError| Failure::Usage(format!("model {}: {e}", manifest.name));
     let is_point = matches!(options.target, Target::Pick(_));
     let proposer = match options.target.needs_proposals() {
@@ -266,6 +270,7 @@ fn open_model(options: &TrackOptions) -> Result<Networks, Failure> {
     let finder = finder.transpose().map_err(refused)?;
     let (follow, tracker) = (manifest.follow.clone(), manifest.tracker);
     let follower = Follower::new(network, follow, tracker).map_err(refused)?;
+    let follower = follower.with_adapter(adapter);
     Ok((follower, finder, bundle.familiarity()?))
 }
 

@@ -172,6 +172,39 @@ fn a_bundle_whose_familiarity_says_something_else_than_its_probe_is_refused() {
 }
 
 #[test]
+fn a_model_that_does_not_know_its_source_does_not_adapt() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = write_images(folder.path(), 96, &[200; 3]);
+    let bundle = good_bundle(folder.path());
+    let constants = folder.path().join("adapt.toml");
+    let track = |more: &[&str]| {
+        let mut arguments = vec!["track", text(&images), "--init=30,31,24.5,25"];
+        arguments.extend(["--model", text(&bundle)]);
+        arguments.extend(more);
+        arguments
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    let refused = |more: &[&str], said: &[&str]| {
+        let arguments = track(more);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        check_refused(&arguments, said);
+    };
+    refused(&["--adapt"], &["bundle: this model has no table [adapt]"]);
+    std::fs::write(&constants, "strength = 1.5\n").unwrap();
+    refused(
+        &["--adapt-config", text(&constants)],
+        &["adapt.toml: adapt.strength: found 1.5, expected 0 to 1"],
+    );
+    std::fs::write(&constants, "strenght = 0.5\n").unwrap();
+    refused(
+        &["--adapt-config", text(&constants)],
+        &["adapt.toml: line 1: unknown key 'strenght', did you mean 'strength'?"],
+    );
+}
+
+#[test]
 fn track_without_output_files_prints_the_boxes() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = good_bundle(folder.path());

@@ -27,6 +27,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::adapt::AdaptContract;
 use crate::familiarity::FamiliarityContract;
 use crate::limits::LimitError;
 use crate::mix::SplitMix64;
@@ -548,6 +549,9 @@ pub struct BundleManifest {
     /// The graph that tells whether the camera shows what was learned; absent where nobody asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub familiarity: Option<FamiliarityContract>,
+    /// Where the maps lay on the source; absent where the board cannot adapt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapt: Option<AdaptContract>,
 }
 
 impl BundleManifest {
@@ -623,6 +627,10 @@ impl BundleManifest {
         if let Some(familiarity) = &self.familiarity {
             familiarity.validate()?;
             named.extend(familiarity.named_files());
+        }
+        if let Some(adapt) = &self.adapt {
+            adapt.validate()?;
+            named.extend(adapt.named_files());
         }
         for (key, name) in named {
             if !self.files.contains_key(name) {
@@ -1137,6 +1145,7 @@ mod tests {
             calibration: None,
             propose: None,
             familiarity: None,
+            adapt: None,
         }
     }
 

@@ -65,6 +65,8 @@ enum Command {
     Dann(commands::DannArguments),
     /// Learn what the board may expect to see, score it on faults, and put it into a bundle.
     Familiarity(commands::FamiliarityArguments),
+    /// Give a bundle what the board's `--adapt` starts from: where the sums of its int8 graphs lie on the source.
+    Statistics(commands::StatisticsArguments),
     /// Adapt a bundle to unlabelled video of another domain; give it back as it was where nothing speaks for the change.
     Adapt(commands::AdaptArguments),
     /// Render drives with exact boxes: training packs and evaluation clips.
@@ -106,6 +108,7 @@ fn main() -> ExitCode {
         Command::Disentangle(a) => commands::disentangle(&a),
         Command::Dann(a) => commands::dann(&a),
         Command::Familiarity(a) => commands::familiarity(&a),
+        Command::Statistics(a) => commands::statistics(&a),
         Command::Adapt(a) => commands::adapt(&a),
         Command::Render(a) => commands::render(&a),
     };

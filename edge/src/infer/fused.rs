@@ -10,6 +10,7 @@ use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::expandable::{Expansion, expand};
 
+use super::observed::Observed;
 use super::region::{Built, Region, Rejection};
 use crate::int8::{Path, Program, Sink, Source};
 
@@ -19,6 +20,8 @@ pub(super) struct Unplanned {
     pub(super) region: Arc<Region>,
     pub(super) path: Path,
     pub(super) threads: usize,
+    /// Layers to look into.
+    pub(super) observed: Arc<Observed>,
     /// The node that could not be fused after all, for whoever tries again without it.
     pub(super) rejection: Arc<Mutex<Option<Rejection>>>,
 }
@@ -31,7 +34,7 @@ impl Unplanned {
 
     fn build(&self, inputs: &[(Vec<usize>, bool)]) -> TractResult<Built> {
         self.region
-            .build(inputs)
+            .build(inputs, &self.observed)
             .map_err(|rejection| self.reject(rejection))
     }
 
@@ -126,6 +129,7 @@ impl Expansion for Unplanned {
         }
         let op = Planned {
             products,
+            layers: Arc::new(built.layers),
             facts: Arc::new(built.outputs),
             running: Arc::new(Mutex::new(Running { program, buffers })),
         };
@@ -142,13 +146,16 @@ impl Expansion for Unplanned {
 pub(super) struct Planned {
     /// What a run multiplies.
     pub(super) products: u64,
+    /// Of every convolution that the program lets others look into, which layer it is.
+    pub(super) layers: Arc<Vec<usize>>,
     facts: Arc<Vec<(Vec<usize>, bool)>>,
-    running: Arc<Mutex<Running>>,
+    pub(super) running: Arc<Mutex<Running>>,
 }
 
+/// A program and its results.
 #[derive(Debug)]
-struct Running {
-    program: Program,
+pub(super) struct Running {
+    pub(super) program: Program,
     /// The results of the last run, used again once nobody reads them.
     buffers: Vec<Arc<Tensor>>,
 }

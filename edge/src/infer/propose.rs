@@ -3,7 +3,7 @@
 use roadhound_shared::propose::{ProposeContract, ProposeNetwork, ProposeOutputs};
 use tract_onnx::prelude::multithread;
 
-use super::{Graph, InferError, Int8, executor, on};
+use super::{Computing, Graph, InferError, Int8, executor, on};
 
 /// The graph that finds road users on a whole frame, ready to run.
 pub struct TractProposer {
@@ -24,7 +24,8 @@ impl TractProposer {
     ) -> Result<Self, InferError> {
         let t = &contract.tensors;
         let outputs = [&t.score, &t.box_ltrb_px, &t.embedding];
-        let graph = Graph::load(&contract.file, bytes, &[&t.frame], &outputs, int8, threads)?;
+        let computing = Computing::plain(int8, threads);
+        let graph = Graph::load(&contract.file, bytes, &[&t.frame], &outputs, &computing)?;
         let executor = executor(threads)?;
         Ok(Self { graph, executor })
     }

@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use roadhound_shared::quantised::{QuantParams, QuantisedAdd};
 
+use super::observed::Observed;
 use crate::int8::{Convolution, Graph, Layout, Number, PlanError, Shape, Value};
 
 /// A value of the file: an index into its names.
@@ -86,6 +87,8 @@ pub(super) struct Built {
     pub(super) graph: Graph,
     /// Dimensions of every result, and whether it is bytes.
     pub(super) outputs: Vec<(Vec<usize>, bool)>,
+    /// Which layers are looked into, in the order of the graph's observed convolutions.
+    pub(super) layers: Vec<usize>,
 }
 
 impl Region {
@@ -105,7 +108,11 @@ impl Region {
     ///
     /// # Errors
     /// The first node that cannot be computed for them.
-    pub(super) fn build(&self, inputs: &[(Vec<usize>, bool)]) -> Result<Built, Rejection> {
+    pub(super) fn build(
+        &self,
+        inputs: &[(Vec<usize>, bool)],
+        observed: &Observed,
+    ) -> Result<Built, Rejection> {
         let outside = self.inputs.iter().zip(inputs).map(|(id, (dims, bytes))| {
             let (dims, bytes) = (dims.clone(), *bytes);
             (*id, Known::Outside { dims, bytes })
@@ -120,8 +127,16 @@ impl Region {
             kind: node.kind.clone(),
             reason,
         };
+        let mut layers = Vec::new();
         for node in &self.nodes {
             let made = builder.apply(node).map_err(|reason| reject(node, reason))?;
+            if let Some((layer, references)) = observed.find(&self.names[node.output])
+                && matches!(node.op, Op::Convolve(_))
+            {
+                let seen = builder.graph.observe(made.value, references);
+                seen.map_err(|e| reject(node, e.to_string()))?;
+                layers.push(layer);
+            }
             builder.known.insert(node.output, Known::Tensor(made));
         }
         // Every input of the region has to be an input of the program exactly once, in the region's order.
@@ -145,7 +160,11 @@ impl Region {
                 .map_err(|e| reject(node, e.to_string()))?;
             outputs.push((made.dims.clone(), made.numbers.is_none()));
         }
-        Ok(Built { graph, outputs })
+        Ok(Built {
+            graph,
+            outputs,
+            layers,
+        })
     }
 }
 

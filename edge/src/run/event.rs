@@ -1,5 +1,6 @@
 //! What became of one frame, or of the time without one: what every sink is told.
 
+use roadhound_shared::adapt::Adapted;
 use roadhound_shared::tracker::{Phase, Report};
 use serde::Serialize;
 
@@ -27,6 +28,8 @@ pub struct TrackEvent {
     pub manoeuvre: bool,
     /// Whether the camera shows what was learned, where it was time to look: at the frame before.
     pub familiarity: Option<Looked>,
+    /// What became of the network's normalisation, where it follows the camera.
+    pub adapted: Option<Adapted>,
 }
 
 impl TrackEvent {
@@ -63,6 +66,7 @@ impl TrackEvent {
             mark: self.mark,
             manoeuvre: self.manoeuvre,
             familiarity: self.familiarity.map(FamiliarityLine::from),
+            adapt: self.adapted.map(AdaptLine::from),
         }
     }
 }
@@ -103,6 +107,9 @@ pub struct Line {
     /// Whether the camera shows what was learned; not there where nobody looked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub familiarity: Option<FamiliarityLine>,
+    /// What became of normalisation; not there where it does not follow the camera.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapt: Option<AdaptLine>,
 }
 
 /// Whether the camera shows what was learned, as it is sent and stored.
@@ -125,6 +132,40 @@ impl From<Looked> for FamiliarityLine {
             distance: looked.look.distance,
             error: looked.look.error,
             began: looked.is_new,
+        }
+    }
+}
+
+/// What became of the network's normalisation, as it is sent and stored.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct AdaptLine {
+    /// `learning`, `frozen` or `resting`.
+    pub state: &'static str,
+    /// Root mean square of the shifts in force, in deviations of the source.
+    pub shift: f32,
+    /// Root mean square of the logarithms of the scales in force.
+    pub log_scale: f32,
+    /// How often the constants were changed.
+    pub changes: u64,
+    /// How often they went back to the source's.
+    pub recoveries: u64,
+}
+
+impl From<Adapted> for AdaptLine {
+    fn from(adapted: Adapted) -> Self {
+        let Adapted {
+            state,
+            shift,
+            log_scale,
+            changes,
+            recoveries,
+        } = adapted;
+        Self {
+            state: state.name(),
+            shift,
+            log_scale,
+            changes,
+            recoveries,
         }
     }
 }
@@ -155,6 +196,7 @@ pub(crate) mod testing {
             mark: false,
             manoeuvre: false,
             familiarity: None,
+            adapted: None,
         }
     }
 }

@@ -39,7 +39,7 @@ use crate::capture::replay::Replay;
 use crate::capture::stage::{CaptureStats, Captured, End, capture};
 use crate::capture::{LiveSource, Opener, dump::Dumping};
 use crate::clock;
-use crate::config::{CameraConfig, ModelConfig, RunConfig, SinksConfig, TargetConfig};
+use crate::config::{CameraConfig, RunConfig, SinksConfig, TargetConfig};
 use crate::failure::Failure;
 use crate::familiarity::Familiarity;
 use crate::infer::{TractNetwork, TractProposer};
@@ -71,6 +71,8 @@ const BUFFERS: usize = 4;
 pub struct RunOptions {
     /// The configuration.
     pub config: PathBuf,
+    /// Normalisation follows the camera, also where the configuration has no table `[adapt]`.
+    pub adapt: bool,
     /// Only check the configuration.
     pub check: bool,
 }
@@ -150,7 +152,7 @@ impl Shared {
 /// # Errors
 /// A configuration, model or recording that does not work; a camera that is gone for good; a stage that hangs.
 pub fn run(options: &RunOptions) -> Result<(), Failure> {
-    let config = read(&options.config)?;
+    let config = read(options)?;
     if options.check {
         return Ok(());
     }
@@ -159,15 +161,19 @@ pub fn run(options: &RunOptions) -> Result<(), Failure> {
     let mut program = Program::start(config)?;
     log::info!("running");
     notify.ready();
-    let outcome = program.watch(&options.config, &signals, &notify);
+    let outcome = program.watch(options, &signals, &notify);
     notify.stopping();
     let tidied = program.finish();
     outcome.and(tidied)
 }
 
 /// Reads a configuration, and checks what only this machine can tell.
-fn read(path: &Path) -> Result<RunConfig, Failure> {
-    let config = RunConfig::read(path).map_err(Failure::Usage)?;
+fn read(options: &RunOptions) -> Result<RunConfig, Failure> {
+    let path = &options.config;
+    let mut config = RunConfig::read(path).map_err(Failure::Usage)?;
+    if options.adapt {
+        config.adapt.get_or_insert_default();
+    }
     let at = |key: &str, what: String| Failure::Usage(format!("{}: {key}: {what}", path.display()));
     check_files(&config, path)
         .map_err(|said| Failure::Usage(format!("{}: {said}", path.display())))?;
@@ -334,16 +340,23 @@ struct CaptureThread {
 }
 
 /// Opens the model. What finds road users is loaded only where a target is to be chosen or found again by it.
-fn networks(config: &ModelConfig, target: &TargetConfig) -> Result<Networks, Failure> {
+fn networks(config: &RunConfig) -> Result<Networks, Failure> {
+    let RunConfig {
+        model: config,
+        target,
+        adapt,
+        ..
+    } = config;
     let source = config
         .bundle
         .clone()
         .map_or(ModelSource::BuiltIn, ModelSource::Folder);
     let threads = config.threads.into();
     let bundle = Bundle::read(&source, config.precision)?;
+    let (model, adapter) = bundle.adaptive_follower(threads, adapt.as_ref())?;
     let Model {
         manifest, network, ..
-    } = bundle.follower(threads)?;
+    } = model;
     let proposer = match (target.auto, target.refinds()) {
         (true, _) => Some(bundle.proposer_or_refuse(threads)?),
         (false, true) => bundle.proposer(threads)?,
@@ -364,6 +377,7 @@ fn networks(config: &ModelConfig, target: &TargetConfig) -> Result<Networks, Fai
         again_after_seconds: (again_after_seconds > 0.0).then_some(again_after_seconds),
     });
     let follower = Follower::new(network, manifest.follow, manifest.tracker).map_err(refused)?;
+    let follower = follower.with_adapter(adapter);
     Ok(Networks {
         follower,
         eyes,
@@ -440,7 +454,7 @@ impl Program {
             follower,
             eyes,
             familiarity,
-        } = networks(&config.model, &config.target)?;
+        } = networks(&config)?;
         let stage =
             Stage::new(follower, eyes, wanted(&config.target)).with_familiarity(familiarity);
         *shared.sinks() = sinks(&config.sinks);
@@ -542,7 +556,12 @@ impl Program {
     }
 
     /// Looks after the stages until there is a reason to end.
-    fn watch(&mut self, path: &Path, signals: &Signals, notify: &Notify) -> Result<(), Failure> {
+    fn watch(
+        &mut self,
+        options: &RunOptions,
+        signals: &Signals,
+        notify: &Notify,
+    ) -> Result<(), Failure> {
         let mut alive_due = Instant::now();
         let mut status_due = Instant::now();
         loop {
@@ -552,7 +571,7 @@ impl Program {
             }
             if signals.reload.swap(false, Relaxed) {
                 notify.reloading();
-                self.reload(path)?;
+                self.reload(options)?;
                 notify.ready();
             }
             if let Some(end) = self.capture_ended() {
@@ -630,8 +649,8 @@ impl Program {
     }
 
     /// Reads the configuration again and restarts what changed. A file with a mistake changes nothing.
-    fn reload(&mut self, path: &Path) -> Result<(), Failure> {
-        let new = match read(path) {
+    fn reload(&mut self, options: &RunOptions) -> Result<(), Failure> {
+        let new = match read(options) {
             Ok(new) => new,
             Err(e) => {
                 log::error!("{}; going on as before", e.line());
@@ -642,8 +661,9 @@ impl Program {
         let finds =
             |target: &TargetConfig| (target.auto, target.refinds(), target.auto_again_seconds);
         let as_before = finds(&new.target) == finds(&self.config.target);
-        if new.model != self.config.model || !as_before {
-            match networks(&new.model, &new.target) {
+        let adapts = new.adapt != self.config.adapt;
+        if new.model != self.config.model || adapts || !as_before {
+            match networks(&new) {
                 Ok(networks) => {
                     let _ = self.tell.try_send(Told::Networks(Box::new(networks)));
                 }
@@ -693,7 +713,7 @@ impl Program {
             };
             let _ = self.tell.try_send(Told::Do(command));
         }
-        log::info!("{}: read again", path.display());
+        log::info!("{}: read again", options.config.display());
         Ok(())
     }
 

@@ -14,6 +14,8 @@ use roadhound_shared::tracker::Phase;
 use super::event::TrackEvent;
 use crate::capture::Cause;
 use crate::capture::stage::CaptureStats;
+use roadhound_shared::adapt::{Adapted, State};
+
 use crate::familiarity::Looked;
 use crate::record::RecordStats;
 
@@ -42,6 +44,8 @@ struct Inner {
     /// The last look at what the camera shows; none where the bundle does not know.
     familiarity: Option<Looked>,
     times_unfamiliar: u64,
+    /// What became of normalisation; none where it does not follow the camera.
+    adapted: Option<Adapted>,
     /// Latency of each of the last frames in microseconds; a ring.
     latency_micros: Vec<u32>,
     /// When they were taken; a ring beside the other.
@@ -65,6 +69,7 @@ impl Default for RunStats {
             presence: 0.0,
             familiarity: None,
             times_unfamiliar: 0,
+            adapted: None,
             latency_micros: Vec::with_capacity(WINDOW),
             captured_at: Vec::with_capacity(WINDOW),
             next: 0,
@@ -110,6 +115,7 @@ impl RunStats {
             s.familiarity = Some(looked);
             s.times_unfamiliar += u64::from(looked.is_new);
         }
+        s.adapted = event.adapted;
         if event.frame.is_none() {
             return;
         }
@@ -314,6 +320,38 @@ impl RunStats {
             );
             let distance = looked.look.distance;
             let _ = writeln!(t, "roadhound_familiarity_distance {distance:.4}");
+        }
+
+        if let Some(adapted) = inner.adapted {
+            head(
+                t,
+                "adapt_learning",
+                "gauge",
+                "1 while normalisation follows what the camera shows.",
+            );
+            let learning = u8::from(adapted.state == State::Learning);
+            let _ = writeln!(t, "roadhound_adapt_learning {learning}");
+            head(
+                t,
+                "adapt_shift",
+                "gauge",
+                "Root mean square of the shifts in force, in deviations of the source.",
+            );
+            let _ = writeln!(t, "roadhound_adapt_shift {:.4}", adapted.shift);
+            head(
+                t,
+                "adapt_changes_total",
+                "counter",
+                "How often constants of normalisation were changed.",
+            );
+            let _ = writeln!(t, "roadhound_adapt_changes_total {}", adapted.changes);
+            head(
+                t,
+                "adapt_recoveries_total",
+                "counter",
+                "How often they went back to the source's.",
+            );
+            let _ = writeln!(t, "roadhound_adapt_recoveries_total {}", adapted.recoveries);
         }
 
         head(t, "camera_open", "gauge", "1 while the camera is open.");

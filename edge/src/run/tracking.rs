@@ -269,6 +269,7 @@ impl<N: FollowNetwork, P: ProposeNetwork> Stage<N, P> {
             mark: std::mem::take(&mut self.marked),
             manoeuvre: std::mem::take(&mut self.manoeuvred),
             familiarity: self.looked.take(),
+            adapted: self.follower.adapted(),
         };
         self.last = Some(event);
         event
@@ -347,6 +348,7 @@ impl<N: FollowNetwork, P: ProposeNetwork> Stage<N, P> {
             mark: std::mem::take(&mut self.marked),
             manoeuvre: std::mem::take(&mut self.manoeuvred),
             familiarity: None,
+            adapted: self.follower.adapted(),
             ..last
         };
         self.last = Some(event);
@@ -365,6 +367,7 @@ impl<N: FollowNetwork, P: ProposeNetwork> Stage<N, P> {
             mark: false,
             manoeuvre: false,
             familiarity: None,
+            adapted: self.follower.adapted(),
         })
     }
 

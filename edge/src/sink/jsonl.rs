@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use roadhound_shared::adapt::Adapted;
 use roadhound_shared::tracker::Report;
 use serde::Serialize;
 
 use super::{Lines, SinkError};
 use crate::familiarity::Looked;
-use crate::run::event::FamiliarityLine;
+use crate::run::event::{AdaptLine, FamiliarityLine};
 
 /// Writes JSON lines.
 pub struct JsonlSink(Lines);
@@ -29,6 +30,9 @@ struct Line {
     /// Whether the camera shows what was learned; not there where nobody looked.
     #[serde(skip_serializing_if = "Option::is_none")]
     familiarity: Option<FamiliarityLine>,
+    /// What became of normalisation; not there where it does not follow the camera.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapt: Option<AdaptLine>,
 }
 
 impl JsonlSink {
@@ -49,6 +53,7 @@ impl JsonlSink {
         frame: u64,
         report: &Report,
         looked: Option<Looked>,
+        adapted: Option<Adapted>,
     ) -> Result<(), SinkError> {
         let line = Line {
             frame,
@@ -62,6 +67,7 @@ impl JsonlSink {
             similarity: report.similarity,
             phase: report.phase.name(),
             familiarity: looked.map(FamiliarityLine::from),
+            adapt: adapted.map(AdaptLine::from),
         };
         self.0
             .write(|out| serde_json::to_writer(out, &line).map_err(std::io::Error::from))

@@ -355,6 +355,7 @@ fn write_bundle_with(
         calibration: None,
         propose,
         familiarity,
+        adapt: None,
     };
     std::fs::write(folder.join("bundle.toml"), manifest.to_toml().unwrap()).unwrap();
     for (name, bytes) in files {

@@ -22,6 +22,8 @@ mod follow;
 mod graphs;
 mod propose;
 
+pub(super) use follow::drawn;
+
 /// Seed of the drives that graphs are calibrated on.
 const CALIBRATION_SEED: u64 = 0x0071_6e74;
 /// Seed of the drives that ways are chosen by: others.

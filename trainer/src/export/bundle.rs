@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use roadhound_shared::adapt::{AdaptContract, SourceStatistics};
 use roadhound_shared::contract::{
     BUNDLE_FORMAT, BundleManifest, Calibration, FileEntry, FollowContract, FollowSizes, GraphFiles,
     MANIFEST_FILE, PROBE_FILE, Probe, ProbeTolerance, Quantisation, Training,
@@ -114,6 +115,7 @@ pub fn write(net: TrackerNet, card: Card, folder: &Path) -> Result<BundleManifes
         calibration: card.calibration,
         propose: None,
         familiarity: None,
+        adapt: None,
     };
     let text = manifest.to_toml()?;
     outputs::folder(
@@ -181,6 +183,8 @@ pub struct BundleFiles {
     pub propose_int8: Option<ProposeGraph>,
     /// Where the bundle knows what the camera should show.
     pub familiarity: Option<FamiliarityGraph>,
+    /// Where the board may adapt from, as the file has it.
+    pub adapt: Option<Vec<u8>>,
 }
 
 /// Reads a bundle's files and checks the manifest and every hash.
@@ -235,6 +239,7 @@ pub fn read(folder: &Path) -> Result<BundleFiles> {
         propose: plain.map(propose).transpose()?,
         propose_int8: int8.map(propose).transpose()?,
         familiarity: manifest.familiarity.as_ref().map(familiarity).transpose()?,
+        adapt: manifest.adapt.as_ref().map(|a| file(&a.file)).transpose()?,
         manifest,
     })
 }
@@ -267,6 +272,9 @@ pub(crate) fn write_files(
     if let (Some(contract), Some(graph)) = (&manifest.familiarity, &files.familiarity) {
         contents.push((&contract.file, &graph.bytes));
         contents.push((&contract.probe_file, &graph.probe_json));
+    }
+    if let (Some(contract), Some(bytes)) = (&manifest.adapt, &files.adapt) {
+        contents.push((&contract.file, bytes));
     }
     for (name, bytes) in &contents {
         manifest.verify_file(name, bytes)?;
@@ -319,6 +327,11 @@ pub fn set_int8(from: &mut BundleFiles, [template, search]: [Vec<u8>; 2]) -> Res
     for stale in manifest.int8_files().map(own).into_iter().flatten() {
         manifest.files.remove(&stale);
     }
+    // Where sums lay is told of the graphs of before.
+    if let Some(stale) = manifest.adapt.take() {
+        manifest.files.remove(&stale.file);
+    }
+    from.adapt = None;
     manifest.quantisation = Quantisation::int8();
     let names = manifest
         .int8_files()
@@ -334,6 +347,20 @@ pub fn set_int8(from: &mut BundleFiles, [template, search]: [Vec<u8>; 2]) -> Res
         probe,
         probe_json,
     });
+    Ok(())
+}
+
+/// Gives a bundle where the sums of its int8 graphs lie on the source.
+///
+/// # Errors
+/// Numbers that cannot be written.
+pub fn set_statistics(to: &mut BundleFiles, statistics: &SourceStatistics) -> Result<()> {
+    let bytes = serde_json::to_vec(statistics)?;
+    let contract = AdaptContract::default();
+    let entry = FileEntry::of(&bytes);
+    to.manifest.files.insert(contract.file.clone(), entry);
+    to.manifest.adapt = Some(contract);
+    to.adapt = Some(bytes);
     Ok(())
 }
 

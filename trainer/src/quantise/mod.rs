@@ -28,6 +28,7 @@ pub mod report;
 pub mod rewrite;
 pub mod search;
 pub mod source;
+pub mod statistics;
 #[cfg(test)]
 mod tests;
 pub mod weights;

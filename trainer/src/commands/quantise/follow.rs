@@ -276,7 +276,7 @@ fn pairs(arguments: &QuantiseArguments, rendered: &Rendered<'_>) -> Result<(Vec<
     Ok((calibration, held_out))
 }
 
-fn drawn(sampler: &Sampler, count: u64) -> Result<Vec<Pair>> {
+pub(in crate::commands) fn drawn(sampler: &Sampler, count: u64) -> Result<Vec<Pair>> {
     let mut scratch = SamplerScratch::default();
     let pairs = (0..count).map(|number| Ok(sampler.draw_number(number, &mut scratch)?));
     pairs.collect()
