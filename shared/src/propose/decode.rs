@@ -4,8 +4,8 @@
 //! first, their boxes in pixels of the input. Nothing is allocated.
 //!
 //! A sub-cell is a peak where its score is the highest of its class among its eight neighbours (CenterNet, Zhou et al.
-//! 2019). Two peaks may still be one object, seen from two cells or called by two names: of two that overlap, the lower
-//! goes.
+//! 2019). Its box is the mean of its own and of those neighbours' that speak of the same object ([`BoxVote`]). Two peaks may
+//! still be one object, seen from two cells or called by two names: of two that overlap, the lower goes.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,35 @@ pub struct Proposal {
 /// The road users of a frame, best first.
 pub type Proposals = heapless::Vec<Proposal, MAX_PROPOSALS>;
 
+/// Which neighbours of a peak have a say in its box: where the score falls off slowly the peak's own cell is not the best
+/// witness of every side. Weights are squares of scores. After box voting (Gidaris and Komodakis 2015), on the cells of one
+/// grid instead of on what suppression left over.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BoxVote {
+    /// Of the peak's score, in the peak's class; above 1 a peak is alone.
+    pub from_score_share: f32,
+    /// IoU with the peak's own box: a neighbour that speaks of another object does not vote.
+    pub from_iou: f32,
+}
+
+impl Default for BoxVote {
+    fn default() -> Self {
+        Self {
+            from_score_share: 0.3,
+            from_iou: 0.5,
+        }
+    }
+}
+
+impl BoxVote {
+    /// No neighbour votes.
+    pub const NONE: Self = Self {
+        from_score_share: 2.0,
+        from_iou: 1.0,
+    };
+}
+
 /// What counts as a proposal.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -48,6 +77,8 @@ pub struct ProposalConfig {
     pub suppress_above_iou: f32,
     /// The same for proposals of different classes: a rider overlaps a motorcycle, and both are right.
     pub suppress_other_class_above_iou: f32,
+    /// Who has a say in a box.
+    pub vote: BoxVote,
 }
 
 impl Default for ProposalConfig {
@@ -56,6 +87,7 @@ impl Default for ProposalConfig {
             min_score: 0.1,
             suppress_above_iou: 0.6,
             suppress_other_class_above_iou: 0.75,
+            vote: BoxVote::default(),
         }
     }
 }
@@ -73,12 +105,21 @@ impl ProposalConfig {
                 "propose.decode.suppress_other_class_above_iou",
                 self.suppress_other_class_above_iou,
             ),
+            ("propose.decode.vote.from_iou", self.vote.from_iou),
         ] {
             if !(0.0..=1.0).contains(&value) {
                 return Err(wrong(key, value, "expected 0 to 1"));
             }
         }
-        Ok(())
+        let share = self.vote.from_score_share;
+        match (0.0..=2.0).contains(&share) {
+            true => Ok(()),
+            false => Err(wrong(
+                "propose.decode.vote.from_score_share",
+                share,
+                "expected 0 to 2",
+            )),
+        }
     }
 }
 
@@ -150,7 +191,7 @@ impl ProposeDecoder {
             return;
         }
         for peak in &self.peaks(outputs, config.min_score) {
-            let Some(box_in_input) = self.box_at(outputs, peak.cell) else {
+            let Some(box_in_input) = self.voted_box(outputs, peak, config.vote) else {
                 continue;
             };
             let here = BoxXywh::from(box_in_input);
@@ -213,19 +254,53 @@ impl ProposeDecoder {
         peaks
     }
 
+    /// A sub-cell and its neighbours, row by row.
+    fn around(&self, cell: usize) -> impl Iterator<Item = usize> + use<> {
+        let (row, column) = (cell / self.columns, cell % self.columns);
+        let columns = column.saturating_sub(1)..=(column + 1).min(self.columns - 1);
+        let across = self.columns;
+        (row.saturating_sub(1)..=(row + 1).min(self.rows - 1))
+            .flat_map(move |y| columns.clone().map(move |x| y * across + x))
+    }
+
     /// Whether no neighbour is higher; of equal neighbours the first is the peak.
     fn is_peak(&self, outputs: &ProposeOutputs, class: RoadUser, cell: usize, score: f32) -> bool {
-        let (row, column) = (cell / self.columns, cell % self.columns);
-        for y in row.saturating_sub(1)..=(row + 1).min(self.rows - 1) {
-            for x in column.saturating_sub(1)..=(column + 1).min(self.columns - 1) {
-                let other = y * self.columns + x;
-                let beside = outputs.score[self.index(class as usize, other)];
-                if beside > score || (beside == score && other < cell) {
-                    return false;
-                }
+        self.around(cell).all(|other| {
+            let beside = outputs.score[self.index(class as usize, other)];
+            !(beside > score || (beside == score && other < cell))
+        })
+    }
+
+    /// The box of a peak, by it and its neighbours; `None` where the peak's own is not a number.
+    fn voted_box(&self, outputs: &ProposeOutputs, peak: &Peak, vote: BoxVote) -> Option<BoxLtrb> {
+        let own = self.box_at(outputs, peak.cell)?;
+        let (mut sum, mut weights) = ([0.0_f32; 4], 0.0);
+        for cell in self.around(peak.cell) {
+            let score = outputs.score[self.index(peak.class as usize, cell)];
+            let is_itself = cell == peak.cell;
+            // False where the score is not a number.
+            let is_sure = score > 0.0 && score >= vote.from_score_share * peak.score;
+            if !(is_itself || is_sure) {
+                continue;
             }
+            let Some(its) = self.box_at(outputs, cell) else {
+                continue;
+            };
+            let overlap = BoxXywh::from(own).iou(&BoxXywh::from(its));
+            if !(is_itself || overlap >= vote.from_iou) {
+                continue;
+            }
+            // As a share of the peak's: the square of a tiny score would vanish. Scores above 1 are the peak's 1.
+            let share = (score / peak.score).min(1.0);
+            let weight = share * share;
+            let sides = [its.left_px, its.top_px, its.right_px, its.bottom_px];
+            for (sum, side) in sum.iter_mut().zip(sides) {
+                *sum += weight * side;
+            }
+            weights += weight;
         }
-        true
+        let [left, top, right, bottom] = sum.map(|side| side / weights);
+        Some(BoxLtrb::new(left, top, right, bottom))
     }
 
     /// The box of a sub-cell; `None` where a distance is not a number.
@@ -321,6 +396,42 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].cell, found[0].score), (41, 0.8));
         assert_eq!(found[0].box_in_input, BoxLtrb::new(40.0, 24.0, 48.0, 32.0));
+    }
+
+    #[test]
+    fn a_box_is_the_mean_of_the_neighbours_that_mean_the_same_object() {
+        let contract = small();
+        let (car, bus) = (RoadUser::Car, RoadUser::Bus);
+        // The peak is 40; to its right the same object, wider; to its left another one; above it too low a score; below it
+        // another class.
+        let outputs = maps(
+            &contract,
+            &[
+                (car, 0.8, 40, 16.0),
+                (car, 0.4, 41, 20.0),
+                (car, 0.6, 39, 60.0),
+                (car, 0.2, 28, 16.0),
+                (bus, 0.7, 52, 16.0),
+            ],
+        );
+        let decoder = ProposeDecoder::new(&contract);
+        let found_with = |vote| {
+            let mut found = Proposals::new();
+            let config = ProposalConfig {
+                vote,
+                ..ProposalConfig::default()
+            };
+            decoder.decode(&outputs, &config, &mut found);
+            let car = found.iter().find(|proposal| proposal.class == car);
+            car.unwrap().box_in_input
+        };
+        // The centre of 40 is (36, 28), of 41 (44, 28): sides 20 12 52 44 and 24 8 64 48, one to a quarter.
+        assert_eq!(
+            found_with(BoxVote::default()),
+            BoxLtrb::new(20.8, 11.2, 54.4, 44.8)
+        );
+        let own = BoxLtrb::new(20.0, 12.0, 52.0, 44.0);
+        assert_eq!(found_with(BoxVote::NONE), own);
     }
 
     #[test]
