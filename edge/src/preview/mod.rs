@@ -12,6 +12,7 @@
 //! | `POST /hold {"frame": N}` | keeps picture N until something is followed in it: people take a while to draw a box |
 //! | `POST /follow {"box": [x, y, w, h], "frame": N}` | follows what is in the box, from picture N on |
 //! | `POST /follow {"point": [x, y], "frame": N}` | the same for what is at this point: the network says where it ends |
+//! | `POST /choose {}` | follows whom a driver would watch, where the model in use can say who that is |
 //! | `POST /stop {}`, `/mark {}` | follows nothing; keeps the moment |
 //!
 //! **Who may.** On a loopback address everybody on the board; on any other, whoever knows the token, which travels in
@@ -230,6 +231,8 @@ pub trait Board: Send + Sync {
     fn camera_is_open(&self) -> bool;
     /// Everything, as Prometheus reads it.
     fn prometheus(&self) -> String;
+    /// Whether it can find somebody to follow by itself.
+    fn can_choose(&self) -> bool;
     /// Hands a command over; `false` where too many wait.
     fn command(&self, command: Command) -> bool;
 }
@@ -324,6 +327,7 @@ struct Nothing {}
 #[derive(Serialize)]
 struct State {
     camera_open: bool,
+    can_choose: bool,
     #[serde(flatten)]
     figures: Figures,
 }
@@ -375,6 +379,7 @@ pub fn answer(
         ("GET", "/state") => {
             let state = State {
                 camera_open: board.camera_is_open(),
+                can_choose: board.can_choose(),
                 figures: board.figures(),
             };
             Answer::of(
@@ -386,7 +391,7 @@ pub fn answer(
             "text/plain; version=0.0.4; charset=utf-8",
             board.prometheus(),
         ),
-        ("POST", "/hold" | "/follow" | "/stop" | "/mark") => {
+        ("POST", "/hold" | "/follow" | "/choose" | "/stop" | "/mark") => {
             if request.content_type.split(';').next().map(str::trim) != Some("application/json") {
                 return Answer::refused(415, "commands are application/json");
             }
@@ -401,7 +406,7 @@ pub fn answer(
         (
             _,
             "/" | "/page.js" | "/page.css" | "/live.jpg" | "/state" | "/metrics" | "/hold"
-            | "/follow" | "/stop" | "/mark",
+            | "/follow" | "/choose" | "/stop" | "/mark",
         ) => Answer::refused(405, "not that way"),
         _ => Answer::refused(404, "nothing here"),
     }
@@ -454,6 +459,17 @@ fn command(request: &Request<'_>, board: &dyn Board) -> Result<(), (u16, String)
             Command::Follow {
                 target,
                 frame: Some(captured.frame),
+            }
+        }
+        "/choose" => {
+            let Nothing {} = read(request.body)?;
+            if !board.can_choose() {
+                let why = "nobody here can choose: target.refind or target.auto is needed, and a model that proposes";
+                return Err((409, why.into()));
+            }
+            Command::Follow {
+                target: Target::Auto,
+                frame: None,
             }
         }
         "/stop" => {
@@ -621,6 +637,25 @@ mod tests {
     }
 
     #[test]
+    fn the_board_chooses_by_itself_where_its_model_can() {
+        let mut client = Client::new();
+        assert_eq!(client.post("/choose", "{}").status, 204);
+        let told = client.desk.take_told();
+        let chooses = |told: &Command| {
+            let target = Target::Auto;
+            matches!(told, Command::Follow { target: t, frame: None } if *t == target)
+        };
+        assert!(told.len() == 1 && chooses(&told[0]), "{told:?}");
+        client.desk = StandIn::blind();
+        let refused = client.post("/choose", "{}");
+        assert_eq!(refused.status, 409);
+        assert!(client.desk.take_told().is_empty());
+        let state: serde_json::Value =
+            serde_json::from_slice(&client.get("/state", "").body).unwrap();
+        assert_eq!(state["can_choose"], false);
+    }
+
+    #[test]
     fn commands_that_make_no_sense_are_refused() {
         let mut client = Client::new();
         client.desk.sees(1);
@@ -644,6 +679,7 @@ mod tests {
                 400,
             ),
             ("/stop", "{\"frame\": 1}", 400),
+            ("/choose", "{\"frame\": 1}", 400),
             ("/hold", "{\"frame\": -1}", 400),
             ("/nothing", "{}", 404),
             ("/live.jpg", "{}", 405),

@@ -124,6 +124,7 @@ async function figures() {
     const answer = await ask("state");
     if (answer.ok) {
       const state = await answer.json();
+      at("choose").hidden = !state.can_choose;
       at("fps").textContent = state.fps.toFixed(1) + " fps" + (state.camera_open ? "" : ", no camera");
       at("latency").textContent = state.latency_p50_ms.toFixed(0) + " ms, worst of a hundred " + state.latency_p99_ms.toFixed(0);
       graphs.fps.push(state.fps);
@@ -179,6 +180,7 @@ picture.addEventListener("pointerup", async (event) => {
     tell("follow", { box: b, frame }, "Following.");
   }
 });
+at("choose").addEventListener("click", () => tell("choose", {}, "Following whom a driver would watch, as soon as somebody is there."));
 at("stop").addEventListener("click", () => tell("stop", {}, "Following nothing."));
 at("mark").addEventListener("click", () => tell("mark", {}, "This moment is kept, where the board records."));
 at("snapshot").addEventListener("click", () => {

@@ -23,6 +23,7 @@ pub struct StandIn {
     pub seen: Seen,
     told: Mutex<Vec<Command>>,
     deaf: bool,
+    blind: bool,
 }
 
 impl StandIn {
@@ -30,6 +31,14 @@ impl StandIn {
     pub fn deaf() -> Self {
         Self {
             deaf: true,
+            ..Self::default()
+        }
+    }
+
+    /// One that can find nobody to follow by itself.
+    pub fn blind() -> Self {
+        Self {
+            blind: true,
             ..Self::default()
         }
     }
@@ -55,6 +64,10 @@ impl Board for StandIn {
 
     fn prometheus(&self) -> String {
         "roadhound_fps 30\n".into()
+    }
+
+    fn can_choose(&self) -> bool {
+        !self.blind
     }
 
     fn command(&self, command: Command) -> bool {

@@ -102,6 +102,8 @@ struct Shared {
     /// What the page shows, where there is one.
     seen: Seen,
     shows: AtomicBool,
+    /// Whether the thread that tracks can find somebody to follow by itself.
+    can_choose: AtomicBool,
     /// When the thread that tracks last came by.
     tracking_alive_at: AtomicU64,
     /// No more frames will come; end when the last one is done.
@@ -327,6 +329,10 @@ impl preview::Board for Desk {
 
     fn prometheus(&self) -> String {
         self.shared.prometheus()
+    }
+
+    fn can_choose(&self) -> bool {
+        self.shared.can_choose.load(Relaxed)
     }
 
     fn command(&self, command: Command) -> bool {
@@ -814,6 +820,7 @@ fn sinks(config: &SinksConfig) -> Vec<Queue> {
 
 /// The thread that tracks.
 fn track(mut stage: Stage<TractNetwork>, shared: &Shared, told: &Receiver<Told>) {
+    shared.can_choose.store(stage.can_choose(), Relaxed);
     while !shared.stop_tracking.load(Relaxed) {
         let alive_at = clock::monotonic();
         shared.tracking_alive_at.store(alive_at.0, Relaxed);
@@ -827,6 +834,7 @@ fn track(mut stage: Stage<TractNetwork>, shared: &Shared, told: &Receiver<Told>)
                         familiarity,
                     } = *networks;
                     stage.replace(follower, eyes, familiarity);
+                    shared.can_choose.store(stage.can_choose(), Relaxed);
                 }
             }
         }

@@ -192,21 +192,11 @@ impl<N: FollowNetwork, P: ProposeNetwork> Stage<N, P> {
                 .follower
                 .select(view, (x_px, y_px))
                 .map_err(|e| e.to_string())?,
-            Target::Auto => {
-                self.last_choice = Some(captured_at);
-                let Some(eyes) = &mut self.eyes else {
-                    self.wanted = None;
-                    return Err("the model proposes nobody to follow".into());
-                };
-                let finder = eyes.refinder.finder_mut();
-                finder.find(view).map_err(|e| e.to_string())?;
-                let Some(chosen) = pick_found(finder, size_px, Pick::Rank(0)) else {
-                    // Nobody yet.
-                    return Ok(self.follower.skip(captured_at));
-                };
-                self.wanted = None;
-                chosen
-            }
+            Target::Auto => match self.choose(view, captured_at)? {
+                Some(chosen) => chosen,
+                // Who is followed is followed on until somebody else is there.
+                None => return self.follow_on(view, captured_at),
+            },
         };
         self.size_px = Some(size_px);
         let started = self.follower.start(view, initial, captured_at);
@@ -216,6 +206,32 @@ impl<N: FollowNetwork, P: ProposeNetwork> Stage<N, P> {
             eyes.refinder.forget();
         }
         Ok(report)
+    }
+
+    /// Whom a driver would watch on this frame; `None` while nobody is there.
+    fn choose(
+        &mut self,
+        view: &FrameView<'_>,
+        captured_at: Timestamp,
+    ) -> Result<Option<BoxXywh>, String> {
+        self.last_choice = Some(captured_at);
+        let Some(eyes) = &mut self.eyes else {
+            self.wanted = None;
+            return Err("the model proposes nobody to follow".into());
+        };
+        let finder = eyes.refinder.finder_mut();
+        finder.find(view).map_err(|e| e.to_string())?;
+        let size_px = (view.width_px(), view.height_px());
+        let chosen = pick_found(finder, size_px, Pick::Rank(0));
+        if chosen.is_some() {
+            self.wanted = None;
+        }
+        Ok(chosen)
+    }
+
+    /// Whether it can find somebody to follow by itself.
+    pub fn can_choose(&self) -> bool {
+        self.eyes.is_some()
     }
 
     /// Whether a target is waited for that this frame is to be looked at for.
@@ -295,15 +311,23 @@ impl<N: FollowNetwork, P: ProposeNetwork> Stage<N, P> {
 
     fn look(&mut self, view: &FrameView<'_>, captured_at: Timestamp) -> Result<Report, String> {
         match self.wanted {
-            // Who is followed is followed on until somebody else is there.
-            Some(Target::Auto) if !self.awaits(captured_at) => {}
-            Some(Target::Auto) => return self.start(view, Target::Auto, captured_at),
+            Some(Target::Auto) if self.awaits(captured_at) => {
+                self.start(view, Target::Auto, captured_at)
+            }
+            None | Some(Target::Auto) => self.follow_on(view, captured_at),
             Some(target) => {
                 self.wanted = None;
-                return self.start(view, target, captured_at);
+                self.start(view, target, captured_at)
             }
-            None => {}
         }
+    }
+
+    /// Looks for whom is followed, if anybody is.
+    fn follow_on(
+        &mut self,
+        view: &FrameView<'_>,
+        captured_at: Timestamp,
+    ) -> Result<Report, String> {
         let size_px = (view.width_px(), view.height_px());
         if self.size_px != Some(size_px) {
             // The camera was renegotiated: the picture is the same, in other pixels.
@@ -762,6 +786,33 @@ mod tests {
         }
         let phase = stage.last().report.phase;
         (phase, stage, road)
+    }
+
+    #[test]
+    fn who_is_followed_is_followed_on_while_nobody_else_is_there_to_choose() {
+        let road = Road::default();
+        let mut stage = stage_on(&road, Some((false, None)), Some(Target::Box(BOX)));
+        stage.on_frame(&grey(0, 0, 64, 48));
+        stage.command(Command::Follow {
+            target: Target::Auto,
+            frame: None,
+        });
+        for n in 1..30 {
+            let followed = road.followed.get();
+            let report = stage.on_frame(&grey(n, 33 * n, 64, 48)).report;
+            assert_eq!(report.phase, Phase::Tracking);
+            assert!(
+                road.followed.get() > followed,
+                "frame {n} was not looked at"
+            );
+        }
+        assert!(road.proposed.get() >= 4, "{}", road.proposed.get());
+        road.cars.borrow_mut().push(40);
+        for n in 30..40 {
+            stage.on_frame(&grey(n, 33 * n, 64, 48));
+        }
+        let chosen = stage.last().report.box_in_image.unwrap();
+        assert!(chosen.center().0 > 40.0, "{chosen:?}");
     }
 
     #[test]

@@ -180,7 +180,7 @@ pub(super) fn control(data: &[u8]) {
     let Some(mut client) = Client::new(kind & 0x80 == 0) else {
         return;
     };
-    let path = ["/follow", "/hold", "/stop", "/mark"][usize::from(kind) % 4];
+    let path = ["/follow", "/hold", "/stop", "/mark", "/choose"][usize::from(kind) % 5];
     let answered = client.send("POST", path, body);
     assert!(
         matches!(answered.status, 204 | 400 | 410 | 503),
@@ -202,7 +202,8 @@ pub(super) fn control_seeds() -> Vec<Vec<u8>> {
         "\u{1}{\"frame\": 2}",
         "\u{2}{}",
         "\u{3}{}",
-        "\u{4}{\"frame\": 18446744073709551615, \"box\": [0, 0, 1, 1]}",
+        "\u{4}{}",
+        "\u{5}{\"frame\": 18446744073709551615, \"box\": [0, 0, 1, 1]}",
     ]
     .map(|seed| seed.as_bytes().to_vec())
     .to_vec()
@@ -252,6 +253,7 @@ pub(super) fn http_seeds() -> Vec<Vec<u8>> {
         post("/hold", "{\"frame\": 2}"),
         post("/stop", "{}"),
         post("/mark", "{}"),
+        post("/choose", "{}"),
     ]
     .map(String::into_bytes)
     .to_vec()
