@@ -112,7 +112,7 @@ pub enum ConfigError {
 }
 
 /// The configuration of a system: every default filled in, unknown keys refused.
-pub trait SystemConfig: Serialize + DeserializeOwned {
+pub trait SystemConfig: Default + Serialize + DeserializeOwned {
     /// Checks what the types cannot.
     ///
     /// # Errors
@@ -124,8 +124,10 @@ pub trait SystemConfig: Serialize + DeserializeOwned {
     /// # Errors
     /// Text that is no such configuration.
     fn parse(text: &str) -> Result<Self, ConfigError> {
-        let config: Self =
-            toml::from_str(text).map_err(|e| ConfigError::Syntax(one_line(text, &e)))?;
+        let syntax = |e| ConfigError::Syntax(one_line(text, &e));
+        let config: Self = toml::from_str(text).map_err(syntax)?;
+        let said = toml::from_str(text).map_err(syntax)?;
+        let config = on_defaults_of_system(&config, &said)?;
         config.validate()?;
         Ok(config)
     }
@@ -162,6 +164,32 @@ pub trait SystemConfig: Serialize + DeserializeOwned {
     fn hash(&self) -> Result<String, ConfigError> {
         Ok(sha256_hex(self.to_toml()?.as_bytes()))
     }
+}
+
+/// Tables of types that all systems share. What one of them does not say is as the system has it, and not as the type has
+/// it: whoever sets a learning rate keeps the rest of that system's optimiser.
+const SHARED_TABLES: [&str; 4] = ["compute", "optim", "sampler", "train"];
+
+/// A configuration with [`SHARED_TABLES`] laid over the defaults of its system.
+fn on_defaults_of_system<C: SystemConfig>(
+    config: &C,
+    said: &toml::Table,
+) -> Result<C, ConfigError> {
+    let value = |e: toml::ser::Error| ConfigError::Value(e.to_string());
+    let mut whole = toml::Table::try_from(config).map_err(value)?;
+    let defaults = toml::Table::try_from(C::default()).map_err(value)?;
+    for name in SHARED_TABLES {
+        if let (Some(toml::Value::Table(said)), Some(toml::Value::Table(defaults))) =
+            (said.get(name), defaults.get(name))
+        {
+            let mut laid = defaults.clone();
+            laid.extend(said.clone());
+            whole.insert(name.into(), toml::Value::Table(laid));
+        }
+    }
+    whole
+        .try_into()
+        .map_err(|e: toml::de::Error| ConfigError::Value(joined(e.message())))
 }
 
 /// Refuses a value outside `least..=most`, or that is not a number.

@@ -354,6 +354,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_table_that_systems_share_does_not_say_is_as_this_system_has_it() {
+        let text = "[optim]\nlearning_rate = 5.0e-4\n[train]\nbatch = 64\n";
+        let run = AutoencoderRun::parse(text).unwrap();
+        let defaults = AutoencoderRun::default();
+        let expected = AutoencoderRun {
+            optim: OptimConfig {
+                learning_rate: 5e-4,
+                ..defaults.optim.clone()
+            },
+            train: EpochsConfig {
+                batch: 64,
+                ..defaults.train.clone()
+            },
+            ..defaults
+        };
+        assert_eq!(run, expected);
+        // Else this would prove nothing.
+        assert_ne!(run.optim.clip_norm, OptimConfig::default().clip_norm);
+        assert_ne!(run.train.epochs, EpochsConfig::default().epochs);
+    }
+
+    #[test]
     fn every_key_has_a_default_and_what_cannot_be_is_refused_by_name() {
         assert_eq!(
             AutoencoderRun::parse("").unwrap(),
