@@ -20,6 +20,7 @@ use roadhound_edge::watch::{WatchOptions, WatchOutputs, watch};
 use roadhound_host::line;
 use roadhound_shared::adapt::AdaptConfig;
 use roadhound_shared::geometry::BoxXywh;
+use roadhound_shared::propose::Closer;
 
 /// Follows objects in dashcam video.
 #[derive(Parser)]
@@ -161,6 +162,9 @@ struct WatchArgs {
     /// Look as often as a mean of so many milliseconds a frame allows; what is found then depends on the machine
     #[arg(long, value_name = "MILLISECONDS", allow_hyphen_values = true, value_parser = parse_budget)]
     budget: Option<f32>,
+    /// Look closer where the far things are, a look more for each view: nothing, middle, halves or all [default: middle]
+    #[arg(long, value_name = "WHERE", value_parser = parse_closer)]
+    closer: Option<Closer>,
     #[command(flatten)]
     model: ModelArgs,
     /// Frames per second of a folder of images or raw dump [default: seqinfo.ini's, else 30]
@@ -242,6 +246,12 @@ fn parse_fps(text: &str) -> Result<f64, String> {
     }
 }
 
+fn parse_closer(text: &str) -> Result<Closer, String> {
+    let mut all = Closer::ALL.into_iter();
+    let known = all.find(|closer| closer.name() == text);
+    known.ok_or_else(|| format!("expected {}", Closer::ALL.map(Closer::name).join(", ")))
+}
+
 fn parse_budget(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(millis) if (0.1..=1e5).contains(&millis) => Ok(millis),
@@ -313,6 +323,8 @@ fn run(command: Command) -> Result<(), Failure> {
             if args.budget.is_some() {
                 (cadence.budget_millis, cadence.every) = (args.budget, None);
             }
+            let views = &mut file.watch.views;
+            views.closer = args.closer.unwrap_or(views.closer);
             let outputs = WatchOutputs {
                 out: args.out,
                 times: args.times,

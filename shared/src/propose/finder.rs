@@ -1,7 +1,7 @@
-//! A frame to the road users on it: letterbox, graph, maps, boxes in the image.
+//! A frame to the road users on it: windows, graph, maps, boxes in the image.
 //!
-//! In: frames and a [`ProposeNetwork`]. Out: a [`Detection`] for everybody found, best first, boxes in pixels of the image
-//! and cut at its borders. It owns every buffer: once warm it allocates nothing, the network aside. The trainer's figures
+//! In: frames, a [`ProposeNetwork`], and where to look closer than at the whole ([`ViewsConfig`]). Out: a [`Detection`] for
+//! everybody found, best first, boxes in pixels of the image and cut at its borders. It owns every buffer: once warm it allocates nothing, the network aside. The trainer's figures
 //! and the board's results come through this code.
 //!
 //! ```
@@ -37,10 +37,10 @@ use alloc::vec::Vec;
 
 use super::contract::ProposeContract;
 use super::decode::{MAX_PROPOSALS, Proposals, ProposeDecoder};
+use super::views::{Closer, MAX_VIEWS, Seen, SeenInViews, SeenOnce, ViewsConfig, is_cut, merge};
 use super::{ProposeNetwork, ProposeOutputs};
 use crate::contract::ContractError;
 use crate::frame::FrameView;
-use crate::geometry::BoxXywh;
 use crate::preprocess::{Border, CropScratch, CropWindow, PreprocessError, crop_tensor_sized};
 use crate::watch::Detection;
 
@@ -65,8 +65,9 @@ pub struct Finder<N> {
     frame_chw: Vec<f32>,
     outputs: ProposeOutputs,
     proposals: Proposals,
-    boxes_in_image: heapless::Vec<BoxXywh, MAX_PROPOSALS>,
-    /// One after the other, in the order of the proposals.
+    in_views: SeenInViews,
+    once: SeenOnce,
+    /// By slot: those of a view after those of the view before.
     embeddings: Vec<f32>,
 }
 
@@ -84,25 +85,57 @@ impl<N: ProposeNetwork> Finder<N> {
             frame_chw: vec![0.0; contract.tensors.frame.len()],
             outputs: ProposeOutputs::for_contract(&contract),
             proposals: Proposals::new(),
-            boxes_in_image: heapless::Vec::new(),
-            embeddings: vec![0.0; MAX_PROPOSALS * contract.embedding_size],
+            in_views: SeenInViews::new(),
+            once: SeenOnce::new(),
+            embeddings: vec![0.0; MAX_VIEWS * MAX_PROPOSALS * contract.embedding_size],
             contract,
         })
     }
 
-    /// Looks at a frame; [`Finder::found`] then tells who is on it.
+    /// Looks at a whole frame, once; [`Finder::found`] then tells who is on it.
     ///
     /// # Errors
     /// A frame that cannot be resampled, or a failure of the network; nobody is found then.
     pub fn find(&mut self, frame: &FrameView<'_>) -> Result<(), FindError<N::Error>> {
-        self.proposals.clear();
-        self.boxes_in_image.clear();
+        self.find_in(frame, &ViewsConfig::with(Closer::Nothing))
+    }
+
+    /// Looks at a frame, and closer where `views` says; [`Finder::found`] then tells who is on it.
+    ///
+    /// # Errors
+    /// Those of [`Finder::find`].
+    pub fn find_in(
+        &mut self,
+        frame: &FrameView<'_>,
+        views: &ViewsConfig,
+    ) -> Result<(), FindError<N::Error>> {
+        self.once.clear();
+        self.in_views.clear();
+        let (width_px, height_px) = (frame.width_px(), frame.height_px());
+        let windows = views.windows(width_px, height_px, self.contract.input_size());
+        for (view, window) in windows.iter().enumerate() {
+            self.see(frame, window, view)?;
+        }
+        match windows.len() {
+            // As decoded: they are apart already.
+            1 => self.once.extend(self.in_views.iter().copied()),
+            _ => merge(&mut self.in_views, views, &mut self.once),
+        }
+        Ok(())
+    }
+
+    /// Who is in one view.
+    fn see(
+        &mut self,
+        frame: &FrameView<'_>,
+        window: &CropWindow,
+        view: usize,
+    ) -> Result<(), FindError<N::Error>> {
         let size = self.contract.input_size();
         let (width_px, height_px) = (frame.width_px(), frame.height_px());
-        let window = CropWindow::letterbox(width_px, height_px, size);
         crop_tensor_sized(
             frame,
-            &window,
+            window,
             size,
             Border::Mean,
             &self.contract.normalisation,
@@ -116,40 +149,47 @@ impl<N: ProposeNetwork> Finder<N> {
         self.decoder
             .decode(&self.outputs, decode, &mut self.proposals);
         let image_from_input = window.image_from_sized_crop(size);
-        let boxes = &mut self.boxes_in_image;
-        // Who is wholly on the bars of the letterbox is nobody.
-        self.proposals.retain(|proposal| {
+        let fineness = size.width_px as f32 / window.w_px;
+        for (number, proposal) in self.proposals.iter().enumerate() {
             let whole = image_from_input.apply_box(&proposal.box_in_input.into());
-            let part = whole.clip(width_px, height_px);
-            // There is room: as many boxes as proposals.
-            part.is_some_and(|part| part.is_proper() && boxes.push(part).is_ok())
-        });
-        let places = self
-            .embeddings
-            .chunks_exact_mut(self.contract.embedding_size);
-        for (proposal, place) in self.proposals.iter().zip(places) {
+            // Who is wholly on the bars of the letterbox is nobody.
+            let Some(part) = whole.clip(width_px, height_px).filter(|b| b.is_proper()) else {
+                continue;
+            };
+            if is_cut(&part, window, fineness, width_px, height_px) {
+                continue;
+            }
+            let slot = view * MAX_PROPOSALS + number;
+            let length = self.contract.embedding_size;
+            let place = &mut self.embeddings[slot * length..][..length];
             if !self
                 .decoder
                 .embedding_at(&self.outputs, proposal.cell, place)
             {
                 place.fill(0.0);
             }
+            // There is room for all of every view.
+            let _ = self.in_views.push(Seen {
+                kind: proposal.class,
+                score: proposal.score,
+                box_in_image: part,
+                fineness,
+                views: 1 << view,
+                slot,
+            });
         }
         Ok(())
     }
 
     /// Who was found on the last frame, best first.
     pub fn found(&self) -> impl ExactSizeIterator<Item = Detection<'_>> {
-        let embeddings = self.embeddings.chunks_exact(self.contract.embedding_size);
-        let boxes = self.proposals.iter().zip(&self.boxes_in_image);
-        boxes
-            .zip(embeddings)
-            .map(|((proposal, box_in_image), embedding)| Detection {
-                box_in_image: *box_in_image,
-                score: proposal.score,
-                kind: proposal.class,
-                embedding,
-            })
+        let length = self.contract.embedding_size;
+        self.once.iter().map(move |seen| Detection {
+            box_in_image: seen.box_in_image,
+            score: seen.score,
+            kind: seen.kind,
+            embedding: &self.embeddings[seen.slot * length..][..length],
+        })
     }
 
     /// The contract in use.
@@ -169,6 +209,7 @@ mod tests {
     use std::string::{String, ToString};
 
     use super::*;
+    use crate::geometry::BoxXywh;
     use crate::propose::{ProposeSizes, RoadUser};
 
     /// Answers with the same maps always, or fails.
@@ -225,6 +266,34 @@ mod tests {
         finder.find(&frame).unwrap();
         assert_eq!(finder.found().len(), 2);
         assert_eq!(finder.found().next().unwrap().embedding[1], 1.0);
+    }
+
+    #[test]
+    fn what_a_closer_view_shows_is_smaller_on_the_image_and_stands_beside_what_the_whole_shows() {
+        // The same maps for every view: 60 px of the input in the middle of it.
+        let mut finder = sees(&[16 * 52 + 26]);
+        let pixels = std::vec![90; 832 * 512 * 3];
+        let frame = FrameView::rgb8(832, 512, &pixels).unwrap();
+        let views = ViewsConfig {
+            horizon: 0.5,
+            ..ViewsConfig::with(Closer::Middle)
+        };
+        finder.find_in(&frame, &views).unwrap();
+        let found: std::vec::Vec<_> = finder.found().collect();
+        // Twice and four fifths as large; too small beside the other to be the same.
+        let widths: std::vec::Vec<f32> = found.iter().map(|d| d.box_in_image.w_px).collect();
+        assert!(
+            (widths[0] - 120.0).abs() < 1e-3 && (widths[1] - 48.0).abs() < 1e-3,
+            "{widths:?}"
+        );
+        assert!(
+            found
+                .iter()
+                .all(|d| d.score == 0.9 && d.embedding[0] == 1.0)
+        );
+        // Nothing of it is left in a look at the whole.
+        finder.find(&frame).unwrap();
+        assert_eq!(finder.found().len(), 1);
     }
 
     #[test]

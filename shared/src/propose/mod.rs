@@ -50,12 +50,14 @@ pub mod decode;
 pub mod finder;
 pub mod pick;
 pub mod probe;
+pub mod views;
 
 pub use self::classes::{RoadUser, RoadUsers};
 pub use self::contract::{ProposeContract, ProposeFiles, ProposeInt8, ProposeSizes};
-pub use self::decode::{Proposal, ProposalConfig, Proposals, ProposeDecoder};
+pub use self::decode::{BoxVote, Proposal, ProposalConfig, Proposals, ProposeDecoder};
 pub use self::finder::{FindError, Finder};
 pub use self::probe::ProposeProbe;
+pub use self::views::{Closer, ViewsConfig};
 
 /// What the graph gives, planar as in the ONNX file: `h = height / stride` rows and `w = width / stride` columns.
 #[derive(Debug, Clone, PartialEq)]

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cadence::CadenceConfig;
 use crate::limits::{LimitError, check_order, check_ranges};
+use crate::propose::views::ViewsConfig;
 
 /// Squared Mahalanobis distance of four measurements that 95 % of all stay below where the model holds: chi-square with
 /// four degrees of freedom, the gate of DeepSORT. For 99 % it is 13.277, for 99.9 % 18.467.
@@ -30,6 +31,8 @@ pub(super) const TABLE: &str = "watch";
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WatchConfig {
+    /// Where the detector looks closer than at the whole frame.
+    pub views: ViewsConfig,
     /// How much there is room for.
     pub room: RoomConfig,
     /// Which detections are looked at for what.
@@ -366,6 +369,7 @@ impl WatchConfig {
         const POSITIVE: RangeInclusive<f32> = 1e-3..=1e3;
         const WEIGHT: RangeInclusive<f32> = 0.0..=100.0;
         let Self {
+            views,
             room,
             score,
             motion,
@@ -375,6 +379,7 @@ impl WatchConfig {
             camera,
             cadence,
         } = self;
+        views.validate(TABLE)?;
         cadence.validate()?;
         score.validate(TABLE)?;
         check_ranges(

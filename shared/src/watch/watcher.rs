@@ -41,6 +41,7 @@ use super::{Cadence, Detection, Report, Watch, WatchConfig, WatchError};
 use crate::contract::ContractError;
 use crate::frame::{FrameView, Timestamp};
 use crate::propose::decode::MAX_PROPOSALS;
+use crate::propose::views::ViewsConfig;
 use crate::propose::{FindError, Finder, ProposeContract, ProposeNetwork};
 
 /// What can go wrong with one frame. The watcher stays usable.
@@ -72,6 +73,7 @@ pub struct Watcher<N> {
     finder: Finder<N>,
     watch: Watch,
     cadence: Cadence,
+    views: ViewsConfig,
     looked: bool,
     frame_px: (u32, u32),
 }
@@ -109,6 +111,7 @@ impl<N: ProposeNetwork> Watcher<N> {
             finder,
             watch: Watch::new(config, width_px, height_px)?,
             cadence: Cadence::new(config.cadence),
+            views: config.views,
             looked: false,
             frame_px: (width_px, height_px),
         })
@@ -136,7 +139,7 @@ impl<N: ProposeNetwork> Watcher<N> {
         if !self.looked {
             return Ok(self.watch.coast(captured_at, None));
         }
-        self.finder.find(frame)?;
+        self.finder.find_in(frame, &self.views)?;
         let found: heapless::Vec<Detection<'_>, MAX_PROPOSALS> = self.finder.found().collect();
         Ok(self.watch.look(captured_at, None, &found)?)
     }

@@ -134,7 +134,7 @@ impl Watched {
             }
             let image = evaluate::open(path)?;
             watched.size_px = (image.width(), image.height());
-            let found = finder.find(&evaluate::view(&image)?);
+            let found = finder.find_in(&evaluate::view(&image)?, &config.views);
             found.map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
             let seen = finder.found().map(|d| Seen {
                 box_in_image: d.box_in_image,
