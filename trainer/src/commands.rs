@@ -6,12 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use candle_core::Device;
 use roadhound_shared::tracker::TrackerConfig;
-use roadhound_trainer::checkpoint::Checkpoint;
 use roadhound_trainer::config::{SystemConfig, TrackerRun};
 use roadhound_trainer::data::Dataset;
-use roadhound_trainer::model::TrackerNet;
+use roadhound_trainer::network::network_of;
 use roadhound_trainer::sampler::{Sampler, Split};
 
 mod ablate;
@@ -62,9 +60,6 @@ pub(crate) use tracker::{TrackerArguments, tracker};
 pub(crate) use tune::{TuneArguments, tune};
 pub(crate) use tune_scores::{TuneScoresArguments, tune_scores};
 
-/// Added to the seed for the validation pairs, so that they share no random stream with training.
-const VALIDATION_SEED: u64 = 0x7661_6c69;
-
 /// Set by Ctrl-C: whoever trains ends after the step at hand.
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -95,16 +90,12 @@ fn load(config: &Path, data: Option<&PathBuf>) -> Result<TrackerRun> {
 }
 
 fn sampler(run: &TrackerRun, dataset: &Arc<Dataset>, split: Split) -> Result<Sampler> {
-    let seed = match split {
-        Split::Train => run.seed,
-        Split::Validation => run.seed.wrapping_add(VALIDATION_SEED),
-    };
     Ok(Sampler::new(
         dataset.clone(),
         run.sampler.clone(),
         run.augment.clone(),
         split,
-        seed,
+        split.seed_of(run.seed),
     )?)
 }
 
@@ -114,16 +105,4 @@ fn tracker_config(base: TrackerConfig, path: Option<&PathBuf>) -> Result<Tracker
     let shown = || format!("{}", path.display());
     let text = std::fs::read_to_string(path).with_context(shown)?;
     base.overridden(&text).with_context(shown)
-}
-
-/// A network with the averaged weights of a checkpoint, and its configuration.
-fn network_of(path: &Path) -> Result<(TrackerNet, TrackerRun, Checkpoint)> {
-    let checkpoint = Checkpoint::load(path)?;
-    let named = || format!("{}", path.display());
-    let run = TrackerRun::parse(&checkpoint.config_toml).with_context(named)?;
-    let net = TrackerNet::new(&run.model, run.seed, &Device::Cpu)?;
-    net.params()
-        .restore(&checkpoint.average)
-        .with_context(named)?;
-    Ok((net, run, checkpoint))
 }

@@ -3,11 +3,31 @@
 //!
 //! In: planar crops `[3, px, px]`. Out: planar maps, as the ONNX graphs give them.
 
+use std::path::Path;
+
+use anyhow::Context;
 use candle_core::{Device, Result, Tensor};
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
 
+use crate::checkpoint::Checkpoint;
+use crate::config::{SystemConfig, TrackerRun};
 use crate::model::net::sigmoid;
 use crate::model::{Pass, TrackerNet};
+
+/// A network with the averaged weights of a checkpoint, and its configuration.
+///
+/// # Errors
+/// A file that is no checkpoint of a tracker.
+pub fn network_of(path: &Path) -> anyhow::Result<(TrackerNet, TrackerRun, Checkpoint)> {
+    let checkpoint = Checkpoint::load(path)?;
+    let named = || format!("{}", path.display());
+    let run = TrackerRun::parse(&checkpoint.config_toml).with_context(named)?;
+    let net = TrackerNet::new(&run.model, run.seed, &Device::Cpu)?;
+    net.params()
+        .restore(&checkpoint.average)
+        .with_context(named)?;
+    Ok((net, run, checkpoint))
+}
 
 /// A network in evaluation mode on candle; batch 1.
 pub struct CandleNetwork {

@@ -79,6 +79,34 @@ impl ProbeConfig {
     }
 }
 
+/// Rows, and what is to be said of each.
+#[derive(Clone, Copy)]
+pub struct Lesson<'a> {
+    /// Samples of `shape`, one after the other.
+    pub rows: &'a [f32],
+    /// Of a row.
+    pub shape: Shape,
+    /// The class of each.
+    pub labels: &'a [u32],
+    /// How much each counts; all the same where there are none.
+    pub weights: Option<&'a [f32]>,
+    /// How many classes there are.
+    pub classes: usize,
+}
+
+impl Lesson<'_> {
+    fn check(&self) -> Result<()> {
+        let (values, count, length) = (self.rows.len(), self.labels.len(), self.shape.len());
+        let weights = self.weights.map_or(count, <[f32]>::len);
+        if count == 0 || length == 0 || values != count * length || weights != count {
+            candle_core::bail!(
+                "{values} values for {count} labels, {weights} weights, expected {length} values each"
+            );
+        }
+        Ok(())
+    }
+}
+
 /// See the module head.
 pub struct Probe {
     stack: Stack,
@@ -102,24 +130,12 @@ impl Probe {
         seed: u64,
         device: &Device,
     ) -> std::result::Result<Self, StackError> {
-        let length = shape.len();
-        if labels.is_empty() || rows.len() != labels.len() * length {
-            let (values, count) = (rows.len(), labels.len());
-            return Err(StackError::Candle(candle_core::Error::Msg(format!(
-                "{values} values for {count} labels, expected {length} each"
-            ))));
-        }
-        let mut builder = ParamBuilder::new(seed, device);
-        let norm = !config.network.channels.is_empty();
-        let stack = Stack::encoder(&mut builder, "probe", shape, &config.network, classes, norm)?;
-        let params = builder.finish();
-        let (mean, scale) = standard(rows, shape);
-        let probe = Self {
-            stack,
-            length,
-            mean: Tensor::from_vec(mean, (1, length), device)?,
-            scale: Tensor::from_vec(scale, (1, length), device)?,
-            device: device.clone(),
+        let lesson = Lesson {
+            rows,
+            shape,
+            labels,
+            weights: None,
+            classes,
         };
         let optim = OptimConfig {
             learning_rate: config.learning_rate,
@@ -127,20 +143,63 @@ impl Probe {
             ..OptimConfig::default()
         };
         let steps = (labels.len() as f64 * config.epochs / config.batch as f64).ceil() as u64;
-        let mut descent = Descent::new(&params, AdamW::default(), Snapshot::default())?;
         let batches = Shuffled::new(labels.len(), config.batch, seed);
+        let batches = (0..steps).zip(batches).map(|(_, batch)| batch);
+        Self::of_batches(
+            lesson,
+            &config.network,
+            &optim,
+            steps,
+            batches,
+            seed,
+            device,
+        )
+    }
+
+    /// Teaches one by batches of the rows' numbers, of which there are `steps`.
+    ///
+    /// # Errors
+    /// Labels or weights that do not fit the rows; rows that the network cannot take.
+    pub fn of_batches(
+        lesson: Lesson<'_>,
+        network: &StackConfig,
+        optim: &OptimConfig,
+        steps: u64,
+        batches: impl Iterator<Item = Vec<usize>>,
+        seed: u64,
+        device: &Device,
+    ) -> std::result::Result<Self, StackError> {
+        lesson.check()?;
+        let length = lesson.shape.len();
+        let mut builder = ParamBuilder::new(seed, device);
+        let norm = !network.channels.is_empty();
+        let (shape, classes) = (lesson.shape, lesson.classes);
+        let stack = Stack::encoder(&mut builder, "probe", shape, network, classes, norm)?;
+        let params = builder.finish();
+        let (mean, scale) = standard(&lesson);
+        let probe = Self {
+            stack,
+            length,
+            mean: Tensor::from_vec(mean, (1, length), device)?,
+            scale: Tensor::from_vec(scale, (1, length), device)?,
+            device: device.clone(),
+        };
+        let mut descent = Descent::new(&params, AdamW::default(), Snapshot::default())?;
         let pass = Pass::training(Precision::F32, false, false);
-        for (step, chosen) in (0..steps).zip(batches) {
-            let mut values = Vec::with_capacity(chosen.len() * length);
-            for row in &chosen {
-                values.extend_from_slice(&rows[row * length..(row + 1) * length]);
-            }
-            let of_batch: Vec<u32> = chosen.iter().map(|row| labels[*row]).collect();
-            let x = probe.standardised(values)?;
+        for (step, chosen) in (0..).zip(batches) {
+            let rows = chosen
+                .iter()
+                .map(|row| &lesson.rows[row * length..][..length]);
+            let x = probe.standardised(rows.collect::<Vec<_>>().concat())?;
+            let labels: Vec<u32> = chosen.iter().map(|row| lesson.labels[*row]).collect();
+            let weights = lesson.weights.map(|weights| {
+                let of_batch: Vec<f32> = chosen.iter().map(|row| weights[*row]).collect();
+                Tensor::from_vec(of_batch, chosen.len(), device)
+            });
             let logits = probe.stack.forward(&x, pass)?;
-            let loss = cross_entropy(&logits, &of_batch, None)?;
+            let loss = cross_entropy(&logits, &labels, weights.transpose()?.as_ref())?;
             let gradients = loss.backward()?;
-            descent.step(&params, &gradients, optim.rate_at(step, steps), &optim)?;
+            descent.step(&params, &gradients, optim.rate_at(step, steps), optim)?;
         }
         Ok(probe)
     }
@@ -222,17 +281,27 @@ pub fn highest(rows: &[Vec<f32>]) -> Vec<u32> {
 }
 
 /// Mean and reciprocal deviation: of pictures one for all pixels, of other rows one for each column.
-fn standard(rows: &[f32], shape: Shape) -> (Vec<f32>, Vec<f32>) {
-    let length = shape.len();
-    let moments = |values: &mut dyn Iterator<Item = f32>| {
-        let (mut count, mut sum, mut squares) = (0f64, 0f64, 0f64);
-        for value in values {
-            count += 1.0;
-            sum += f64::from(value);
-            squares += f64::from(value).powi(2);
+fn standard(lesson: &Lesson<'_>) -> (Vec<f32>, Vec<f32>) {
+    let (rows, length) = (lesson.rows, lesson.shape.len());
+    let weight = |row: usize| {
+        lesson
+            .weights
+            .map_or(1.0, |weights| f64::from(weights[row]))
+    };
+    let moments = |columns: std::ops::Range<usize>| {
+        let (mut total, mut sum, mut squares) = (0f64, 0f64, 0f64);
+        for (row, values) in rows.chunks_exact(length).enumerate() {
+            let weight = weight(row);
+            for value in &values[columns.clone()] {
+                let value = f64::from(*value);
+                total += weight;
+                sum += weight * value;
+                squares += weight * value * value;
+            }
         }
-        let mean = sum / count.max(1.0);
-        let variance = (squares / count.max(1.0) - mean * mean).max(0.0);
+        let total = if total > 0.0 { total } else { 1.0 };
+        let mean = sum / total;
+        let variance = (squares / total - mean * mean).max(0.0);
         // A column that does not vary says nothing: it is left as it is.
         let scale = if variance > 1e-12 {
             variance.sqrt().recip()
@@ -241,12 +310,12 @@ fn standard(rows: &[f32], shape: Shape) -> (Vec<f32>, Vec<f32>) {
         };
         (mean as f32, scale as f32)
     };
-    if shape.is_picture() {
-        let (mean, scale) = moments(&mut rows.iter().copied());
+    if lesson.shape.is_picture() {
+        let (mean, scale) = moments(0..length);
         return (vec![mean; length], vec![scale; length]);
     }
     (0..length)
-        .map(|column| moments(&mut rows.iter().skip(column).step_by(length).copied()))
+        .map(|column| moments(column..column + 1))
         .unzip()
 }
 

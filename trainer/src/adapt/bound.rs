@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
-use super::probe::{Probe, ProbeConfig, Rows};
+use super::probe::{ProbeConfig, Rows};
 use crate::config::{ConfigError, in_range};
 use crate::gap::{GapConfig, Samples, Table};
 
@@ -129,12 +129,12 @@ impl Terms {
         let weights = weights(source.train, target.train);
         let probe = &config.probe;
         let both = source.train.labelled(0).joined(&target.train.labelled(1));
-        let teller = Probe::fit(&both, &weights, 2, probe, seed, device)?;
-        let error = (teller.error(&source.test.labelled(0))?
-            + teller.error(&target.test.labelled(1))?)
+        let teller = both.teach(&weights, 2, probe, seed, device)?;
+        let error = (source.test.labelled(0).error_of(&teller)?
+            + target.test.labelled(1).error_of(&teller)?)
             / 2.0;
         let both = source.train.joined(target.train);
-        let oracle = Probe::fit(&both, &weights, classes, probe, seed, device)?;
+        let oracle = both.teach(&weights, classes, probe, seed, device)?;
         Ok(Self {
             source_error: source.error,
             proxy_a: across.proxy_a.mean,
@@ -142,8 +142,8 @@ impl Terms {
             proxy_a_of_same: of_source.proxy_a.mean.max(of_target.proxy_a.mean),
             mmd: across.mmd.mean,
             frechet: across.frechet.mean,
-            oracle_source_error: oracle.error(source.test)?,
-            oracle_target_error: oracle.error(target.test)?,
+            oracle_source_error: source.test.error_of(&oracle)?,
+            oracle_target_error: target.test.error_of(&oracle)?,
             target_error: target.error,
         })
     }

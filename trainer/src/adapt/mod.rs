@@ -10,6 +10,8 @@
 //! - [`config`], [`clips`], [`pseudo`], [`fourier`], [`batches`], [`measure`]: the tracker's adaptation, which
 //!   [`crate::task::adapt`] joins: what it is told, unlabelled video, tracks that the tracker believes, light of one domain on
 //!   crops of the other, what a step sees, and which weights are kept.
+//! - [`setting`], [`attempt`], [`shown`], [`deliver`]: what adaptations of a bundle share, one of them, their table and
+//!   report, and the bundle that is left.
 //! - [`bound`]: the error on the source, the distance of the domains and the joint error, which together bound the error on
 //!   the target (Ben-David et al. 2010).
 //!
@@ -27,10 +29,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod attempt;
 pub mod batches;
 pub mod bound;
 pub mod clips;
 pub mod config;
+pub mod deliver;
 pub mod domain;
 pub mod fourier;
 pub mod measure;
@@ -38,3 +42,5 @@ pub mod probe;
 pub mod pseudo;
 pub mod reversal;
 pub mod select;
+pub mod setting;
+pub mod shown;

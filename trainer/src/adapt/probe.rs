@@ -1,22 +1,19 @@
 //! A small head trained on features that stand still, and how often it is wrong on others: what features hold, whoever made
 //! them.
 //!
-//! In: rows of features with a class and a weight each. Out: a [`Probe`]. The same seed gives the same probe.
+//! In: rows of features with a class and a weight each. Out: a [`Probe`], taught as the bound needs it. The same seed gives the same probe.
 
-use candle_core::{D, Device, Result, Tensor};
+use candle_core::{Device, Result};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, in_range};
-use crate::descent::Descent;
 use crate::epochs::rng_at;
 use crate::labelled::Shape;
-use crate::loss::classes::cross_entropy;
-use crate::model::Pass;
-use crate::model::stack::{Stack, StackConfig, StackError};
-use crate::optim::{AdamW, OptimConfig};
-use crate::params::ParamBuilder;
+use crate::model::stack::{StackConfig, StackError};
+use crate::optim::OptimConfig;
+use crate::probe::{Lesson, Probe};
 
 /// Rows a step.
 const BATCH: usize = 512;
@@ -95,114 +92,49 @@ impl Rows {
             labels: vec![label; self.features.len()],
         }
     }
-}
 
-/// The trained head.
-pub struct Probe {
-    stack: Stack,
-    mean: Vec<f32>,
-    scale: Vec<f32>,
-    device: Device,
-}
-
-impl Probe {
-    /// Learns the classes of `rows`, of which there are `classes`; a row counts its weight.
+    /// A head that has learned the classes of these rows, of which there are `classes`; a row counts its weight.
     ///
     /// # Errors
     /// No rows, labels or weights that do not fit; if an operator fails.
-    pub fn fit(
-        rows: &Rows,
+    pub fn teach(
+        &self,
         weights: &[f32],
         classes: usize,
         config: &ProbeConfig,
         seed: u64,
         device: &Device,
-    ) -> std::result::Result<Self, StackError> {
-        let count = rows.features.len();
-        let length = rows.features.first().map_or(0, Vec::len);
-        if length == 0 || rows.labels.len() != count || weights.len() != count {
-            let said = format!(
-                "{count} rows of {length} values, {} labels, {} weights",
-                rows.labels.len(),
-                weights.len()
-            );
-            return Err(candle_core::Error::Msg(said).into());
-        }
-        let (mean, scale) = moments(&rows.features, weights);
-        let shape = Shape {
-            height: 1,
-            width: 1,
-            channels: length,
-        };
-        let mut builder = ParamBuilder::new(seed, device);
-        let stack = Stack::encoder(
-            &mut builder,
-            "probe",
-            shape,
-            &config.stack(),
+    ) -> std::result::Result<Probe, StackError> {
+        let count = self.features.len();
+        let lesson = Lesson {
+            rows: &self.features.concat(),
+            shape: Shape {
+                height: 1,
+                width: 1,
+                channels: self.features.first().map_or(0, Vec::len),
+            },
+            labels: &self.labels,
+            weights: Some(weights),
             classes,
-            false,
-        )?;
-        let params = builder.finish();
-        let probe = Self {
-            stack,
-            mean,
-            scale,
-            device: device.clone(),
         };
         let optim = OptimConfig {
             learning_rate: config.learning_rate,
             weight_decay: config.weight_decay,
             ..OptimConfig::default()
         };
-        let mut descent = Descent::new(&params, AdamW::default(), params.snapshot()?)?;
-        for step in 0..config.steps {
-            let chosen = drawn(count, &mut rng_at(seed, ORDER, step));
-            let features = chosen.iter().map(|i| &rows.features[*i]);
-            let x = probe.tensor(features)?;
-            let labels: Vec<u32> = chosen.iter().map(|i| rows.labels[*i]).collect();
-            let weights: Vec<f32> = chosen.iter().map(|i| weights[*i]).collect();
-            let weights = Tensor::from_vec(weights, chosen.len(), device)?;
-            let scores = probe.stack.forward(&x, Pass::Eval)?;
-            let loss = cross_entropy(&scores, &labels, Some(&weights))?;
-            let rate = optim.rate_at(step, config.steps);
-            descent.step(&params, &loss.backward()?, rate, &optim)?;
-        }
-        Ok(probe)
+        let batches = (0..config.steps).map(|step| drawn(count, &mut rng_at(seed, ORDER, step)));
+        let stack = config.stack();
+        Probe::of_batches(lesson, &stack, &optim, config.steps, batches, seed, device)
     }
 
-    /// The likeliest class of every row.
+    /// Share of the rows that a head is wrong about.
     ///
     /// # Errors
     /// Rows of another length.
-    pub fn answers(&self, features: &[Vec<f32>]) -> Result<Vec<u32>> {
-        let mut answers = Vec::with_capacity(features.len());
-        for part in features.chunks(BATCH) {
-            let scores = self.stack.forward(&self.tensor(part.iter())?, Pass::Eval)?;
-            answers.extend(scores.argmax(D::Minus1)?.to_vec1::<u32>()?);
-        }
-        Ok(answers)
-    }
-
-    /// Share of the rows that it is wrong about.
-    ///
-    /// # Errors
-    /// Rows of another length.
-    pub fn error(&self, rows: &Rows) -> Result<f64> {
-        let answers = self.answers(&rows.features)?;
-        let wrong = answers.iter().zip(&rows.labels).filter(|(a, b)| a != b);
-        Ok(wrong.count() as f64 / rows.labels.len().max(1) as f64)
-    }
-
-    fn tensor<'a>(&self, rows: impl Iterator<Item = &'a Vec<f32>>) -> Result<Tensor> {
-        let (mut values, mut count) = (Vec::new(), 0);
-        for row in rows {
-            let scaled = row.iter().zip(&self.mean).zip(&self.scale);
-            values.extend(scaled.map(|((v, mean), scale)| (v - mean) * scale));
-            count += 1;
-        }
-        let length = values.len() / count.max(1);
-        Tensor::from_vec(values, (count, length), &self.device)
+    pub fn error_of(&self, probe: &Probe) -> Result<f64> {
+        let answers = probe.classes_of(&self.features.concat())?;
+        let wrong = answers.iter().zip(&self.labels).filter(|(a, b)| a != b);
+        Ok(wrong.count() as f64 / self.labels.len().max(1) as f64)
     }
 }
 
@@ -212,31 +144,6 @@ fn drawn(count: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
         true => (0..count).collect(),
         false => (0..BATCH).map(|_| rng.random_range(0..count)).collect(),
     }
-}
-
-/// Mean and one over the deviation of every value; 1 where it does not change.
-fn moments(rows: &[Vec<f32>], weights: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let length = rows.first().map_or(0, Vec::len);
-    let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
-    let mut sums = vec![[0f64; 2]; length];
-    for (row, weight) in rows.iter().zip(weights) {
-        for (sum, v) in sums.iter_mut().zip(row) {
-            let v = f64::from(*v);
-            sum[0] += f64::from(*weight) * v;
-            sum[1] += f64::from(*weight) * v * v;
-        }
-    }
-    let of = |[first, second]: [f64; 2]| {
-        let mean = first / total;
-        let variance = second / total - mean * mean;
-        let scale = if variance > 1e-12 {
-            1.0 / variance.sqrt()
-        } else {
-            1.0
-        };
-        (mean as f32, scale as f32)
-    };
-    sums.into_iter().map(of).unzip()
 }
 
 #[cfg(test)]
@@ -280,10 +187,10 @@ pub(crate) mod tests {
                 learning_rate: 1e-2,
                 ..ProbeConfig::default()
             };
-            let probe = Probe::fit(&train, &weights, 2, &config, 3, &Device::Cpu).unwrap();
+            let probe = train.teach(&weights, 2, &config, 3, &Device::Cpu).unwrap();
             (
-                probe.error(&test).unwrap(),
-                probe.answers(&test.features).unwrap(),
+                test.error_of(&probe).unwrap(),
+                probe.classes_of(&test.features.concat()).unwrap(),
             )
         };
         let (curved, answers) = of(vec![16]);
@@ -307,9 +214,10 @@ pub(crate) mod tests {
             learning_rate: 3e-2,
             ..ProbeConfig::default()
         };
-        let probe = Probe::fit(&both, &weights, 2, &config, 0, &Device::Cpu).unwrap();
-        assert!(probe.error(&train).unwrap() < 0.02);
-        let said = Probe::fit(&both, &[1.0], 2, &config, 0, &Device::Cpu)
+        let probe = both.teach(&weights, 2, &config, 0, &Device::Cpu).unwrap();
+        assert!(train.error_of(&probe).unwrap() < 0.02);
+        let said = both
+            .teach(&[1.0], 2, &config, 0, &Device::Cpu)
             .err()
             .unwrap();
         assert!(said.to_string().contains("400 labels, 1 weights"), "{said}");

@@ -25,7 +25,7 @@ use roadhound_trainer::task::Task;
 use roadhound_trainer::task::propose::{HeldOut, ProposeTask};
 use roadhound_trainer::train_loop::{Outcome, Run, goes_on_from};
 
-use super::{STOP, VALIDATION_SEED, parse_threads, set_out};
+use super::{STOP, parse_threads, set_out};
 
 /// Training scenes on the sheet of samples.
 const SAMPLES: u64 = 12;
@@ -84,7 +84,7 @@ pub(crate) fn propose(arguments: &ProposeArguments) -> Result<()> {
         SceneSampler::new(data, config, &run.labels, augment, split, seed)
     };
     let train = Arc::new(scenes(Split::Train, run.seed, run.augment.clone())?);
-    let validation = run.seed.wrapping_add(VALIDATION_SEED);
+    let validation = Split::Validation.seed_of(run.seed);
     let validation = scenes(Split::Validation, validation, AugmentConfig::none())?;
     let held_out = held_out(&run, &validation)?;
 

@@ -46,6 +46,19 @@ pub enum Split {
     Validation,
 }
 
+/// Added to the seed for the validation pairs, so that they share no random stream with training.
+const VALIDATION_SEED: u64 = 0x7661_6c69;
+
+impl Split {
+    /// The seed of this split's pairs in a run of this seed.
+    pub fn seed_of(self, seed: u64) -> u64 {
+        match self {
+            Self::Train => seed,
+            Self::Validation => seed.wrapping_add(VALIDATION_SEED),
+        }
+    }
+}
+
 /// Objects that look like the target: of its class, from its own frame where there is another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -1,0 +1,362 @@
+//! What all adaptations of one bundle share: its graphs, the unlabelled video and what was found on it, the samplers of both
+//! domains, and the bench that networks are measured on.
+//!
+//! In: [`Sources`] and a configuration. Out: a [`Setting`], with the figures of the source's own network.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::Device;
+use roadhound_shared::follow::Follower;
+use roadhound_shared::geometry::BoxXywh;
+use roadhound_shared::propose::finder::Finder;
+
+use super::batches::weak_of;
+use super::clips::{self, Clip};
+use super::config::AdaptRun;
+use super::measure::{Bench, Measures};
+use super::pseudo::{self, Candidate, Harvest};
+use crate::batch::Batch;
+use crate::data::{DataConfig, Dataset, PackConfig, PackKind, ReadConfig};
+use crate::export::bundle::{self, BundleFiles};
+use crate::export::interpret::OnnxNetwork;
+use crate::export::propose::OnnxProposer;
+use crate::export::unfold::{geometry_of_bundle, network_from_bundle};
+use crate::gap::NEEDED_GROUPS;
+use crate::gap::pictures::{Picture, PictureSet};
+use crate::model::{ModelConfig, TrackerNet};
+use crate::network::network_of;
+use crate::outputs;
+use crate::report::facts;
+use crate::sampler::{Sampler, SamplerScratch, Split};
+use crate::systems::System;
+use crate::task::Task;
+use crate::task::track::TrackTask;
+
+/// Name of the pack of pseudo-tracks.
+pub const PSEUDO: &str = "pseudo";
+/// Added to the seed for the target's pairs.
+const TARGET_SEED: u64 = 0x7467_7470;
+
+/// Where everything comes from and goes to.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// Bundle of the source; it is not changed.
+    pub bundle: PathBuf,
+    /// Unlabelled video of the target.
+    pub target: Vec<PathBuf>,
+    /// Folder of the run.
+    pub out: PathBuf,
+    /// Checkpoint that the bundle was exported from.
+    pub checkpoint: Option<PathBuf>,
+    /// Another bundle, whose proposals say where pseudo-tracks may begin.
+    pub proposals: Option<PathBuf>,
+    /// Annotated sequences that are scored.
+    pub score: Vec<PathBuf>,
+}
+
+/// See the module head.
+pub struct Setting {
+    /// Where everything comes from.
+    pub sources: Sources,
+    /// Sides of crops are the bundle's.
+    pub run: AdaptRun,
+    /// The bundle.
+    pub files: BundleFiles,
+    /// Its network's geometry.
+    pub model: ModelConfig,
+    /// Unlabelled video.
+    pub clips: Vec<Clip>,
+    /// What was found on it.
+    pub harvest: Harvest,
+    /// Labelled packs.
+    pub source: Arc<Dataset>,
+    /// Pseudo-tracks.
+    pub target: Arc<Dataset>,
+    /// Pairs of the source.
+    pub held_out: Vec<Batch>,
+    /// Figures of the bundle as it is.
+    pub before: Measures,
+}
+
+impl Setting {
+    /// Opens everything, looks through the video, and measures the bundle as it is. Writes the pack of pseudo-tracks; `progress`
+    /// hears of every clip.
+    ///
+    /// # Errors
+    /// What cannot be read, by name; video on which nothing is found to learn from.
+    pub fn open(sources: Sources, mut run: AdaptRun, progress: impl Fn() + Sync) -> Result<Self> {
+        let files = bundle::read(&sources.bundle)?;
+        let model = geometry_of_bundle(&sources.bundle)?;
+        run.sampler.template_crop_px = model.template_px as u32;
+        run.sampler.search_crop_px = model.search_px as u32;
+        let clips = clips::open(&sources.target, &run.clips)?;
+        let frames: usize = clips.iter().map(|clip| clip.frames.len()).sum();
+        log::info!("{} clips of unlabelled video, {frames} frames", clips.len());
+        let source = Arc::new(Dataset::open(&run.data)?);
+        let harvest = harvest(&sources, &run, &files, &clips, progress)?;
+        log::info!("{}", harvest.line());
+        begin(&sources.out)?;
+        let folder = sources.out.join(PSEUDO);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+        }
+        let learned = |track: &pseudo::PseudoTrack| !clips[track.from.clip].held_out;
+        ensure!(
+            harvest.tracks.iter().any(learned),
+            "{}: nothing to learn from in {} clips: {}",
+            sources.target[0].display(),
+            clips.len(),
+            harvest.line()
+        );
+        let held_out = pseudo::write_pack(&folder, &clips, &harvest.tracks)?;
+        let target = DataConfig {
+            root: sources.out.clone(),
+            packs: vec![PackConfig {
+                name: PSEUDO.into(),
+                kind: PackKind::Video,
+                weight: 1.0,
+                path: None,
+                held_out: Some(held_out),
+                fixed_camera_prefixes: Vec::new(),
+                read: ReadConfig::default(),
+            }],
+            ..run.data.clone()
+        };
+        let target = Arc::new(Dataset::open(&target)?);
+        let mut setting = Self {
+            sources,
+            run,
+            files,
+            model,
+            clips,
+            harvest,
+            source,
+            target,
+            held_out: Vec::new(),
+            before: Measures::default(),
+        };
+        let held_out = setting.sampler(Split::Validation)?;
+        let (batch, count) = (
+            setting.run.train.batch,
+            setting.run.select.source_batches as u64,
+        );
+        setting.held_out = drawn(&held_out, batch, count)?;
+        setting.before = setting.measured_before()?;
+        Ok(setting)
+    }
+
+    /// Of the source.
+    ///
+    /// # Errors
+    /// Packs without a target.
+    pub fn sampler(&self, split: Split) -> Result<Sampler> {
+        let run = &self.run;
+        let (sampler, augment) = (run.sampler.clone(), run.augment.clone());
+        Ok(Sampler::new(
+            self.source.clone(),
+            sampler,
+            augment,
+            split,
+            split.seed_of(run.seed),
+        )?)
+    }
+
+    /// Of the target, changed or as it was cut.
+    ///
+    /// # Errors
+    /// Pseudo-tracks that no pair can be made of.
+    pub fn target_sampler(&self, is_weak: bool) -> Result<Sampler> {
+        let run = &self.run;
+        let augment = match is_weak {
+            true => weak_of(&run.augment),
+            false => run.augment.clone(),
+        };
+        let (data, sampler) = (self.target.clone(), run.sampler.clone());
+        let seed = run.seed.wrapping_add(TARGET_SEED);
+        Ok(Sampler::new(data, sampler, augment, Split::Train, seed)?)
+    }
+
+    /// The bundle's network, to be trained.
+    ///
+    /// # Errors
+    /// A checkpoint of another network.
+    pub fn network(&self) -> Result<TrackerNet> {
+        let (run, sources) = (&self.run, &self.sources);
+        let Some(path) = &sources.checkpoint else {
+            return network_from_bundle(&sources.bundle, &self.model, run.seed, &Device::Cpu);
+        };
+        let (net, ..) = network_of(path)?;
+        ensure!(
+            *net.config() == self.model,
+            "{}: a network of another architecture than {}",
+            path.display(),
+            sources.bundle.display()
+        );
+        if let Some(c) = &self.files.manifest.calibration {
+            net.scale_presence(c.scale as f32, c.bias as f32)?;
+        }
+        Ok(net)
+    }
+
+    /// The task that the source was trained by, its normalisation settled.
+    ///
+    /// # Errors
+    /// As [`Setting::network`], and pictures that cannot be read.
+    pub fn track_task(&self) -> Result<TrackTask> {
+        let run = &self.run;
+        let average = TrackerNet::new(&self.model, run.seed, &Device::Cpu)?;
+        let (net, loss, precision) = (self.network()?, run.loss.clone(), run.compute.precision);
+        let held_out = self.held_out.clone();
+        let device = Device::Cpu;
+        let task = TrackTask::new(net, average, loss, precision, run.seed, &device, held_out);
+        if self.sources.checkpoint.is_none() {
+            let (batch, count) = (run.train.batch, run.select.norm_batches);
+            task.settle(&drawn(&self.sampler(Split::Train)?, batch, count)?)?;
+        }
+        Ok(task)
+    }
+
+    /// What networks are measured on.
+    pub fn bench(&self) -> Bench {
+        let mut source = PictureSet {
+            by_sequence: true,
+            ..PictureSet::default()
+        };
+        let mut group = 0;
+        for pack in self.source.packs() {
+            for loaded in &pack.sequences {
+                for (frame, image) in loaded.sequence.frames.iter().zip(&loaded.images) {
+                    let [across, down] = self.source.store().loaded_from_stored(*image);
+                    let boxes = frame.annotations.iter().filter(|a| !a.ignore).map(|a| {
+                        let b = a.box_in_image;
+                        let (x, y) = (b.x_px / across, b.y_px / down);
+                        BoxXywh::new(x, y, b.w_px / across, b.h_px / down)
+                    });
+                    source.pictures.push(Picture {
+                        path: frame.path.to_path_buf(),
+                        group,
+                        boxes: boxes.collect(),
+                    });
+                }
+                group += 1;
+            }
+        }
+        source.pictures.retain(|picture| !picture.boxes.is_empty());
+        let seeds: Vec<Candidate> = self
+            .harvest
+            .candidates
+            .iter()
+            .filter(|c| self.clips[c.clip].held_out)
+            .cloned()
+            .collect();
+        let step = seeds.len().div_ceil(self.run.select.seeds).max(1);
+        Bench {
+            clips: self.clips.clone(),
+            seeds: seeds.into_iter().step_by(step).collect(),
+            source,
+            target: self.target_regions(),
+            tracker: self.files.manifest.tracker,
+            regions: self.run.select.regions,
+            seed: self.run.seed,
+        }
+    }
+
+    /// Objects on held-out clips, or on all where there are too few of these.
+    fn target_regions(&self) -> PictureSet {
+        let pictures = |held_out_only: bool| -> Vec<Picture> {
+            let tracks = self.harvest.tracks.iter();
+            let wanted = tracks.filter(|t| !held_out_only || self.clips[t.from.clip].held_out);
+            wanted
+                .flat_map(|track| {
+                    let clip = &self.clips[track.from.clip];
+                    let frames = clip.frames[track.agreed.first..].iter();
+                    frames
+                        .zip(&track.agreed.boxes)
+                        .map(|((path, _), b)| Picture {
+                            path: path.clone(),
+                            group: track.from.clip as u32,
+                            boxes: vec![*b],
+                        })
+                })
+                .collect()
+        };
+        let held_out = pictures(true);
+        let groups: BTreeSet<u32> = held_out.iter().map(|p| p.group).collect();
+        PictureSet {
+            pictures: match groups.len() >= NEEDED_GROUPS {
+                true => held_out,
+                false => pictures(false),
+            },
+            by_sequence: true,
+        }
+    }
+
+    fn measured_before(&self) -> Result<Measures> {
+        let graphs = &self.files.f32;
+        let contract = &self.files.manifest.follow;
+        let network = OnnxNetwork::new(&graphs.template, &graphs.search, contract)?;
+        let mut found = self.bench().measure(network, contract)?;
+        let mut task = self.track_task()?;
+        let weights = task.params().snapshot()?;
+        let figures = task.validate(&weights)?;
+        let auc = figures.iter().find(|(name, _)| *name == "auc");
+        found.source_auc = auc.context("a validation without its figures")?.1;
+        Ok(found)
+    }
+}
+
+/// The first batches of a sampler.
+///
+/// # Errors
+/// A picture that cannot be read.
+pub fn drawn(sampler: &Sampler, batch: usize, count: u64) -> Result<Vec<Batch>> {
+    let mut scratch = SamplerScratch::default();
+    let batches = (0..count).map(|step| Batch::draw(sampler, step, batch, &mut scratch));
+    Ok(batches.collect::<Result<_, _>>()?)
+}
+
+/// Marks the folder as that of an adaptation, so that one that was cut off may go on.
+fn begin(out: &Path) -> Result<()> {
+    let path = out.join(facts::FACTS_FILE);
+    if path.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
+    let facts = facts::Facts {
+        system: System::Adapt,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..facts::Facts::default()
+    };
+    outputs::file(&path, serde_json::to_vec_pretty(&facts)?)
+}
+
+/// Follows what the bundle, or another one, proposes on every clip.
+fn harvest(
+    sources: &Sources,
+    run: &AdaptRun,
+    files: &BundleFiles,
+    clips: &[Clip],
+    progress: impl Fn() + Sync,
+) -> Result<Harvest> {
+    let other = sources.proposals.as_deref().map(bundle::read).transpose()?;
+    let proposing = other.as_ref().unwrap_or(files);
+    let (Some(contract), Some(graph)) = (&proposing.manifest.propose, &proposing.propose) else {
+        let from = sources.proposals.as_ref().unwrap_or(&sources.bundle);
+        bail!(
+            "{}: the bundle has no propose.onnx, which says where pseudo-tracks may begin; --proposals names another bundle",
+            from.display()
+        )
+    };
+    let follow = &files.manifest.follow;
+    let networks = || {
+        let finder = Finder::new(OnnxProposer::new(&graph.bytes, contract)?, contract.clone())?;
+        let network = OnnxNetwork::new(&files.f32.template, &files.f32.search, follow)?;
+        let follower = Follower::new(network, follow.clone(), files.manifest.tracker)?;
+        Ok((finder, follower))
+    };
+    let fit = &run.data.target;
+    pseudo::harvest(clips, networks, fit, &run.pseudo, progress)
+}
