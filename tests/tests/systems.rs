@@ -223,13 +223,14 @@ fn a_saved_siamese_network_says_the_same_in_the_trainer_on_tract_and_in_onnx_run
             ..SiameseRun::parse(text).unwrap()
         };
         let samples = stripes(channels);
-        let held_out = Arc::new(HeldOut::new(&samples, &run.held_out, 10).unwrap());
+        let held_out = Arc::new(HeldOut::new(&samples, &run.held_out, &[], 10).unwrap());
         let mut task = SiameseTask::new(&run, held_out, &Device::Cpu).unwrap();
         // A few batches: running statistics that are not those of the beginning.
         let classes = samples.by_class();
         let changes = Changes {
             warp: run.warp.clone(),
             turned: false,
+            signs: Default::default(),
         };
         let batches = Batches::new(Arc::new(samples.clone()), classes, (16, 4), changes, 1, 0);
         for batch in batches.take(5) {

@@ -33,8 +33,10 @@ pub(crate) fn siamese(arguments: &LearnArguments) -> Result<()> {
         ));
     }
     let of_config = |reason: String| anyhow!("{}: {reason}", arguments.config.display());
-    let held_out = HeldOut::new(&test, &run.held_out, run.evaluate.per_class).map_err(of_config)?;
-    let classes = shown_classes(&train, &run.held_out);
+    let held_out = HeldOut::new(&test, &run.held_out, &run.set_aside, run.evaluate.per_class)
+        .map_err(of_config)?;
+    let hidden = [&run.held_out[..], &run.set_aside].concat();
+    let classes = shown_classes(&train, &hidden);
     let shown: usize = classes.iter().map(Vec::len).sum();
     if shown == 0 {
         return Err(of_config("held_out leaves no samples to learn from".into()));
@@ -47,6 +49,7 @@ pub(crate) fn siamese(arguments: &LearnArguments) -> Result<()> {
     let changes = Changes {
         warp: run.warp.clone(),
         turned: run.turned,
+        signs: run.signs.clone(),
     };
     let seed = run.seed;
     let sizes = (run.train.batch, run.samples_per_class);

@@ -10,6 +10,7 @@ use crate::loss::embedding::EmbeddingLoss;
 use crate::loss::embedding::multi_similarity::MultiSimilarityConfig;
 use crate::model::stack::StackConfig;
 use crate::optim::OptimConfig;
+use crate::siamese::signs::SignsConfig;
 
 /// A run of `siamese`. Every key has a default: MNIST, two digits held out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,11 +20,15 @@ pub struct SiameseRun {
     pub seed: u64,
     /// Classes that are never shown in training, and that it is scored on.
     pub held_out: Vec<u32>,
+    /// Classes that are neither shown nor scored on: those of a final score, while other choices are made by `held_out`.
+    pub set_aside: Vec<u32>,
     /// Samples of one class in a batch; a divisor of `train.batch`.
     pub samples_per_class: usize,
     /// Whether a class turned by a quarter, a half or three quarters is a class of its own: four times the classes to learn
     /// from (Vinyals et al. 2016). Samples must be square pictures.
     pub turned: bool,
+    /// Invented classes beside those of the samples.
+    pub signs: SignsConfig,
     /// Samples.
     pub data: LabelledConfig,
     /// Widths of the network.
@@ -80,12 +85,15 @@ impl Default for SiameseRun {
         Self {
             seed: 0,
             held_out: vec![8, 9],
+            set_aside: Vec::new(),
             samples_per_class: 16,
             turned: true,
+            signs: SignsConfig::default(),
             data: LabelledConfig::mnist(),
             network: StackConfig {
                 channels: vec![32, 64, 96],
                 widths: vec![],
+                ..StackConfig::default()
             },
             embedding: EmbeddingConfig::default(),
             loss: EmbeddingLoss::MultiSimilarity(MultiSimilarityConfig::default()),
@@ -105,6 +113,7 @@ impl SystemConfig for SiameseRun {
     fn validate(&self) -> Result<(), ConfigError> {
         self.network.validate("network")?;
         self.loss.validate()?;
+        self.signs.validate()?;
         self.warp.validate()?;
         self.optim.validate()?;
         self.train.validate()?;
@@ -137,6 +146,11 @@ impl SystemConfig for SiameseRun {
                 "held_out is empty, expected classes to score on".into(),
             ));
         }
+        if let Some(class) = self.set_aside.iter().find(|c| self.held_out.contains(c)) {
+            return Err(ConfigError::Value(format!(
+                "set_aside has class {class}, which is in held_out: it cannot be scored and not"
+            )));
+        }
         if self.loss.needs_unit_norm() && !self.embedding.unit_norm {
             return Err(ConfigError::Value(format!(
                 "embedding.unit_norm is false, but {} compares similarities",
@@ -164,6 +178,9 @@ mod tests {
         }
         for (text, part) in [
             ("held_out = []\n", "held_out is empty"),
+            ("set_aside = [9]\n", "set_aside has class 9"),
+            ("[signs]\nshare = 1.5\n", "signs.share is 1.5"),
+            ("[signs]\npen = [0.2, 0.1]\n", "signs.pen, thickest"),
             (
                 "samples_per_class = 7\n",
                 "a multiple of samples_per_class, 7",

@@ -17,9 +17,13 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use crate::epochs::rng_at;
 use crate::labelled::Samples;
 use crate::labelled::warp::{WarpConfig, quarter_turned};
+use crate::siamese::signs::{Sign, SignsConfig};
 
 const DRAW: u64 = 2;
 const WARP: u64 = 3;
+const SIGNS: u64 = 4;
+/// Quarters of a turn.
+const QUARTERS: u32 = 4;
 
 /// How the samples of a batch are changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +33,8 @@ pub struct Changes {
     /// Whether every group is turned by some quarters, which make its class another one. A batch with one group a class
     /// never holds a class against itself turned: that of a symmetric sign is no other.
     pub turned: bool,
+    /// Groups of invented signs beside those of the samples' classes.
+    pub signs: SignsConfig,
 }
 
 /// Numbers of the samples of the batch of `step`: `batch / per_class` groups of one class each. Classes are dealt out in
@@ -107,9 +113,11 @@ impl Iterator for Batches {
     type Item = anyhow::Result<SiameseBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        let signs = &self.changes.signs;
+        let of_signs = signs.groups_of(self.batch / self.per_class.max(1));
         let chosen = balanced(
             &self.classes,
-            self.batch,
+            self.batch - of_signs * self.per_class,
             self.per_class,
             self.seed,
             self.step,
@@ -117,18 +125,28 @@ impl Iterator for Batches {
         let mut rng = rng_at(self.seed, WARP, self.step);
         self.step += 1;
         let shape = self.samples.shape();
-        let mut rows = Vec::with_capacity(chosen.len() * shape.len());
-        let mut labels = Vec::with_capacity(chosen.len());
+        let mut rows = Vec::with_capacity(self.batch * shape.len());
+        let mut labels = Vec::with_capacity(self.batch);
         for group in chosen.chunks(self.per_class) {
             let quarters = match self.changes.turned {
-                true => rng.random_range(0..4u32),
+                true => rng.random_range(0..QUARTERS),
                 false => 0,
             };
             for index in group {
-                let sample = quarter_turned(&self.samples.row(*index), shape, quarters);
-                rows.extend(self.changes.warp.apply(&sample, shape, &mut rng));
+                let turned = quarter_turned(&self.samples.row(*index), shape, quarters);
+                rows.extend(self.changes.warp.apply(&turned, shape, &mut rng));
                 let class = self.samples.labels()[*index];
                 labels.push(class + quarters * self.samples.class_count() as u32);
+            }
+        }
+        let mut rng = rng_at(self.seed, SIGNS, self.step - 1);
+        let known = QUARTERS * self.samples.class_count() as u32;
+        for class in signs.chosen(of_signs, &mut rng) {
+            let sign = Sign::invented(self.seed, class, signs);
+            for _ in 0..self.per_class {
+                let written = sign.written(signs, shape, &mut rng);
+                rows.extend(self.changes.warp.apply(&written, shape, &mut rng));
+                labels.push(known + class);
             }
         }
         Some(Ok(SiameseBatch { rows, labels }))
@@ -174,6 +192,7 @@ mod tests {
         let changes = Changes {
             warp: WarpConfig::none(),
             turned: true,
+            signs: SignsConfig::default(),
         };
         let classes = samples.by_class();
         let mut seen = std::collections::BTreeSet::new();
@@ -187,6 +206,48 @@ mod tests {
             seen.insert(batch.labels[0]);
         }
         assert_eq!(seen.len(), 4);
+    }
+
+    #[test]
+    fn signs_take_their_share_of_the_groups_and_are_classes_of_their_own_each_once_a_batch() {
+        let samples = crate::task::siamese::tests::bars(80, 3);
+        let length = samples.shape().len();
+        let changes = Changes {
+            warp: WarpConfig::none(),
+            turned: true,
+            signs: SignsConfig {
+                classes: 40,
+                share: 0.75,
+                ..SignsConfig::default()
+            },
+        };
+        let classes = samples.by_class();
+        let known = 4 * samples.class_count() as u32;
+        let batches = |step| {
+            let samples = Arc::new(samples.clone());
+            Batches::new(samples, classes.clone(), (48, 4), changes.clone(), 1, step)
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        for batch in batches(0).take(30) {
+            let Ok(batch) = batch else { panic!() };
+            assert_eq!((batch.labels.len(), batch.rows.len()), (48, 48 * length));
+            let signs: Vec<u32> = batch
+                .labels
+                .iter()
+                .copied()
+                .filter(|l| *l >= known)
+                .collect();
+            assert_eq!(signs.len(), 36);
+            let distinct: std::collections::BTreeSet<u32> = signs.into_iter().collect();
+            assert_eq!(distinct.len(), 9);
+            seen.extend(distinct);
+        }
+        assert_eq!(
+            seen.into_iter().collect::<Vec<_>>(),
+            (known..known + 40).collect::<Vec<_>>()
+        );
+        let third = |mut batches: Batches| batches.next().and_then(Result::ok);
+        assert_eq!(batches(0).nth(2).and_then(Result::ok), third(batches(2)));
     }
 
     #[test]

@@ -115,19 +115,21 @@ pub struct HeldOut {
 }
 
 impl HeldOut {
-    /// At most `per_class` of each class, the first ones.
+    /// At most `per_class` of each class, the first ones; none of the classes that are set aside.
     ///
     /// # Errors
     /// Held-out classes that cannot be scored, or that leave nothing to learn from; the reason for a line.
     pub fn new(
         test: &Samples,
         held_out: &[u32],
+        set_aside: &[u32],
         per_class: usize,
     ) -> std::result::Result<Self, String> {
         let classes = test.by_class();
         let first = |unseen: bool| -> Vec<usize> {
             let of = classes.iter().enumerate();
             of.filter(|(class, _)| held_out.contains(&(*class as u32)) == unseen)
+                .filter(|(class, _)| !set_aside.contains(&(*class as u32)))
                 .flat_map(|(_, members)| members.iter().copied().take(per_class))
                 .collect()
         };
@@ -477,7 +479,7 @@ pub(crate) mod tests {
     fn every_loss_teaches_to_tell_classes_apart_that_were_never_shown() {
         for loss in EmbeddingLoss::all() {
             let run = small_run(loss);
-            let held_out = HeldOut::new(&bars(240, 2), &run.held_out, 30).unwrap();
+            let held_out = HeldOut::new(&bars(240, 2), &run.held_out, &[], 30).unwrap();
             let mut task = SiameseTask::new(&run, Arc::new(held_out), &Device::Cpu).unwrap();
             let before = task.params().snapshot().unwrap();
             let before = task.validate(&before).unwrap();
@@ -490,6 +492,7 @@ pub(crate) mod tests {
                 Changes {
                     warp: crate::labelled::warp::WarpConfig::none(),
                     turned: false,
+                    signs: Default::default(),
                 },
                 0,
                 0,
@@ -532,7 +535,7 @@ pub(crate) mod tests {
             (&[1], "one class"),
             (&[0, 1, 2, 3, 4, 5, 6, 7], "nothing is left"),
         ] {
-            let said = HeldOut::new(&test, held_out, 10).err().unwrap();
+            let said = HeldOut::new(&test, held_out, &[], 10).err().unwrap();
             assert!(said.contains(part), "{said}");
         }
         let shown = shown_classes(&test, &[2, 6]);
