@@ -293,7 +293,11 @@ fn an_encoder_and_its_decoder_are_quantised_together_and_run_everywhere() {
             channels: colours,
         };
         let what = format!("convolutions {channels:?}, dense layers {widths:?}");
-        let config = StackConfig { channels, widths };
+        let config = StackConfig {
+            channels,
+            widths,
+            ..StackConfig::default()
+        };
         let mut builder = ParamBuilder::new(3, device);
         let b = &mut builder;
         let encoder = Stack::encoder(b, "e", shape, &config, 5, true).unwrap();

@@ -319,8 +319,10 @@ fn a_saved_code_in_two_parts_says_the_same_in_the_trainer_on_tract_and_in_onnx_r
 
 #[test]
 fn a_saved_classifier_of_two_domains_says_the_same_in_the_trainer_on_tract_and_in_onnx_runtime() {
-    for channels in [1, 3] {
-        let text = "features = 9\nclass_widths = [7]\n[network]\nchannels = [6, 8]\nwidths = [10]\n[domain]\nwidths = [5]\n";
+    let own = "features = 9\nclass_widths = [7]\n[network]\nchannels = [6, 8]\nwidths = [10]\n[domain]\nwidths = [5]\n";
+    // Features that are the maps of the last convolution.
+    let maps = "class_widths = [7]\n[network]\nchannels = [6, 8]\nkernel = 5\nwidths = []\n[domain]\nwidths = [5]\n";
+    for (channels, text) in [(1, own), (3, maps)] {
         let run = DannRun::parse(text).unwrap().of(2, Method::Adversarial);
         let samples = stripes(channels);
         let domain = || DomainSamples {
@@ -335,6 +337,7 @@ fn a_saved_classifier_of_two_domains_says_the_same_in_the_trainer_on_tract_and_i
         let batches = DannBatches {
             pair,
             warp: run.warp.clone(),
+            inverted: run.inverted,
             seed: 1,
         };
         // A few batches: running statistics that are not those of the beginning.

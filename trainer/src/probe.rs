@@ -53,6 +53,7 @@ impl Default for ProbeConfig {
             network: StackConfig {
                 channels: vec![],
                 widths: vec![256, 256],
+                ..StackConfig::default()
             },
             epochs: 10.0,
             batch: 128,
@@ -352,6 +353,7 @@ mod tests {
             network: StackConfig {
                 channels: vec![],
                 widths: vec![32],
+                ..StackConfig::default()
             },
             epochs: 12.0,
             batch: 32,

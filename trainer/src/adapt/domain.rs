@@ -88,6 +88,7 @@ impl DomainConfig {
         StackConfig {
             channels: Vec::new(),
             widths: self.widths.clone(),
+            ..StackConfig::default()
         }
     }
 }

@@ -61,6 +61,7 @@ impl ProbeConfig {
         StackConfig {
             channels: Vec::new(),
             widths: self.widths.clone(),
+            ..StackConfig::default()
         }
     }
 }

@@ -290,6 +290,7 @@ impl Default for AutoencoderRun {
             network: StackConfig {
                 channels: vec![],
                 widths: vec![400, 400],
+                ..StackConfig::default()
             },
             kind: Kind::Vae(VaeConfig::default()),
             decoded: Decoded::Bernoulli {},

@@ -135,6 +135,7 @@ fn outcome_of(
     let source = Arc::new(Batches {
         pair: pair.clone(),
         warp: run.warp.clone(),
+        inverted: run.inverted,
         seed: run.seed(),
     });
     let prefetch = PrefetchConfig {

@@ -61,12 +61,18 @@ pub struct DannRun {
     pub network: StackConfig,
     /// How its convolutions are normalised.
     pub norm: Norm,
-    /// Values of a row of features.
+    /// Values of a row of features; 0 for those of the network's last ReLU, as many as there are.
     pub features: usize,
     /// Values after each layer of the classes' head but the last.
     pub class_widths: Vec<usize>,
     /// The domains' head.
     pub domain: DomainConfig,
+    /// Weight, beside the adversarial game, of what answers on the target tell of their classes, which is raised (Shi & Sha
+    /// 2012): boundaries between classes move to where there are few samples. It rises as the reversal does.
+    pub information: f64,
+    /// Share of the source's samples that are shown with light and dark exchanged in training, by both methods: what is light
+    /// on dark in one domain can be dark on light in the other, and no class is changed by it.
+    pub inverted: f64,
     /// How samples are moved in training, those of both domains.
     pub warp: WarpConfig,
     /// Optimiser.
@@ -131,6 +137,10 @@ pub struct DomainConfigOf {
     /// The same of the samples to score on.
     #[serde(default)]
     pub skip_test: usize,
+    /// Side that its pictures are brought to before they are framed to that of both, by a border of zeros or by cutting off
+    /// what stands out: things are then of one size in both domains. Absent: that of both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side_px: Option<usize>,
 }
 
 fn default_root() -> PathBuf {
@@ -138,7 +148,7 @@ fn default_root() -> PathBuf {
 }
 
 fn side_px() -> usize {
-    32
+    28
 }
 
 impl PairConfig {
@@ -162,12 +172,14 @@ impl PairConfig {
                 train,
                 skip_train: 7000,
                 skip_test: 2000,
+                side_px: Some(28),
             },
             target: DomainConfigOf {
                 train: tiles("train_7000_mosaic100x32.png", "train_7000_labels.bin"),
                 test: tiles("test_2000_mosaic100x32.png", "test_2000_labels.bin"),
                 skip_train: 0,
                 skip_test: 0,
+                side_px: Some(32),
             },
         }
     }
@@ -189,22 +201,30 @@ impl Default for DannRun {
             methods: vec![Method::SourceOnly, Method::Adversarial],
             data: PairConfig::mnist_to_mnist_m(),
             network: StackConfig {
-                channels: vec![32, 64, 128],
+                channels: vec![32, 48, 64],
+                kernel: 5,
                 widths: vec![],
             },
             norm: Norm::Apart,
-            features: 128,
-            class_widths: vec![],
-            domain: DomainConfig::default(),
+            features: 0,
+            class_widths: vec![100],
+            domain: DomainConfig {
+                widths: vec![100],
+                highest: 0.6,
+                rate: 2.0,
+                ..DomainConfig::default()
+            },
+            information: 0.3,
+            inverted: 0.5,
             warp: WarpConfig::none(),
             optim: OptimConfig {
                 learning_rate: 1e-3,
                 ..OptimConfig::default()
             },
             train: EpochsConfig {
-                epochs: 4.0,
+                epochs: 3.0,
                 full_epochs: 12.0,
-                batch: 256,
+                batch: 128,
                 log_every: 50,
                 validations: 10,
                 average_keep: 0.998,
@@ -280,10 +300,23 @@ impl SystemConfig for DannRun {
             )));
         }
         self.network.validate("network")?;
-        in_range("features", self.features as f64, 1.0, 4096.0)?;
+        for side in [self.data.source.side_px, self.data.target.side_px] {
+            let side = side.unwrap_or(self.data.side_px);
+            in_range("side_px of a domain", side as f64, 1.0, 1024.0)?;
+        }
+        in_range("features", self.features as f64, 0.0, 4096.0)?;
+        if self.features == 0 && self.network.channels.is_empty() && self.network.widths.is_empty()
+        {
+            return Err(ConfigError::Value(
+                "features is 0, but the network has no layers to take them from".into(),
+            ));
+        }
+        in_range("information", self.information, 0.0, 1e3)?;
+        in_range("inverted", self.inverted, 0.0, 1.0)?;
         StackConfig {
             channels: Vec::new(),
             widths: self.class_widths.clone(),
+            ..StackConfig::default()
         }
         .validate("class_widths")?;
         self.domain.validate("domain")?;
@@ -321,6 +354,10 @@ mod tests {
             ("[domain]\nhighest = -1.0\n", "domain.highest is -1"),
             ("[domain]\nstep = \"both\"\n", "both"),
             ("[train]\nbatch = 7\n", "train.batch is 7"),
+            ("inverted = 1.5\n", "inverted is 1.5"),
+            ("information = -1.0\n", "information is -1"),
+            ("[network]\nkernel = 4\n", "network.kernel is 4"),
+            ("[network]\nchannels = []\nwidths = []\n", "features is 0"),
             ("[select]\nby = \"target_error\"\n", "target_error"),
             ("[bound.probe]\nstep = 3\n", "step"),
             ("lambda = 1.0\n", "lambda"),

@@ -7,17 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, anyhow};
+use rand::Rng;
 
 use super::config::{DomainConfigOf, PairConfig};
 use crate::batch::BatchSource;
 use crate::data::DataError;
 use crate::epochs::{Shuffled, rng_at};
-use crate::labelled::resize::resized;
+use crate::labelled::resize::{framed, resized};
 use crate::labelled::warp::WarpConfig;
 use crate::labelled::{Samples, Shape};
 use crate::sampler::SamplerScratch;
 
 const WARP: u64 = 21;
+const INVERT: u64 = 22;
 /// Added to a seed for the order of the target's samples.
 const TARGET: u64 = 0x7461_7267;
 
@@ -86,7 +88,14 @@ fn open(config: &PairConfig, domain: &DomainConfigOf, name: &str) -> Result<Doma
             ));
         }
         let kept: Vec<usize> = (skip..samples.len()).collect();
-        resized(samples.chosen(&kept), config.shape())
+        let side = domain.side_px.unwrap_or(config.side_px);
+        let own = Shape {
+            height: side,
+            width: side,
+            channels: config.channels,
+        };
+        resized(samples.chosen(&kept), own)
+            .and_then(|samples| framed(samples, config.shape()))
             .map_err(|reason| anyhow!("{name}.{part}: {reason}"))
     };
     Ok(DomainSamples {
@@ -111,6 +120,8 @@ pub struct Batches {
     pub pair: Arc<Pair>,
     /// How samples are moved.
     pub warp: WarpConfig,
+    /// Share of the source's samples whose light and dark are exchanged.
+    pub inverted: f64,
     /// Of order and warp.
     pub seed: u64,
 }
@@ -137,8 +148,15 @@ impl Batches {
                 .flat_map(|row| self.warp.apply(row, shape, &mut rng))
                 .collect()
         };
+        let mut shown = moved(source, &of_source);
+        let mut rng = rng_at(self.seed, INVERT, step);
+        for sample in shown.chunks_exact_mut(source.shape().len()) {
+            if rng.random_bool(self.inverted) {
+                sample.iter_mut().for_each(|v| *v = 1.0 - *v);
+            }
+        }
         DannBatch {
-            source: moved(source, &of_source),
+            source: shown,
             labels: of_source.iter().map(|i| source.labels()[*i]).collect(),
             target: moved(target, &of_target),
         }
@@ -191,6 +209,7 @@ pub(crate) mod tests {
         let batches = |pair: Pair, seed| Batches {
             pair: Arc::new(pair),
             warp: WarpConfig::default(),
+            inverted: 0.0,
             seed,
         };
         let of = |batches: &Batches, step| {
@@ -216,5 +235,28 @@ pub(crate) mod tests {
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), 80);
+    }
+
+    #[test]
+    fn light_and_dark_are_exchanged_in_the_asked_share_of_the_source_and_nowhere_else() {
+        let pair = Arc::new(bars_and_pale_ones(80, 16));
+        let of = |inverted| Batches {
+            pair: pair.clone(),
+            warp: WarpConfig::none(),
+            inverted,
+            seed: 5,
+        };
+        let length = pair.shape().len();
+        let mut exchanged = 0;
+        for step in 0..10 {
+            let [plain, half] = [0.0, 0.5].map(|share| of(share).at(step, 80));
+            assert_eq!((&plain.labels, &plain.target), (&half.labels, &half.target));
+            for (a, b) in plain.source.chunks(length).zip(half.source.chunks(length)) {
+                let is_exchanged = a.iter().zip(b).all(|(a, b)| *b == 1.0 - *a);
+                assert!(is_exchanged || a == b);
+                exchanged += usize::from(is_exchanged);
+            }
+        }
+        assert!((150..250).contains(&exchanged), "{exchanged} of 400");
     }
 }

@@ -74,6 +74,7 @@ impl Default for MathieuConfig {
             discriminator: StackConfig {
                 channels: vec![32, 64],
                 widths: vec![128],
+                ..StackConfig::default()
             },
             discriminator_rate: 1.0,
             discriminator_every: 2,
@@ -144,6 +145,7 @@ impl Default for DisentangleRun {
             network: StackConfig {
                 channels: vec![32, 64],
                 widths: vec![256],
+                ..StackConfig::default()
             },
             optim: OptimConfig {
                 learning_rate: 1e-3,

@@ -130,6 +130,7 @@ impl Default for FamiliarityRun {
             network: StackConfig {
                 channels: vec![8, 16, 24, 24],
                 widths: vec![],
+                ..StackConfig::default()
             },
             prior: RobustConfig::default(),
             deviation: 0.1,

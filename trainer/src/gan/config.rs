@@ -191,6 +191,7 @@ impl Default for EvaluateConfig {
                 network: StackConfig {
                     channels: vec![16, 32],
                     widths: vec![64],
+                    ..StackConfig::default()
                 },
                 epochs: 2.0,
                 ..ProbeConfig::default()
@@ -211,10 +212,12 @@ impl Default for GanRun {
             generator: StackConfig {
                 channels: vec![32, 64],
                 widths: vec![256],
+                ..StackConfig::default()
             },
             discriminator: StackConfig {
                 channels: vec![32, 64],
                 widths: vec![128],
+                ..StackConfig::default()
             },
             stabilisers: StabiliserConfig {
                 // What keeps the discriminator of digits from winning outright.

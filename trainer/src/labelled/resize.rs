@@ -1,7 +1,7 @@
 //! Pictures of two data sets, brought to one size and one number of channels.
 //!
 //! In: samples of bytes. Out: the same samples, resampled with a triangle filter (area-correct when they shrink), grey
-//! repeated in every channel or colours turned to grey.
+//! repeated in every channel or colours turned to grey ([`resized`]); or framed as they are ([`framed`]).
 //!
 //! ```
 //! use roadhound_trainer::labelled::resize::resized;
@@ -70,6 +70,52 @@ pub fn resized(samples: Samples, wanted: Shape) -> Result<Samples, String> {
     })
 }
 
+/// The samples in the middle of pictures of another size, as they are: a border of zeros is laid around them, or what stands
+/// out is cut off.
+///
+/// # Errors
+/// Samples that are no pictures, or a shape that has other channels; the reason.
+pub fn framed(samples: Samples, wanted: Shape) -> Result<Samples, String> {
+    let shape = samples.shape;
+    if shape == wanted {
+        return Ok(samples);
+    }
+    let bytes = match &samples.values {
+        Values::Bytes(bytes) if shape.is_picture() && shape.channels == wanted.channels => bytes,
+        _ => {
+            return Err(format!(
+                "{} x {} x {} is no picture of {} channels",
+                shape.height, shape.width, shape.channels, wanted.channels
+            ));
+        }
+    };
+    // Where the first row or column of the smaller one lies in the larger one, and how many both have.
+    let middle = |from: usize, to: usize| {
+        let (cut, border) = (from.saturating_sub(to) / 2, to.saturating_sub(from) / 2);
+        (cut, border, from.min(to))
+    };
+    let (cut_y, border_y, rows) = middle(shape.height, wanted.height);
+    let (cut_x, border_x, columns) = middle(shape.width, wanted.width);
+    let channels = shape.channels;
+    let mut moved = vec![0; samples.len() * wanted.len()];
+    let pairs = bytes
+        .chunks_exact(shape.len())
+        .zip(moved.chunks_exact_mut(wanted.len()));
+    for (from, to) in pairs {
+        for row in 0..rows {
+            let start = ((row + cut_y) * shape.width + cut_x) * channels;
+            let end = ((row + border_y) * wanted.width + border_x) * channels;
+            let length = columns * channels;
+            to[end..end + length].copy_from_slice(&from[start..start + length]);
+        }
+    }
+    Ok(Samples {
+        shape: wanted,
+        values: Values::Bytes(moved),
+        ..samples
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -97,6 +143,28 @@ mod tests {
         assert!(large.row(1).iter().all(|v| *v == 200.0 / 255.0));
         let back = resized(large, shape(16, 1)).unwrap();
         assert_eq!(back.row(0), samples.row(0));
+    }
+
+    #[test]
+    fn a_frame_leaves_pixels_as_they_are_and_what_it_adds_it_cuts_off_again() {
+        let bytes: Vec<u8> = (0..2 * 4 * 3).collect();
+        let small = Shape {
+            height: 4,
+            width: 2,
+            channels: 3,
+        };
+        let samples = Samples::new(small, Values::Bytes(bytes), vec![1], vec![]).unwrap();
+        let large = framed(samples.clone(), shape(7, 3)).unwrap();
+        let row = large.row(0);
+        assert_eq!(row.len(), 7 * 7 * 3);
+        // One row above, two columns to the left.
+        let first = (7 + 2) * 3;
+        assert_eq!(row[first..first + 6], samples.row(0)[..6]);
+        let light = |row: &[f32]| row.iter().filter(|v| **v > 0.0).count();
+        assert_eq!(light(&row), light(&samples.row(0)));
+        assert_eq!(framed(large, small).unwrap().row(0), samples.row(0));
+        let said = framed(samples, shape(4, 1)).unwrap_err();
+        assert_eq!(said, "4 x 2 x 3 is no picture of 1 channels");
     }
 
     #[test]

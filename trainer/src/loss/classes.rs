@@ -11,6 +11,9 @@
 
 use candle_core::{D, Result, Tensor, bail};
 
+/// Keeps the logarithm of nothing finite.
+const SMALLEST_SHARE: f64 = 1e-8;
+
 /// Mean of `-log p(class)` over the rows, in nats; the mean weighted where weights are given.
 ///
 /// # Shapes
@@ -48,6 +51,24 @@ pub fn log_probabilities(scores: &Tensor) -> Result<Tensor> {
     scores.broadcast_sub(&total)
 }
 
+/// What answers tell of the class, in nats: entropy of the mean answer less the mean entropy of the answers (Bridle et al.
+/// 1991). Nobody has to know the classes; to be raised, not lowered.
+///
+/// # Shapes
+/// `scores` `[N, C]` before any softmax; returns a scalar
+///
+/// # Errors
+/// If an operator fails.
+pub fn information(scores: &Tensor) -> Result<Tensor> {
+    let of_rows = log_probabilities(scores)?;
+    let answers = of_rows.exp()?;
+    let each = (&answers * of_rows)?.sum(D::Minus1)?.mean_all()?;
+    let mean = answers.mean(0)?;
+    // A class that is never answered tells nothing, and its logarithm is to be a number.
+    let of_all = (&mean * (&mean + SMALLEST_SHARE)?.log()?)?.sum_all()?;
+    each - of_all
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -82,6 +103,25 @@ mod tests {
             cross_entropy(&x[0], &[2, 0, 1, 1], Some(&weights))
         })
         .unwrap();
+    }
+
+    #[test]
+    fn information_is_what_selection_calls_it_and_its_gradient_is_that_of_finite_differences() {
+        let values: Vec<f64> = (0..15).map(|i| (f64::from(i) * 1.3).sin() * 2.0).collect();
+        let x = Tensor::from_vec(values, (5, 3), &Device::Cpu).unwrap();
+        let rows = log_probabilities(&x).unwrap().exp().unwrap();
+        let rows = rows.to_dtype(candle_core::DType::F32).unwrap();
+        let expected = crate::adapt::select::information(&rows.to_vec2().unwrap());
+        let found = information(&x).unwrap().to_scalar::<f64>().unwrap();
+        assert!(
+            (found - expected).abs() < 1e-6 && found > 0.1,
+            "{found} {expected}"
+        );
+        check(&[x], &Settings::F64, |x| information(&x[0])).unwrap();
+        // Rows that are sure of one class: nothing, and nothing that is no number.
+        let one = Tensor::new(&[[900f32, 0.0], [900.0, 0.0]], &Device::Cpu).unwrap();
+        let nothing = information(&one).unwrap().to_scalar::<f32>().unwrap();
+        assert!(nothing.abs() < 1e-6, "{nothing}");
     }
 
     #[test]

@@ -37,8 +37,10 @@ const MAX_WIDTH: f64 = 16_384.0;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StackConfig {
-    /// Channels after each 3x3 convolution of stride 2; samples must be pictures where there is one.
+    /// Channels after each convolution of stride 2; samples must be pictures where there is one.
     pub channels: Vec<usize>,
+    /// Side of the windows of convolutions that narrow, an odd number; those that widen have 3.
+    pub kernel: usize,
     /// Values after each dense layer between the convolutions and the last layer.
     pub widths: Vec<usize>,
 }
@@ -47,6 +49,7 @@ impl Default for StackConfig {
     fn default() -> Self {
         Self {
             channels: Vec::new(),
+            kernel: 3,
             widths: vec![256],
         }
     }
@@ -69,7 +72,13 @@ impl StackConfig {
                 in_range(&format!("{name}.{key}"), *width as f64, 1.0, MAX_WIDTH)?;
             }
         }
-        Ok(())
+        match matches!(self.kernel, 1 | 3 | 5 | 7) {
+            true => Ok(()),
+            false => Err(ConfigError::Value(format!(
+                "{name}.kernel is {}, expected 1, 3, 5 or 7",
+                self.kernel
+            ))),
+        }
     }
 
     /// Sides of the map after each convolution, the sample's own first.
@@ -266,6 +275,25 @@ impl Stack {
         outputs: usize,
         norm: bool,
     ) -> std::result::Result<Self, StackError> {
+        let mut stack = Self::trunk(builder, name, shape, config, norm)?;
+        let length = stack.output.len();
+        let last = Dense::new(builder, &format!("{name}.last"), length, outputs, 1.0)?;
+        stack.layers.push(Layer::Dense(last));
+        stack.output = row(outputs);
+        Ok(stack)
+    }
+
+    /// As [`Stack::encoder`] without the last layer: rows of what comes after the last ReLU, as long as they are.
+    ///
+    /// # Errors
+    /// As [`Stack::encoder`].
+    pub fn trunk(
+        builder: &mut ParamBuilder,
+        name: &str,
+        shape: Shape,
+        config: &StackConfig,
+        norm: bool,
+    ) -> std::result::Result<Self, StackError> {
         let mut layers = Vec::new();
         if !config.channels.is_empty() {
             if !shape.is_map() {
@@ -284,7 +312,7 @@ impl Stack {
         }
         let sides = config.sides(shape);
         for (k, pair) in sides.windows(2).enumerate() {
-            let conv = ConvShape::new(pair[0].channels, pair[1].channels, 3).strided(2);
+            let conv = ConvShape::new(pair[0].channels, pair[1].channels, config.kernel).strided(2);
             let name = format!("{name}.conv{k}");
             if norm {
                 layers.push(Layer::ConvBn(ConvBn::new(builder, &name, conv, true)?));
@@ -306,12 +334,10 @@ impl Stack {
             layers.push(Layer::Relu);
             length = *width;
         }
-        let last = Dense::new(builder, &format!("{name}.last"), length, outputs, 1.0)?;
-        layers.push(Layer::Dense(last));
         Ok(Self {
             layers,
             input: shape,
-            output: row(outputs),
+            output: row(length),
         })
     }
 
@@ -525,10 +551,12 @@ impl Stack {
 
     /// Sizes of a result as the graph gives it.
     pub fn onnx_output(&self) -> Vec<usize> {
-        onnx_shape(
-            self.output,
-            matches!(self.layers.last(), Some(Layer::Rows(_))),
-        )
+        onnx_shape(self.output, self.is_picture())
+    }
+
+    /// Whether a result is a picture, as a decoder's is.
+    fn is_picture(&self) -> bool {
+        matches!(self.layers.last(), Some(Layer::Rows(shape)) if *shape == self.output)
     }
 
     /// Whether the values of an input, and of an output, stand channel after channel in the graph.
@@ -605,7 +633,14 @@ impl Stack {
                     let sizes = g.ints(&sizes.collect::<Vec<_>>());
                     g.node("Reshape", &[&x, &sizes], vec![])
                 }
-                Layer::Rows(_) if k + 1 == self.layers.len() => x,
+                Layer::Rows(_) if self.is_picture() && k + 1 == self.layers.len() => x,
+                Layer::Rows(of) if k + 1 == self.layers.len() => {
+                    // Nothing follows whose weights could be reordered.
+                    let order = Attribute::Ints("perm", &[0, 2, 3, 1]);
+                    let x = g.node("Transpose", &[&x], vec![order]);
+                    let sizes = g.ints(&[1, of.len() as i64]);
+                    g.node("Reshape", &[&x, &sizes], vec![])
+                }
                 Layer::Rows(of) => {
                     rows_of = Some(*of);
                     let sizes = g.ints(&[1, of.len() as i64]);
@@ -707,6 +742,7 @@ mod tests {
     fn config() -> StackConfig {
         StackConfig {
             channels: vec![6, 8],
+            kernel: 3,
             widths: vec![10],
         }
     }
@@ -741,8 +777,14 @@ mod tests {
         let dense = StackConfig {
             channels: vec![],
             widths: vec![7, 5],
+            ..StackConfig::default()
         };
-        for config in [config(), dense] {
+        let large = StackConfig {
+            kernel: 5,
+            widths: vec![],
+            ..config()
+        };
+        for config in [config(), dense, large] {
             for channels in [1, 3] {
                 let mut builder = ParamBuilder::new(3, &Device::Cpu);
                 let shape = picture(channels);
@@ -751,6 +793,8 @@ mod tests {
                     check_graph(
                         &Stack::encoder(&mut builder, &name, shape, &config, 4, norm).unwrap(),
                     );
+                    let name = format!("trunk{norm}");
+                    check_graph(&Stack::trunk(&mut builder, &name, shape, &config, norm).unwrap());
                 }
                 check_graph(&Stack::decoder(&mut builder, "decoder", 4, &config, shape).unwrap());
             }

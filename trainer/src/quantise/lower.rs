@@ -459,6 +459,7 @@ mod tests {
         let config = StackConfig {
             channels: vec![5, 6],
             widths: vec![7, 9],
+            ..StackConfig::default()
         };
         let b = &mut builder;
         let stack = match is_encoder {

@@ -112,6 +112,7 @@ impl GanNet {
                 let widths = StackConfig {
                     channels: vec![],
                     widths: vec![run.mutual.width],
+                    ..StackConfig::default()
                 };
                 let name = "reader";
                 Some(Stack::encoder(
