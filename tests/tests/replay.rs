@@ -131,6 +131,7 @@ fn rendered_run(folder: &Path) -> Run {
         truth: vec![],
         fps: 29.97,
         assisted: false,
+        class: None,
     };
     for index in 0..drive.config().frames {
         let truth = drive.render(index, &mut rgb);

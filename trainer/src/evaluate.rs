@@ -414,6 +414,8 @@ pub fn write_results(folder: &Path, followed: &[Followed]) -> Result<()> {
 const SHEET_FRAMES: usize = 12;
 /// Pictures in a row.
 const SHEET_COLUMNS: u32 = 4;
+/// Colour of what another tracker said.
+const EARLIER: Rgb<u8> = Rgb([0, 140, 255]);
 /// Width of one picture.
 const SHEET_WIDTH_PX: u32 = 320;
 
@@ -426,13 +428,22 @@ pub fn worst_sheets(folder: &Path, followed: &[Followed], count: usize) -> Resul
     let mut files = Vec::new();
     for f in order.into_iter().take(count) {
         let path = folder.join(format!("{}.png", f.run.name));
-        outputs::picture(&path, &sheet(f)?)?;
+        outputs::picture(&path, &sheet(f, None)?)?;
         files.push(path);
     }
     Ok(files)
 }
 
-fn sheet(f: &Followed) -> Result<RgbImage> {
+/// A contact sheet of one run as two trackers followed it: as [`worst_sheets`] has it of the second one, the box of the first
+/// one in blue below.
+///
+/// # Errors
+/// A picture that cannot be read.
+pub fn sheet_of_both(first: &Followed, second: &Followed) -> Result<RgbImage> {
+    sheet(second, Some(first))
+}
+
+fn sheet(f: &Followed, earlier: Option<&Followed>) -> Result<RgbImage> {
     let n = f.run.frames.len();
     let shown = SHEET_FRAMES.min(n);
     let mut sheet = RgbImage::new(1, 1);
@@ -449,6 +460,10 @@ fn sheet(f: &Followed) -> Result<RgbImage> {
         let report = &f.reports[index];
         if let Some(truth) = f.run.truth[index] {
             outline(&mut small, truth, scale, Rgb([255, 255, 255]));
+        }
+        let earlier = earlier.and_then(|earlier| earlier.reports.get(index)?.box_in_image);
+        if let Some(found) = earlier {
+            outline(&mut small, found, scale, EARLIER);
         }
         match report.box_in_image {
             Some(found) => {
@@ -606,6 +621,7 @@ mod tests {
                     .collect(),
                 fps: 30.0,
                 assisted: false,
+                class: None,
             },
             reports: frames.iter().enumerate().map(report).collect(),
             score: RunScore::default(),

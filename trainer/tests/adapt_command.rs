@@ -117,6 +117,207 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
+/// A few labelled tracks, an oracle, and scored clips: what they leave, and that they choose nothing.
+fn labels_of_the_target_are_learned_from_and_score(root: &Path, common: &str) {
+    // The target with its labels, and as evaluation clips: COCO's 2 is a car.
+    let table = std::fs::read_to_string(root.join("drives/boxes.csv")).unwrap();
+    for video in ["one", "two", "three", "later"] {
+        let images = root.join("dusk/images").join(video);
+        let clip = root.join("clips").join(video);
+        std::fs::create_dir_all(&images).unwrap();
+        std::fs::create_dir_all(clip.join("img")).unwrap();
+        let mut truth = String::new();
+        for (number, line) in table
+            .lines()
+            .filter(|l| l.split(',').next() == Some(video))
+            .enumerate()
+        {
+            let frame = format!("{number}.png");
+            let from = root.join("target").join(video).join(&frame);
+            std::fs::copy(&from, images.join(&frame)).unwrap();
+            std::fs::copy(&from, clip.join("img").join(&frame)).unwrap();
+            let left = line.split(',').nth(4).unwrap();
+            truth += &format!("{},1,{left},40,44,32,1,2,1\n", number + 1);
+        }
+        std::fs::write(clip.join("gt.txt"), truth).unwrap();
+        std::fs::write(
+            clip.join("sot_spans.csv"),
+            "id,first_frame,last_frame\n1,1,6\n",
+        )
+        .unwrap();
+    }
+    std::fs::write(root.join("dusk/boxes.csv"), table).unwrap();
+    let config = std::fs::read_to_string(root.join("adapt.toml")).unwrap();
+    // So that some of the few videos are held out by their names.
+    let config = format!("{config}\n[data]\nheld_out_share = 0.5\n");
+    std::fs::write(root.join("labels.toml"), config).unwrap();
+    let said = done(
+        root,
+        &format!(
+            "adapt {common} --config labels.toml --out labels --no-int8 --parts fourier --labelled dusk --tracks 2 --oracle dusk --score clips"
+        ),
+    );
+    let chosen = std::fs::read_to_string(root.join("labels/labelled.csv")).unwrap();
+    assert_eq!(chosen.lines().count(), 3, "{chosen}");
+    let csv = std::fs::read_to_string(root.join("labels/ablation.csv")).unwrap();
+    let rows: Vec<Vec<&str>> = csv.lines().map(|l| l.split(',').collect()).collect();
+    let names: Vec<&str> = rows.iter().map(|row| row[0]).collect();
+    assert_eq!(names, ["parts", "source", "fourier+labelled", "oracle"]);
+    assert_eq!(rows[0][8..], ["target_auc", "auc_clips"]);
+    let number = |row: usize, column: usize| rows[row][column].parse::<f64>().unwrap();
+    for row in 1..4 {
+        assert!((0.0..=1.0).contains(&number(row, 8)) && (0.0..=1.0).contains(&number(row, 9)));
+    }
+    // Every term of the bound is printed, and is what the table says.
+    let term = |name: &str| -> Vec<f64> {
+        let line = said.lines().find(|line| line.starts_with(name));
+        let line = line.unwrap_or_else(|| panic!("no {name:?} in {said}"));
+        line[name.len()..]
+            .split_whitespace()
+            .filter_map(|v| v.parse().ok())
+            .collect()
+    };
+    let lambda = 2.0 - number(3, 7) - number(3, 8);
+    assert!(
+        (term("lambda, of the joint oracle")[1] - lambda).abs() < 2e-4,
+        "{said}"
+    );
+    assert!(
+        (term("error on the source")[0] - (1.0 - number(1, 7))).abs() < 2e-4,
+        "{said}"
+    );
+    assert!((term("error on the target (score only)")[1] - (1.0 - number(2, 8))).abs() < 2e-4);
+    assert!(
+        said.contains("clips: fourier+labelled closes") || said.contains("gains nothing"),
+        "{said}"
+    );
+    let gains = std::fs::read_to_string(root.join("labels/gains.csv")).unwrap();
+    let of: Vec<&str> = gains
+        .lines()
+        .skip(1)
+        .map(|l| l.split(',').nth(1).unwrap())
+        .collect();
+    assert_eq!(
+        of,
+        ["all", "later", "one", "three", "two", "car"],
+        "{gains}"
+    );
+    let losses = std::fs::read_to_string(root.join("labels/losses.csv")).unwrap();
+    assert!(
+        losses.lines().next().unwrap().contains(",labelled,"),
+        "{losses}"
+    );
+    let report = std::fs::read_to_string(root.join("labels/report.html")).unwrap();
+    for shown in [
+        "Terms of the bound",
+        "Gains on annotated clips",
+        "Watch mode on",
+        "Target scene",
+    ] {
+        assert!(report.contains(shown), "{shown}");
+    }
+    let scene = image::open(root.join("labels/scene_0.png")).unwrap();
+    assert!(scene.width() > 600);
+    // Labels that only score change nothing of what is learned.
+    let blind = format!("adapt {common} --config labels.toml --no-int8 --parts fourier");
+    let _ = done(root, &format!("{blind} --out blind"));
+    let _ = done(
+        root,
+        &format!("{blind} --out judged --oracle dusk --score clips"),
+    );
+    let graphs = ["blind", "judged"]
+        .map(|run| std::fs::read(root.join(run).join("last.safetensors")).unwrap());
+    assert!(graphs[0] == graphs[1]);
+}
+
+/// Tiny data sets in the layouts of BDD100K's tracks and of IDD's detection set, and the configuration for them.
+fn bdd100k_and_idd_are_read_as_they_are_published(root: &Path) {
+    let bdd = root.join("sets/bdd100k");
+    for (number, video) in ["one", "two", "three", "later"].into_iter().enumerate() {
+        let images = bdd.join("images/track/train").join(video);
+        std::fs::create_dir_all(&images).unwrap();
+        let mut frames = Vec::new();
+        for i in 0..6 {
+            let name = format!("{video}-{:07}.jpg", i + 1);
+            let day = image::open(root.join(format!("drives/images/{video}/{i}.png"))).unwrap();
+            day.to_rgb8().save(images.join(&name)).unwrap();
+            let left = 30 + 5 * i + 7 * number;
+            frames.push(format!(
+                r#"{{"name": "{name}", "videoName": "{video}", "frameIndex": {i}, "labels": [
+                {{"id": "{number}", "category": "car", "attributes": {{"occluded": false, "truncated": false, "crowd": false}},
+                "box2d": {{"x1": {left}, "y1": 40, "x2": {}, "y2": 71}}}}]}}"#,
+                left + 43
+            ));
+        }
+        let labels = bdd.join("labels/box_track_20/train");
+        std::fs::create_dir_all(&labels).unwrap();
+        std::fs::write(
+            labels.join(format!("{video}.json")),
+            format!("[{}]", frames.join(",")),
+        )
+        .unwrap();
+    }
+    let idd = root.join("sets/IDD_Detection");
+    let drive = "frontFar/BLR-2018-03-22_17-39-26_2_frontFar";
+    let (labels, images) = (
+        idd.join("Annotations").join(drive),
+        idd.join("JPEGImages").join(drive),
+    );
+    std::fs::create_dir_all(&labels).unwrap();
+    std::fs::create_dir_all(&images).unwrap();
+    let mut list = String::new();
+    for i in 0..4 {
+        let name = format!("{:06}_r", 150 * i);
+        let dusk = image::open(root.join(format!("target/one/{i}.png"))).unwrap();
+        dusk.to_rgb8()
+            .save(images.join(format!("{name}.jpg")))
+            .unwrap();
+        let left = 30 + 5 * i;
+        let xml = format!(
+            "<annotation><filename>{name}.jpg</filename><size><width>160</width><height>112</height><depth>3</depth></size>            <object><name>autorickshaw</name><bndbox><xmin>{left}</xmin><ymin>40</ymin><xmax>{}</xmax><ymax>72</ymax></bndbox></object></annotation>",
+            left + 44
+        );
+        std::fs::write(labels.join(format!("{name}.xml")), xml).unwrap();
+        list += &format!("{drive}/{name}\n");
+    }
+    std::fs::write(idd.join("train.txt"), list).unwrap();
+
+    // The configuration for users of both, with this test's sizes.
+    let given = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../configs/adapt-bdd100k-idd.toml"
+    );
+    let mut config: toml::Table = toml::from_str(&std::fs::read_to_string(given).unwrap()).unwrap();
+    let small: toml::Table =
+        toml::from_str(&std::fs::read_to_string(root.join("adapt.toml")).unwrap()).unwrap();
+    for (table, keys) in small {
+        if table != "data" {
+            let own = config
+                .entry(table)
+                .or_insert_with(|| toml::Table::new().into());
+            own.as_table_mut()
+                .unwrap()
+                .extend(keys.as_table().unwrap().clone());
+        }
+    }
+    let data = config["data"].as_table_mut().unwrap();
+    data.insert("held_out_share".into(), 0.5.into());
+    std::fs::write(root.join("sets.toml"), toml::to_string(&config).unwrap()).unwrap();
+    let _ = done(
+        root,
+        "adapt --config sets.toml --bundle source --data sets --target target --labelled sets/IDD_Detection --tracks 3 --pairs 16 --threads 1 --quiet --no-int8 --out sets-run",
+    );
+    let chosen = std::fs::read_to_string(root.join("sets-run/labelled.csv")).unwrap();
+    assert_eq!(chosen.lines().count(), 4, "{chosen}");
+    assert!(
+        chosen.contains("BLR-2018") && chosen.contains("auto"),
+        "{chosen}"
+    );
+    let facts = std::fs::read_to_string(root.join("sets-run/facts.json")).unwrap();
+    assert!(facts.contains("bdd100k"), "{facts}");
+    assert!(root.join("sets-run/bundle/bundle.toml").is_file());
+}
+
 #[test]
 fn a_bundle_is_adapted_or_given_back_and_what_cannot_be_is_said_in_a_line() {
     let folder = tempfile::tempdir().unwrap();
@@ -218,6 +419,9 @@ fn a_bundle_is_adapted_or_given_back_and_what_cannot_be_is_said_in_a_line() {
     assert!(root.join("still/bundle/search.int8.onnx").is_file());
     assert!(root.join("still/bundle/propose.onnx").is_file());
 
+    labels_of_the_target_are_learned_from_and_score(root, common);
+    bdd100k_and_idd_are_read_as_they_are_published(root);
+
     // An adaptation that ruins the network gives the source bundle back, to the byte.
     let said = done(
         root,
@@ -235,6 +439,14 @@ fn a_bundle_is_adapted_or_given_back_and_what_cannot_be_is_said_in_a_line() {
         (
             format!("adapt {common} --config wrong.toml --out no"),
             "regions",
+        ),
+        (
+            format!("adapt {common} --config adapt.toml --out no --parts labelled"),
+            "there are no labelled tracks",
+        ),
+        (
+            format!("adapt {common} --config adapt.toml --out no --labelled nowhere"),
+            "nowhere",
         ),
         (
             "adapt --bundle plain --target target --data . --config adapt.toml --out no".to_owned(),

@@ -7,20 +7,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use candle_core::Device;
-use roadhound_shared::metrics::RunScore;
 
 use super::batches::{Batches, Swap};
 use super::config::{AdaptRun, Part};
 use super::measure::{Choice, Measures};
-use super::setting::{Setting, drawn};
+use super::score::Scored;
+use super::setting::{Few, Setting, drawn};
 use crate::batch::{PrefetchConfig, Prefetcher};
 use crate::checkpoint::Checkpoint;
 use crate::config::SystemConfig;
-use crate::data::layout::Layout;
-use crate::evaluate;
-use crate::export::bundle;
+use crate::data::Dataset;
 use crate::model::TrackerNet;
 use crate::outputs;
 use crate::params::Snapshot;
@@ -40,31 +38,31 @@ pub struct Adapted {
     pub choice: Choice,
     /// The network that is: the source's where nothing better was found.
     pub kept: TrackerNet,
-    /// Its success AUC on each of the annotated folders.
-    pub scores: Vec<f64>,
+    /// What it made of the annotated runs.
+    pub scores: Vec<Scored>,
+    /// Its success on held-out labelled pairs of the target, where there are any.
+    pub target_auc: Option<f64>,
+}
+
+/// Labelled tracks that are learned from, and how many pairs of them come with a pair of the source.
+struct Lesson<'a> {
+    data: &'a Arc<Dataset>,
+    share: f64,
+}
+
+/// How one is made.
+struct Attempt<'a> {
+    name: String,
+    run: AdaptRun,
+    lesson: Option<Lesson<'a>>,
+    /// Whether the source's network may come back instead.
+    guarded: bool,
+    out: &'a Path,
+    stop: &'static AtomicBool,
+    quiet: bool,
 }
 
 impl Setting {
-    /// Success AUC on each of the annotated folders.
-    ///
-    /// # Errors
-    /// Files that cannot be read, a folder without runs.
-    pub fn scores(&self, net: &TrackerNet) -> Result<Vec<f64>> {
-        let tracker = &self.files.manifest.tracker;
-        let folders = self.sources.score.iter();
-        folders
-            .map(|folder| {
-                let runs = Layout::Auto.load_runs(folder)?;
-                ensure!(!runs.is_empty(), "{}: no runs to follow", folder.display());
-                let (network, contract) = bundle::graphs_of(net)?;
-                let followed =
-                    evaluate::follow_runs(network, &contract, tracker, runs, None, |_| ())?;
-                let scores: Vec<RunScore> = followed.iter().map(|f| f.score).collect();
-                Ok(RunScore::mean(&scores).success_auc)
-            })
-            .collect()
-    }
-
     /// Adapts by these parts in the folder `out`; `None` where it was told to stop.
     ///
     /// # Errors
@@ -78,6 +76,67 @@ impl Setting {
     ) -> Result<Option<Adapted>> {
         let mut run = self.run.clone();
         run.adapt.parts.clone_from(parts);
+        let names: Vec<&str> = parts.iter().map(|part| part.name()).collect();
+        let few = self
+            .few
+            .as_ref()
+            .filter(|_| parts.contains(&Part::Labelled));
+        let lesson = few.map(|Few { data, .. }| Lesson {
+            data,
+            share: run.adapt.labelled_share,
+        });
+        self.attempt(Attempt {
+            name: names.join("+"),
+            run,
+            lesson,
+            guarded: true,
+            out,
+            stop,
+            quiet,
+        })
+    }
+
+    /// What as many steps reach with all labels of both domains, for the score alone: its last weights, whatever they are.
+    /// `None` where it was told to stop, or no oracle was asked for.
+    ///
+    /// # Errors
+    /// As [`Setting::adapted`].
+    pub fn oracle(
+        &self,
+        out: &Path,
+        stop: &'static AtomicBool,
+        quiet: bool,
+    ) -> Result<Option<Adapted>> {
+        let Some(judge) = &self.judge else {
+            return Ok(None);
+        };
+        let mut run = self.run.clone();
+        run.adapt.parts = [Part::Labelled].into();
+        run.labelled.pack.clone_from(&self.sources.oracle);
+        self.attempt(Attempt {
+            name: "oracle".to_owned(),
+            run,
+            lesson: Some(Lesson {
+                data: &judge.data,
+                share: 1.0,
+            }),
+            guarded: false,
+            out,
+            stop,
+            quiet,
+        })
+    }
+
+    fn attempt(&self, attempt: Attempt<'_>) -> Result<Option<Adapted>> {
+        let Attempt {
+            name,
+            run,
+            lesson,
+            guarded,
+            out,
+            stop,
+            quiet,
+        } = attempt;
         let track = self.track_task()?;
         let born = || TrackerNet::new(&self.model, run.seed, &Device::Cpu);
         let weak = self.target_sampler(true)?;
@@ -85,7 +144,7 @@ impl Setting {
             true => drawn(&weak, run.train.batch, run.select.norm_batches)?,
             false => Vec::new(),
         };
-        self.leave_facts(out, &run, track.net())?;
+        self.leave_facts(out, &run, lesson.as_ref(), track.net())?;
         let parts = Parts {
             track,
             others: [born()?, born()?],
@@ -108,6 +167,13 @@ impl Setting {
                     share: run.adapt.fourier_share,
                     reach: run.adapt.fourier_reach,
                 }),
+                labelled: lesson
+                    .map(|lesson| {
+                        let pairs = (lesson.share * run.train.batch as f64).round().max(1.0);
+                        let sampler = self.labelled_sampler(lesson.data, Split::Train)?;
+                        anyhow::Ok((sampler, pairs as usize))
+                    })
+                    .transpose()?,
                 seed: run.seed,
             });
             let prefetch = PrefetchConfig {
@@ -138,7 +204,11 @@ impl Setting {
             if outcome == Outcome::Stopped {
                 return Ok(None);
             }
-            for name in ["best.safetensors", "last.safetensors"] {
+            let names: &[&str] = match guarded {
+                true => &["best.safetensors", "last.safetensors"],
+                false => &["last.safetensors"],
+            };
+            for name in names {
                 candidates.push(Checkpoint::load(&out.join(name))?.average);
             }
             candidates.dedup();
@@ -151,7 +221,10 @@ impl Setting {
         for candidate in &candidates {
             measured.push(task.measure(candidate)?);
         }
-        let choice = Choice::of(&self.before, &measured, run.select.most_source_loss);
+        let choice = match guarded {
+            true => Choice::of(&self.before, &measured, run.select.most_source_loss),
+            false => Choice::Candidate(0),
+        };
         let (kept, measures) = match choice {
             Choice::Candidate(number) => {
                 let kept = born()?;
@@ -161,21 +234,30 @@ impl Setting {
             }
             _ => (self.network()?, measured.pop().unwrap_or_default()),
         };
-        let names: Vec<&str> = run.adapt.parts.iter().map(|part| part.name()).collect();
-        let name = names.join("+");
         log::info!("{name}: {}", choice.sentence());
+        let judge = self.judge.as_ref();
+        let shipped = kept.params().snapshot()?;
+        let target_auc = judge.map(|judge| task.auc_on(&shipped, &judge.held_out));
         Ok(Some(Adapted {
             name,
             measures,
             choice,
             scores: self.scores(&kept)?,
+            target_auc: target_auc.transpose()?,
             kept,
         }))
     }
 
-    fn leave_facts(&self, out: &Path, run: &AdaptRun, net: &TrackerNet) -> Result<()> {
+    fn leave_facts(
+        &self,
+        out: &Path,
+        run: &AdaptRun,
+        lesson: Option<&Lesson<'_>>,
+        net: &TrackerNet,
+    ) -> Result<()> {
         let mut data = facts::count(&self.source);
         data.extend(facts::count(&self.target));
+        data.extend(lesson.iter().flat_map(|lesson| facts::count(lesson.data)));
         let here = std::env::current_dir().ok();
         let facts = facts::Facts {
             samples_in_all: 0,

@@ -27,6 +27,8 @@ pub struct AdaptBatch {
     pub weak: Batch,
     /// The same pairs, changed as those of the source are.
     pub strong: Batch,
+    /// Pairs of labelled tracks of the target, where there are any.
+    pub labelled: Option<Batch>,
 }
 
 /// Which source crops get the target's low frequencies.
@@ -47,6 +49,8 @@ pub struct Batches {
     pub weak: Sampler,
     /// Of the target, with them.
     pub strong: Sampler,
+    /// Of labelled tracks, and how many pairs a step.
+    pub labelled: Option<(Sampler, usize)>,
     /// Of the low frequencies.
     pub swap: Option<Swap>,
     /// Decides which pairs are swapped.
@@ -78,6 +82,13 @@ impl BatchSource for Batches {
                 None => return Ok(None),
             }
         }
+        let labelled = match &self.labelled {
+            Some((sampler, count)) => match sampler.draw_unless(step, *count, scratch, stop)? {
+                Some(batch) => Some(batch),
+                None => return Ok(None),
+            },
+            None => None,
+        };
         let (strong, weak, source) = (drawn.pop(), drawn.pop(), drawn.pop());
         let (Some(mut source), Some(weak), Some(strong)) = (source, weak, strong) else {
             return Ok(None);
@@ -89,6 +100,7 @@ impl BatchSource for Batches {
             source,
             weak,
             strong,
+            labelled,
         }))
     }
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clips::ClipConfig;
 use super::domain::DomainConfig;
+use super::labelled::LabelledConfig;
 use super::pseudo::PseudoConfig;
 use super::reversal::strength_at;
 use crate::augment::AugmentConfig;
@@ -42,17 +43,20 @@ pub enum Part {
     Fourier,
     /// Normalisation is re-estimated on the target.
     Adabn,
+    /// A few labelled tracks of the target are learned from as the source is.
+    Labelled,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Region,
         Self::Image,
         Self::Teacher,
         Self::Prototypes,
         Self::Fourier,
         Self::Adabn,
+        Self::Labelled,
     ];
 
     /// As in a configuration.
@@ -64,6 +68,7 @@ impl Part {
             Self::Prototypes => "prototypes",
             Self::Fourier => "fourier",
             Self::Adabn => "adabn",
+            Self::Labelled => "labelled",
         }
     }
 }
@@ -100,6 +105,10 @@ pub struct AdaptConfig {
     pub fourier_reach: usize,
     /// How far normalisation moves from the source's moments to the target's: 0 stays, 1 goes all the way.
     pub adabn_share: f32,
+    /// Weight of the losses of labelled tracks.
+    pub labelled_weight: f64,
+    /// Pairs of labelled tracks a step, for each pair of the source.
+    pub labelled_share: f64,
 }
 
 impl Default for AdaptConfig {
@@ -119,6 +128,8 @@ impl Default for AdaptConfig {
             fourier_share: 0.5,
             fourier_reach: 2,
             adabn_share: 0.5,
+            labelled_weight: 1.0,
+            labelled_share: 0.5,
         }
     }
 }
@@ -178,6 +189,8 @@ impl AdaptConfig {
             ("adapt.fourier_share", self.fourier_share, 1.0),
             ("adapt.fourier_reach", self.fourier_reach as f64, 64.0),
             ("adapt.adabn_share", f64::from(self.adabn_share), 1.0),
+            ("adapt.labelled_weight", self.labelled_weight, 1e3),
+            ("adapt.labelled_share", self.labelled_share, 8.0),
         ] {
             in_range(name, value, 0.0, most)?;
         }
@@ -227,6 +240,8 @@ pub struct AdaptRun {
     pub pseudo: PseudoConfig,
     /// How weights are chosen.
     pub select: SelectConfig,
+    /// A few labelled tracks of the target, where there are any.
+    pub labelled: LabelledConfig,
     /// Losses of the tracker.
     pub loss: LossConfig,
     /// Optimiser.
@@ -251,6 +266,7 @@ impl Default for AdaptRun {
             clips: ClipConfig::default(),
             pseudo: PseudoConfig::default(),
             select: SelectConfig::default(),
+            labelled: LabelledConfig::default(),
             loss: LossConfig::default(),
             optim: OptimConfig {
                 learning_rate: 2e-4,
@@ -284,6 +300,12 @@ impl SystemConfig for AdaptRun {
         self.adapt.validate()?;
         self.clips.validate()?;
         self.pseudo.validate()?;
+        self.labelled.validate()?;
+        if self.adapt.has(Part::Labelled) && self.labelled.pack.is_none() {
+            return Err(ConfigError::Value(
+                "adapt.parts has \"labelled\", and labelled.pack is not given: there are no labelled tracks".into(),
+            ));
+        }
         check_run(&self.train, &self.compute, &self.optim)?;
         for (name, value, most) in [
             ("select.seeds", self.select.seeds, 10_000),

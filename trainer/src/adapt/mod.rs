@@ -12,6 +12,8 @@
 //!   crops of the other, what a step sees, and which weights are kept.
 //! - [`setting`], [`attempt`], [`shown`], [`deliver`]: what adaptations of a bundle share, one of them, their table and
 //!   report, and the bundle that is left.
+//! - [`labelled`], [`score`], [`scenes`]: a few labelled tracks of the target, what annotated clips say of an adaptation, and
+//!   pictures of the target before and after.
 //! - [`bound`]: the error on the source, the distance of the domains and the joint error, which together bound the error on
 //!   the target (Ben-David et al. 2010).
 //!
@@ -37,10 +39,13 @@ pub mod config;
 pub mod deliver;
 pub mod domain;
 pub mod fourier;
+pub mod labelled;
 pub mod measure;
 pub mod probe;
 pub mod pseudo;
 pub mod reversal;
+pub mod scenes;
+pub mod score;
 pub mod select;
 pub mod setting;
 pub mod shown;

@@ -15,7 +15,8 @@ use roadhound_shared::propose::finder::Finder;
 
 use super::batches::weak_of;
 use super::clips::{self, Clip};
-use super::config::AdaptRun;
+use super::config::{AdaptRun, Part};
+use super::labelled::{self, Chosen};
 use super::measure::{Bench, Measures};
 use super::pseudo::{self, Candidate, Harvest};
 use crate::batch::Batch;
@@ -32,13 +33,14 @@ use crate::outputs;
 use crate::report::facts;
 use crate::sampler::{Sampler, SamplerScratch, Split};
 use crate::systems::System;
-use crate::task::Task;
 use crate::task::track::TrackTask;
 
 /// Name of the pack of pseudo-tracks.
 pub const PSEUDO: &str = "pseudo";
 /// Added to the seed for the target's pairs.
 const TARGET_SEED: u64 = 0x7467_7470;
+/// The same for those of labelled tracks.
+const LABELLED_SEED: u64 = 0x6c61_6265;
 
 /// Where everything comes from and goes to.
 #[derive(Clone, Debug)]
@@ -55,6 +57,26 @@ pub struct Sources {
     pub proposals: Option<PathBuf>,
     /// Annotated sequences that are scored.
     pub score: Vec<PathBuf>,
+    /// Labelled pack of the target, for the score alone.
+    pub oracle: Option<PathBuf>,
+}
+
+/// Labelled tracks of the target that are learned from.
+pub struct Few {
+    /// Nothing but them.
+    pub data: Arc<Dataset>,
+    /// Which they are.
+    pub chosen: Vec<Chosen>,
+}
+
+/// Labels of the target that choose nothing: what an oracle learns from, and what everybody is scored on.
+pub struct Judge {
+    /// All of the pack.
+    pub data: Arc<Dataset>,
+    /// Pairs that the oracle does not learn from.
+    pub held_out: Vec<Batch>,
+    /// Success of the bundle as it is on them.
+    pub auc_before: f64,
 }
 
 /// See the module head.
@@ -79,6 +101,10 @@ pub struct Setting {
     pub held_out: Vec<Batch>,
     /// Figures of the bundle as it is.
     pub before: Measures,
+    /// Where the part is on.
+    pub few: Option<Few>,
+    /// Where an oracle was asked for.
+    pub judge: Option<Judge>,
 }
 
 impl Setting {
@@ -96,6 +122,14 @@ impl Setting {
         let frames: usize = clips.iter().map(|clip| clip.frames.len()).sum();
         log::info!("{} clips of unlabelled video, {frames} frames", clips.len());
         let source = Arc::new(Dataset::open(&run.data)?);
+        // What cannot be read is said before the video is looked through.
+        let labelled = run.labelled.pack.as_ref();
+        let labelled = labelled.filter(|_| run.adapt.has(Part::Labelled));
+        let labelled = labelled.map(|pack| run.labelled.open(pack, &run.data, Some(Vec::new())));
+        let labelled = labelled.transpose()?;
+        let judging = sources.oracle.as_ref();
+        let judging = judging.map(|pack| run.labelled.open(pack, &run.data, None));
+        let judging = judging.transpose()?;
         let harvest = harvest(&sources, &run, &files, &clips, progress)?;
         log::info!("{}", harvest.line());
         begin(&sources.out)?;
@@ -137,6 +171,8 @@ impl Setting {
             target,
             held_out: Vec::new(),
             before: Measures::default(),
+            few: None,
+            judge: None,
         };
         let held_out = setting.sampler(Split::Validation)?;
         let (batch, count) = (
@@ -144,8 +180,56 @@ impl Setting {
             setting.run.select.source_batches as u64,
         );
         setting.held_out = drawn(&held_out, batch, count)?;
-        setting.before = setting.measured_before()?;
+        setting.few = labelled.map(|data| setting.few(data)).transpose()?;
+        let task = setting.track_task()?;
+        setting.before = setting.measured_before(&task)?;
+        setting.judge = judging.map(|data| setting.judge(data, &task)).transpose()?;
         Ok(setting)
+    }
+
+    /// The few labelled tracks; which they are is written down.
+    fn few(&self, mut data: Dataset) -> Result<Few> {
+        let labelled = &self.run.labelled;
+        let chosen = labelled.few(&mut data, self.run.seed);
+        let pack = labelled.pack.as_deref().unwrap_or(Path::new(""));
+        ensure!(
+            !chosen.is_empty(),
+            "{}: no labelled track that can be followed",
+            pack.display()
+        );
+        log::info!("{} labelled tracks of {}", chosen.len(), pack.display());
+        outputs::file(
+            &self.sources.out.join("labelled.csv"),
+            labelled::csv(&chosen),
+        )?;
+        Ok(Few {
+            data: Arc::new(data),
+            chosen,
+        })
+    }
+
+    fn judge(&self, data: Dataset, task: &TrackTask) -> Result<Judge> {
+        let data = Arc::new(data);
+        let held_out = self.labelled_sampler(&data, Split::Validation)?;
+        let count = self.run.select.source_batches as u64;
+        let held_out = drawn(&held_out, self.run.train.batch, count)?;
+        let auc_before = task.auc_on(&task.net().params().snapshot()?, &held_out)?;
+        Ok(Judge {
+            data,
+            held_out,
+            auc_before,
+        })
+    }
+
+    /// Of labelled tracks of the target.
+    ///
+    /// # Errors
+    /// Packs without a target.
+    pub fn labelled_sampler(&self, data: &Arc<Dataset>, split: Split) -> Result<Sampler> {
+        let run = &self.run;
+        let seed = split.seed_of(run.seed.wrapping_add(LABELLED_SEED));
+        let (sampler, augment) = (run.sampler.clone(), run.augment.clone());
+        Ok(Sampler::new(data.clone(), sampler, augment, split, seed)?)
     }
 
     /// Of the source.
@@ -294,16 +378,12 @@ impl Setting {
         }
     }
 
-    fn measured_before(&self) -> Result<Measures> {
+    fn measured_before(&self, task: &TrackTask) -> Result<Measures> {
         let graphs = &self.files.f32;
         let contract = &self.files.manifest.follow;
         let network = OnnxNetwork::new(&graphs.template, &graphs.search, contract)?;
         let mut found = self.bench().measure(network, contract)?;
-        let mut task = self.track_task()?;
-        let weights = task.params().snapshot()?;
-        let figures = task.validate(&weights)?;
-        let auc = figures.iter().find(|(name, _)| *name == "auc");
-        found.source_auc = auc.context("a validation without its figures")?.1;
+        found.source_auc = task.held_out_auc(&task.net().params().snapshot()?)?;
         Ok(found)
     }
 }

@@ -4,6 +4,7 @@
 
 use super::attempt::Adapted;
 use super::measure::{Choice, Measures};
+use super::score::{COLUMNS, Gain, Scored, mean_of, share_of_gap};
 use super::setting::Setting;
 use crate::report::panels::{Figure, Panel};
 
@@ -20,28 +21,38 @@ impl Setting {
             "mmd",
             "source_auc",
         ];
-        let scored = self.sources.score.iter().map(|folder| {
-            let name = folder.file_name().unwrap_or_default().to_string_lossy();
-            format!("auc_{name}")
-        });
+        let scored = self.folders().into_iter().map(|name| format!("auc_{name}"));
+        let target = self.judge.iter().map(|_| "target_auc".to_owned());
         fixed
             .iter()
             .map(|name| (*name).to_owned())
+            .chain(target)
             .chain(scored)
             .collect()
     }
 
-    /// A row of the table: its name, whose weights were kept, figures, and scores on the annotated folders.
-    pub fn row(&self, name: &str, kept: &str, m: &Measures, scores: &[f64]) -> Vec<String> {
-        let optional = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{v:.4}"));
+    /// The row of the bundle as it is.
+    pub fn row_before(&self, scores: &[Scored]) -> Vec<String> {
+        let target = self.judge.as_ref().map(|judge| judge.auc_before);
+        self.row("source", "-", &self.before, target, scores)
+    }
+
+    /// A row of the table: its name, whose weights were kept, figures, and scores on labels of the target.
+    fn row(
+        &self,
+        name: &str,
+        kept: &str,
+        m: &Measures,
+        target: Option<f64>,
+        scores: &[Scored],
+    ) -> Vec<String> {
+        let four = |v: f64| format!("{v:.4}");
+        let optional = |v: Option<f64>| v.map_or("-".to_owned(), four);
         let mut row = vec![name.to_owned(), kept.to_owned()];
-        row.extend([m.agreement, m.presence, m.entropy].map(|v| format!("{v:.4}")));
-        row.extend([
-            optional(m.proxy_a),
-            optional(m.mmd),
-            format!("{:.4}", m.source_auc),
-        ]);
-        row.extend(scores.iter().map(|v| format!("{v:.4}")));
+        row.extend([m.agreement, m.presence, m.entropy].map(four));
+        row.extend([optional(m.proxy_a), optional(m.mmd), four(m.source_auc)]);
+        row.extend(target.map(four));
+        row.extend((0..self.sources.score.len()).map(|folder| four(mean_of(scores, folder))));
         row
     }
 
@@ -51,12 +62,72 @@ impl Setting {
             Choice::Candidate(_) => "adapted",
             Choice::SourceWasLost | Choice::EverythingWorse => "source",
         };
-        self.row(&adapted.name, kept, &adapted.measures, &adapted.scores)
+        self.row(
+            &adapted.name,
+            kept,
+            &adapted.measures,
+            adapted.target_auc,
+            &adapted.scores,
+        )
+    }
+
+    /// Every term of the bound on the target's error, before and after, by what it is called: `error_S + d / 2 + lambda`
+    /// (Ben-David et al. 2010) with 1 - success for an error, which is a distance as overlap makes it. `lambda` is the error
+    /// of the oracle on both domains together; without one it is not known, nor is the bound.
+    pub fn bound(&self, adapted: &Adapted, oracle: Option<&Adapted>) -> Vec<Vec<String>> {
+        let lambda = oracle
+            .and_then(|oracle| Some(1.0 - oracle.measures.source_auc + 1.0 - oracle.target_auc?));
+        let before = self.judge.as_ref().map(|judge| judge.auc_before);
+        let columns = [
+            (&self.before, before),
+            (&adapted.measures, adapted.target_auc),
+        ];
+        let figure = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{v:.4}"));
+        type Term<'a> = (&'a str, &'a dyn Fn(&Measures, Option<f64>) -> Option<f64>);
+        let terms: [Term<'_>; 7] = [
+            ("error on the source", &|m, _| Some(1.0 - m.source_auc)),
+            ("proxy-A distance of regions", &|m, _| m.proxy_a),
+            ("MMD squared of regions", &|m, _| m.mmd),
+            ("the oracle's error on the source", &|_, _| {
+                oracle.map(|oracle| 1.0 - oracle.measures.source_auc)
+            }),
+            ("lambda, of the joint oracle", &|_, _| lambda),
+            ("the bound: error + distance / 2 + lambda", &|m, _| {
+                Some(1.0 - m.source_auc + m.proxy_a?.max(0.0) / 2.0 + lambda?)
+            }),
+            ("error on the target (score only)", &|_, auc| {
+                Some(1.0 - auc?)
+            }),
+        ];
+        terms
+            .iter()
+            .map(|(name, of)| {
+                let values = columns.iter().map(|(m, auc)| figure(of(m, *auc)));
+                std::iter::once((*name).to_owned()).chain(values).collect()
+            })
+            .collect()
+    }
+
+    /// Of every annotated folder, how much of what the oracle gains each adaptation gains, in sentences.
+    pub fn gaps(&self, before: &[Scored], adapted: &[&Adapted], oracle: &Adapted) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (folder, name) in self.folders().into_iter().enumerate() {
+            let of = |scores: &[Scored]| mean_of(scores, folder);
+            for adapted in adapted {
+                let share = share_of_gap(of(before), of(&adapted.scores), of(&oracle.scores));
+                let share = match share {
+                    Some(share) => format!("{:.0} % of the gap", 100.0 * share),
+                    None => "the oracle gains nothing".to_owned(),
+                };
+                lines.push(format!("{name}: {} closes {share}", adapted.name));
+            }
+        }
+        lines
     }
 
     /// Panels of the report; `scored` are the source's scores, `rows` the table.
-    pub fn panels(&self, adapted: &Adapted, scored: &[f64], rows: &[Vec<String>]) -> Vec<Panel> {
-        let figures = |m: &Measures, scores: &[f64]| {
+    pub fn panels(&self, adapted: &Adapted, scored: &[Scored], rows: &[Vec<String>]) -> Vec<Panel> {
+        let figures = |m: &Measures, scores: &[Scored]| {
             let mut figures = vec![
                 Figure::new("agreement back and forth", m.agreement),
                 Figure::new("presence", m.presence),
@@ -65,9 +136,9 @@ impl Setting {
                 Figure::new("MMD squared of regions", m.mmd.unwrap_or(f64::NAN)),
                 Figure::new("error on the source, 1 - AUC", 1.0 - m.source_auc),
             ];
-            for (folder, score) in self.sources.score.iter().zip(scores) {
-                let name = folder.file_name().unwrap_or_default().to_string_lossy();
-                figures.push(Figure::new(format!("AUC on {name} (score only)"), *score));
+            for (folder, name) in self.folders().into_iter().enumerate() {
+                let name = format!("AUC on {name} (score only)");
+                figures.push(Figure::new(name, mean_of(scores, folder)));
             }
             figures
         };
@@ -92,5 +163,56 @@ impl Setting {
                 ),
             },
         ]
+    }
+
+    /// Panels of what labels of the target say.
+    ///
+    /// # Errors
+    /// Annotated files that cannot be read.
+    pub fn panels_of_labels(
+        &self,
+        gains: &[Gain],
+        bound: Vec<Vec<String>>,
+        gaps: &[String],
+    ) -> anyhow::Result<Vec<Panel>> {
+        let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let folders = self.folders();
+        let mut panels = vec![Panel::Table {
+            title: "Terms of the bound".into(),
+            columns: named(&["term", "before", "after"]),
+            rows: bound,
+            note: "Errors are 1 - success AUC of held-out pairs. The distance is that of a linear classifier of regions and lies below the one of the theorem: the sum is an estimate of the bound. lambda is that of a network that learned from all labels of both domains (--oracle).".into(),
+        }];
+        if !gains.is_empty() {
+            panels.push(Panel::Table {
+                title: "Gains on annotated clips".into(),
+                columns: named(&COLUMNS),
+                rows: gains.iter().map(|gain| gain.row(&folders)).collect(),
+                note: format!(
+                    "Success AUC; low and high are ends of a 90 % interval, for which clips and their runs are drawn again. {}",
+                    gaps.join("; ")
+                ),
+            });
+        }
+        let watched = self.watched()?;
+        if watched.iter().any(Option::is_some) {
+            let row = |(name, score): (&String, Option<_>)| {
+                let score: roadhound_shared::metrics::multi::MultiScore = score?;
+                let shares = [
+                    score.hota.hota(),
+                    score.identity.f1(),
+                    score.clear.accuracy(),
+                ];
+                let shares = shares.map(|share| format!("{:.1}", 100.0 * share));
+                Some(std::iter::once(name.clone()).chain(shares).collect())
+            };
+            panels.push(Panel::Table {
+                title: "Watch mode on annotated clips".into(),
+                columns: named(&["folder", "HOTA %", "IDF1 %", "MOTA %"]),
+                rows: folders.iter().zip(watched).filter_map(row).collect(),
+                note: "Of the bundle's proposals, before and after alike: the graph that finds road users has a backbone of its own and is not adapted.".into(),
+            });
+        }
+        Ok(panels)
     }
 }

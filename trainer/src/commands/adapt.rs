@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use roadhound_trainer::adapt::attempt::Adapted;
 use roadhound_trainer::adapt::config::{AdaptRun, Part};
 use roadhound_trainer::adapt::deliver::Calibration;
-use roadhound_trainer::adapt::measure::Choice;
+use roadhound_trainer::adapt::score;
 use roadhound_trainer::adapt::setting::{Setting, Sources};
 use roadhound_trainer::config::SystemConfig;
 use roadhound_trainer::outputs;
@@ -38,6 +39,17 @@ pub(crate) struct AdaptArguments {
     /// Checkpoint that the bundle was exported from: its normalisation need not be measured anew.
     #[arg(long)]
     checkpoint: Option<PathBuf>,
+    /// Labelled pack of the target: a few of its tracks are learned from as well. `[labelled]` in the configuration says its
+    /// layout, `video` (our own) without it.
+    #[arg(long, value_name = "PACK")]
+    labelled: Option<PathBuf>,
+    /// How many of its tracks, instead of the configuration's.
+    #[arg(long, requires = "labelled", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    tracks: Option<u64>,
+    /// Labelled pack of the target, for the score alone: a network that learns from all of it says how much there is to gain,
+    /// and the joint error of the bound.
+    #[arg(long, value_name = "PACK")]
+    oracle: Option<PathBuf>,
     /// Another bundle, whose proposals say where pseudo-tracks may begin.
     #[arg(long, value_name = "BUNDLE")]
     proposals: Option<PathBuf>,
@@ -81,6 +93,7 @@ impl AdaptArguments {
             checkpoint: self.checkpoint.clone(),
             proposals: self.proposals.clone(),
             score: self.score.clone(),
+            oracle: self.oracle.clone(),
         }
     }
 
@@ -115,32 +128,57 @@ pub(crate) fn adapt(arguments: &AdaptArguments) -> Result<()> {
     bar.finish_and_clear();
     let adapted = |parts: &_, out: &Path| setting.adapted(parts, out, &STOP, arguments.quiet);
     let scored_before = setting.scores(&setting.network()?)?;
-    let mut rows = vec![setting.row("source", "-", &setting.before, &scored_before)];
+    let mut rows = vec![setting.row_before(&scored_before)];
     let Some(kept) = adapted(&setting.run.adapt.parts, &arguments.out)? else {
         log::info!("stopped; the same command goes on");
         return Ok(());
     };
     rows.push(setting.row_of(&kept));
+    let mut alones = Vec::new();
     if arguments.ablate {
+        let has_labels = setting.few.is_some();
         for part in Part::ALL {
+            if part == Part::Labelled && !has_labels {
+                continue;
+            }
             let out = arguments.out.join("parts").join(part.name());
             let Some(alone) = adapted(&[part].into(), &out)? else {
                 return Ok(());
             };
             rows.push(setting.row_of(&alone));
+            alones.push(alone);
         }
+    }
+    let mut oracle = None;
+    if arguments.oracle.is_some() {
+        oracle = setting.oracle(&arguments.out.join("oracle"), &STOP, arguments.quiet)?;
+        let Some(oracle) = &oracle else {
+            return Ok(());
+        };
+        rows.push(setting.row_of(oracle));
     }
     let csv: String = std::iter::once(setting.head())
         .chain(rows.iter().cloned())
         .map(|row| row.join(",") + "\n")
         .collect();
     outputs::file(&arguments.out.join("ablation.csv"), csv)?;
-    panels::write(
-        &arguments.out,
-        &setting.panels(&kept, &scored_before, &rows),
-    )?;
+    let gains = score::gains(&scored_before, &kept.scores, setting.run.seed);
+    if !gains.is_empty() {
+        let table = score::csv(&gains, &setting.folders());
+        outputs::file(&arguments.out.join("gains.csv"), table)?;
+    }
+    let all: Vec<&Adapted> = std::iter::once(&kept).chain(&alones).collect();
+    let gaps = oracle
+        .as_ref()
+        .map(|oracle| setting.gaps(&scored_before, &all, oracle));
+    let gaps = gaps.unwrap_or_default();
+    let bound = setting.bound(&kept, oracle.as_ref());
+    print(&setting.head(), &rows, &kept, &bound, &gaps);
+    let mut shown = setting.panels(&kept, &scored_before, &rows);
+    shown.extend(setting.panels_of_labels(&gains, bound, &gaps)?);
+    shown.extend(setting.pictures(&kept.kept, &arguments.out)?);
+    panels::write(&arguments.out, &shown)?;
     report::refresh(&arguments.out)?;
-    print(&setting.head(), &rows, kept.choice);
     let quantise = (!arguments.no_int8).then_some(|folder: &Path, by: Calibration| {
         quantise_follow(folder, by.pairs, by.held_out, arguments.quiet)
     });
@@ -148,7 +186,13 @@ pub(crate) fn adapt(arguments: &AdaptArguments) -> Result<()> {
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what the command is for")]
-fn print(head: &[String], rows: &[Vec<String>], choice: Choice) {
+fn print(
+    head: &[String],
+    rows: &[Vec<String>],
+    kept: &Adapted,
+    bound: &[Vec<String>],
+    gaps: &[String],
+) {
     for row in std::iter::once(head).chain(rows.iter().map(Vec::as_slice)) {
         let line = row
             .iter()
@@ -159,7 +203,13 @@ fn print(head: &[String], rows: &[Vec<String>], choice: Choice) {
             });
         println!("{line}");
     }
-    println!("{}", choice.sentence());
+    println!("{}", kept.choice.sentence());
+    for term in bound {
+        println!("{:<46} {:>10} {:>10}", term[0], term[1], term[2]);
+    }
+    for line in gaps {
+        println!("{line}");
+    }
 }
 
 fn run_of(arguments: &AdaptArguments) -> Result<AdaptRun> {
@@ -173,6 +223,11 @@ fn run_of(arguments: &AdaptArguments) -> Result<AdaptRun> {
     if !arguments.parts.is_empty() {
         run.adapt.parts = arguments.parts.iter().copied().collect();
     }
+    if let Some(pack) = &arguments.labelled {
+        run.labelled.pack = Some(pack.clone());
+        run.adapt.parts.insert(Part::Labelled);
+    }
+    run.labelled.tracks = arguments.tracks.map_or(run.labelled.tracks, |n| n as usize);
     run.train.pairs = arguments.pairs.unwrap_or(run.train.pairs);
     run.seed = arguments.seed.unwrap_or(run.seed);
     run.compute.threads = arguments.threads.unwrap_or(run.compute.threads);

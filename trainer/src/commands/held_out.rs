@@ -62,6 +62,7 @@ pub(super) fn held_out_runs(config: &Path, data: Option<&PathBuf>) -> Result<Vec
                 truth: frames.iter().zip(&loaded.images).map(truth_on).collect(),
                 fps: 30.0,
                 assisted: false,
+                class: Some(first.class.clone()),
             });
         }
     }

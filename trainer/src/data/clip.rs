@@ -120,6 +120,7 @@ impl Clip {
                 .collect(),
             fps: self.fps,
             assisted: false,
+            class: None,
         })
     }
 }

@@ -67,7 +67,7 @@ pub mod xml;
 pub mod yolo;
 
 use self::classes::ClassTable;
-use self::sequence::Sequence;
+use self::sequence::{Annotation, Sequence};
 use self::store::{ImageId, ImageStore, stored_size};
 
 /// Why data could not be read. Every variant names the file, and the line where there is one.
@@ -671,6 +671,28 @@ impl Dataset {
             store,
             target: config.target.clone(),
         })
+    }
+
+    /// Leaves out every object, box by box, that `keep` does not want; it is given the pack's place, the sequence and the
+    /// box. Ignore regions stay, and so do pictures: of what is left out nothing is known.
+    pub fn keep_objects(&mut self, keep: impl Fn(usize, &LoadedSequence, &Annotation) -> bool) {
+        for (place, pack) in self.packs.iter_mut().enumerate() {
+            for loaded in &mut pack.sequences {
+                let kept: Vec<Vec<Annotation>> = loaded
+                    .sequence
+                    .frames
+                    .iter()
+                    .map(|frame| {
+                        let kept = frame.annotations.iter();
+                        let kept = kept.filter(|a| a.ignore || keep(place, loaded, a));
+                        kept.cloned().collect()
+                    })
+                    .collect();
+                for (frame, kept) in loaded.sequence.frames.iter_mut().zip(kept) {
+                    frame.annotations = kept;
+                }
+            }
+        }
     }
 
     /// In configured order.

@@ -150,6 +150,7 @@ fn run_of(sequence: &Sequence, instance: u32, fps: f64) -> Option<Run> {
             .collect(),
         fps,
         assisted: false,
+        class: boxes[first].map(|a| a.class.clone()),
     })
 }
 

@@ -13,6 +13,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use roadhound_shared::geometry::BoxXywh;
 
@@ -99,6 +100,7 @@ pub fn load_folder(folder: &Path) -> Result<Vec<Run>, DataError> {
             truth,
             fps,
             assisted: false,
+            class: None,
         });
     }
 
@@ -131,15 +133,18 @@ pub fn load_folder(folder: &Path) -> Result<Vec<Run>, DataError> {
                     frame: last,
                 }));
             };
+            let at = |frame| boxes.get(&(frame, id));
             let truth = (first..=last)
-                .map(|frame| boxes.get(&(frame, id)).copied())
+                .map(|frame| Some(at(frame)?.box_in_image))
                 .collect();
+            let class = (first..=last).find_map(|frame| class_name(at(frame)?.class?));
             runs.push(Run {
                 name: format!("{clip}_{id}"),
                 frames: span.to_vec(),
                 truth,
                 fps,
                 assisted: true,
+                class: class.map(Arc::from),
             });
         }
     }
@@ -209,8 +214,32 @@ fn parse_span(line: &str) -> Result<[u32; 3], LineProblem> {
     ])
 }
 
-/// `frame,id,x,y,w,h,flag,class,visibility` to a box by frame and identity.
-fn read_mot(path: &Path) -> Result<HashMap<(u32, u32), BoxXywh>, DataError> {
+/// The class of a number: COCO's index, but 9 is an auto-rickshaw and 10 a cart.
+fn class_name(number: u32) -> Option<&'static str> {
+    Some(match number {
+        0 => "person",
+        1 => "bicycle",
+        2 => "car",
+        3 => "motorcycle",
+        5 => "bus",
+        7 => "truck",
+        9 => "autorickshaw",
+        10 => "cart",
+        14..=23 => "animal",
+        _ => return None,
+    })
+}
+
+/// What a line says.
+struct Told {
+    /// Frame and identity.
+    key: (u32, u32),
+    box_in_image: BoxXywh,
+    class: Option<u32>,
+}
+
+/// `frame,id,x,y,w,h,flag,class,visibility` by frame and identity.
+fn read_mot(path: &Path) -> Result<HashMap<(u32, u32), Told>, DataError> {
     let text = std::fs::read_to_string(path).map_err(DataError::io(path))?;
     let mut boxes = HashMap::new();
     for (index, line) in text.lines().enumerate() {
@@ -219,12 +248,12 @@ fn read_mot(path: &Path) -> Result<HashMap<(u32, u32), BoxXywh>, DataError> {
         }
         let parsed =
             parse_mot(line).map_err(|problem| DataError::line(path, index as u64 + 1, problem))?;
-        boxes.insert(parsed.0, parsed.1);
+        boxes.insert(parsed.key, parsed);
     }
     Ok(boxes)
 }
 
-fn parse_mot(line: &str) -> Result<((u32, u32), BoxXywh), LineProblem> {
+fn parse_mot(line: &str) -> Result<Told, LineProblem> {
     let fields: Vec<&str> = line.split(',').collect();
     if fields.len() < 6 {
         return Err(LineProblem::FieldCount {
@@ -243,10 +272,12 @@ fn parse_mot(line: &str) -> Result<((u32, u32), BoxXywh), LineProblem> {
     {
         *value = number(text, field, "a number")?;
     }
-    Ok((
+    Ok(Told {
         key,
-        checked_box(values[0], values[1], values[2], values[3])?,
-    ))
+        box_in_image: checked_box(values[0], values[1], values[2], values[3])?,
+        // A class that is no number is none that we know.
+        class: fields.get(7).and_then(|class| class.trim().parse().ok()),
+    })
 }
 
 /// The `frameRate` of a `seqinfo.ini`, where there is one.

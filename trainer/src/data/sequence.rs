@@ -64,4 +64,6 @@ pub struct Run {
     pub fps: f64,
     /// Boxes were made with a detector's help and checked by eye: report them apart.
     pub assisted: bool,
+    /// What the target is, where the data set says so.
+    pub class: Option<Arc<str>>,
 }

@@ -8,7 +8,6 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use anyhow::Context;
 use candle_core::{D, Device, Result, Tensor};
 
 use super::track::{Look, TrackTask};
@@ -178,10 +177,16 @@ impl AdaptTask {
         let (network, contract) = graphs_of(net)?;
         let shipped = net.params().snapshot()?;
         let mut found = self.bench.measure(network, &contract)?;
-        let figures = self.track.validate(&shipped)?;
-        let auc = figures.iter().find(|(name, _)| *name == "auc");
-        found.source_auc = auc.context("a validation without its figures")?.1;
+        found.source_auc = self.track.held_out_auc(&shipped)?;
         Ok(found)
+    }
+
+    /// Success of a network of this geometry on other pairs.
+    ///
+    /// # Errors
+    /// Weights of another network.
+    pub fn auc_on(&mut self, shipped: &Snapshot, pairs: &[Batch]) -> anyhow::Result<f64> {
+        self.track.auc_on(shipped, pairs)
     }
 
     /// The bench, for those who measure other networks.
@@ -282,10 +287,20 @@ impl AdaptTask {
         })
     }
 
-    fn rows(&self, batch: &AdaptBatch, source: &Look, target: &Look) -> Result<Rows> {
+    fn rows(
+        &self,
+        batch: &AdaptBatch,
+        source: &Look,
+        target: &Look,
+        labelled: Option<(&Batch, &Look)>,
+    ) -> Result<Rows> {
         let trust = sigmoid(&target.maps.presence_logits)?;
         let a = self.rows_of(&batch.source, source, None)?;
-        let b = self.rows_of(&batch.strong, target, Some(&trust))?;
+        let mut b = self.rows_of(&batch.strong, target, Some(&trust))?;
+        if let Some((batch, seen)) = labelled {
+            // They are the target's too, and of them it is known.
+            b = b.joined(&self.rows_of(batch, seen, None)?)?;
+        }
         Ok(Rows {
             region: [a.region, b.region],
             weight: [a.weight, b.weight],
@@ -332,7 +347,10 @@ impl AdaptTask {
 
     fn network_loss(&self, batch: &AdaptBatch, step: u64) -> Result<StepLoss> {
         let pass = self.track.pass();
-        if !self.config.sees_target() {
+        let strong = self.config.sees_target().then_some(&batch.strong);
+        let labelled = batch.labelled.as_ref();
+        let labelled = labelled.filter(|_| self.config.has(Part::Labelled));
+        if strong.is_none() && labelled.is_none() {
             let seen = self.track.look(&batch.source, pass)?;
             return self.track.losses(&batch.source, &seen, step);
         }
@@ -340,16 +358,32 @@ impl AdaptTask {
             self.teach(step)?;
         }
         // One batch: both domains are normalised alike, as they will be when the network is used.
-        let joint = batch.source.joined(&batch.strong);
+        let others = strong.into_iter().chain(labelled);
+        let joint = others.fold(batch.source.clone(), |joint, batch| joint.joined(batch));
         let seen = self.track.look(&joint, pass)?;
-        let n = batch.source.len as u32;
-        let source: Vec<u32> = (0..n).collect();
-        let target: Vec<u32> = (n..n + batch.strong.len as u32).collect();
-        let (of_source, of_target) = (seen.chosen(&source)?, seen.chosen(&target)?);
+        let mut next = 0;
+        let mut of = |batch: &Batch| {
+            let rows: Vec<u32> = (next..next + batch.len as u32).collect();
+            next += batch.len as u32;
+            seen.chosen(&rows)
+        };
+        let of_source = of(&batch.source)?;
+        let of_target = strong.map(&mut of).transpose()?;
+        let of_labelled = labelled.map(&mut of).transpose()?;
         let StepLoss {
             mut total,
             mut parts,
         } = self.track.losses(&batch.source, &of_source, step)?;
+        let labelled = labelled.zip(of_labelled.as_ref());
+        if let Some((batch, seen)) = labelled {
+            let loss = self.track.losses(batch, seen, step)?;
+            let loss = (loss.total * self.config.labelled_weight)?;
+            parts.push(("labelled", loss.to_scalar()?));
+            total = (total + loss)?;
+        }
+        let Some(of_target) = of_target else {
+            return Ok(StepLoss { total, parts });
+        };
         if self.config.has(Part::Teacher) {
             let (rows, labelled) = self.taught(batch)?;
             let mut value = 0.0;
@@ -364,7 +398,7 @@ impl AdaptTask {
             parts.push(("teacher", value));
             parts.push(("taught", rows.len() as f32 / batch.strong.len.max(1) as f32));
         }
-        let rows = self.rows(batch, &of_source, &of_target)?;
+        let rows = self.rows(batch, &of_source, &of_target, labelled)?;
         if self.config.has(Part::Prototypes) {
             let apart = prototypes_apart(&rows.region, &rows.weight)?;
             let loss = (apart * self.config.prototypes_weight)?;
@@ -405,6 +439,20 @@ struct OfDomain {
     image: Tensor,
     in_search: Tensor,
     in_search_weight: Tensor,
+}
+
+impl OfDomain {
+    /// These rows and others behind them.
+    fn joined(&self, others: &Self) -> Result<Self> {
+        let both = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0);
+        Ok(Self {
+            region: both(&self.region, &others.region)?,
+            weight: both(&self.weight, &others.weight)?,
+            image: both(&self.image, &others.image)?,
+            in_search: both(&self.in_search, &others.in_search)?,
+            in_search_weight: both(&self.in_search_weight, &others.in_search_weight)?,
+        })
+    }
 }
 
 /// Mean square distance of the weighted means of both domains, in spreads of the source, which are held fast.
@@ -500,14 +548,18 @@ impl Task for AdaptTask {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use candle_core::Var;
 
     use super::*;
+    use crate::checkpoint::Checkpoint;
     use crate::gap::pictures::PictureSet;
     use crate::model::ModelConfig;
     use crate::ops::Precision;
     use crate::optim::{AdamW, OptimConfig};
     use crate::task::track::LossConfig;
+    use crate::train_loop::{LoopConfig, Outcome, Run};
 
     const STEPS: u64 = 10;
 
@@ -562,6 +614,7 @@ mod tests {
             source: noise(11),
             weak: strong.clone(),
             strong,
+            labelled: Some(noise(13)),
         }
     }
 
@@ -765,6 +818,96 @@ mod tests {
     }
 
     #[test]
+    fn labelled_pairs_weigh_what_they_are_told_and_their_objects_are_the_targets() {
+        let mut task = task(&[Part::Labelled, Part::Region]);
+        let slope = |task: &AdaptTask| gradient(task, 0, 0, "neck.weight");
+        let whole = slope(&task);
+        task.config.labelled_weight = 0.0;
+        let none = slope(&task);
+        task.config.labelled_weight = 0.5;
+        let half = slope(&task);
+        assert!(apart(&whole, &none) > 1e-4);
+        let middle: Vec<f32> = whole
+            .iter()
+            .zip(&none)
+            .map(|(a, b)| (a + b) / 2.0)
+            .collect();
+        assert!(apart(&half, &middle) < 1e-4 * whole.iter().fold(1.0, |m, v| v.abs().max(m)));
+        task.turn(0, &batch(), 0).unwrap();
+        let rows = task.rows.borrow_mut().take().unwrap();
+        // Four pairs of the source; four of pseudo-tracks and four labelled ones; a template and a search crop each.
+        let counts = rows.region.each_ref().map(|t| t.dims()[0]);
+        assert_eq!(counts, [8, 16]);
+        let weights = rows.weight[1].to_vec1::<f32>().unwrap();
+        assert!(weights[8..].iter().all(|w| *w == 1.0), "{weights:?}");
+    }
+
+    #[test]
+    fn a_stopped_adaptation_goes_on_to_the_weights_of_one_that_was_not() {
+        const NEVER: &str = "never";
+        fn flag() -> &'static AtomicBool {
+            Box::leak(Box::new(AtomicBool::new(false)))
+        }
+        let steps = 4u64;
+        let run = |folder: &Path, stop| Run {
+            folder: folder.to_owned(),
+            config: LoopConfig {
+                pairs: 4 * steps,
+                batch: 4,
+                log_every: 1,
+                validate_every: 2,
+                checkpoint_every: 1,
+                average_keep: 0.5,
+                ..LoopConfig::default()
+            },
+            optim: OptimConfig::default(),
+            config_toml: NEVER.to_owned(),
+            stop,
+            quiet: true,
+        };
+        let at = |step: u64| {
+            let config = ModelConfig::tiny();
+            let noise = |seed| Batch::noise(seed, 4, config.template_px, config.search_px);
+            Ok(AdaptBatch {
+                source: noise(100 + step),
+                weak: noise(200 + step),
+                strong: noise(200 + step),
+                labelled: Some(noise(300 + step)),
+            })
+        };
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let through = run(folders[0].path(), flag());
+        let all = |from: u64| Ok((from..steps).map(at));
+        let outcome = through.train(&mut task(&Part::ALL), all).unwrap();
+        assert_eq!(outcome, Outcome::Finished);
+
+        let stop = flag();
+        let stopped = run(folders[1].path(), stop);
+        let mut seen = 0;
+        let two = |from: u64| {
+            Ok((from..steps).map(at).inspect(move |_| {
+                seen += 1;
+                stop.store(seen == 2, Ordering::Relaxed);
+            }))
+        };
+        let outcome = stopped.train(&mut task(&Part::ALL), two).unwrap();
+        assert_eq!(outcome, Outcome::Stopped);
+        let half_way = Checkpoint::load(&stopped.last()).unwrap();
+        assert!(half_way.step < steps);
+        stop.store(false, Ordering::Relaxed);
+        let outcome = stopped.train(&mut task(&Part::ALL), all).unwrap();
+        assert_eq!(outcome, Outcome::Finished);
+        let [a, b] = [&through, &stopped].map(|run| Checkpoint::load(&run.last()).unwrap());
+        assert_eq!((a.step, &a.weights), (b.step, &b.weights));
+        assert_eq!(a.average, b.average);
+        assert_ne!(a.weights, half_way.weights);
+        // Teacher and heads are among them.
+        for prefix in [TEACHER, DOMAIN] {
+            assert!(a.weights.values.keys().any(|name| name.starts_with(prefix)));
+        }
+    }
+
+    #[test]
     fn every_part_has_its_own_losses_and_a_step_of_all_of_them_leaves_finite_weights() {
         let parts_of = |parts: &[Part]| -> Vec<&'static str> {
             let turn = task(parts).turn(0, &batch(), 3).unwrap();
@@ -780,6 +923,11 @@ mod tests {
         assert_eq!(parts_of(&[Part::Image]), ["image"]);
         assert_eq!(parts_of(&[Part::Prototypes]), ["prototypes"]);
         assert_eq!(parts_of(&[Part::Teacher]), ["teacher", "taught"]);
+        assert_eq!(parts_of(&[Part::Labelled]), ["labelled"]);
+        assert_eq!(
+            parts_of(&[Part::Labelled, Part::Image]),
+            ["labelled", "image"]
+        );
         assert_eq!(
             parts_of(&[Part::Region, Part::Image]),
             ["region", "image", "consistency"]

@@ -1,5 +1,6 @@
 //! The tracker's task: pairs of crops in, the sum of score, box, presence and identity losses out.
 
+use anyhow::Context;
 use candle_core::{Device, Result, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -385,36 +386,38 @@ impl TrackTask {
             self.loss.identity_temperature,
         )
     }
-}
 
-impl Task for TrackTask {
-    type Batch = Batch;
-
-    fn params(&self) -> &Params {
-        self.net.params()
+    /// Success of some weights on the held-out pairs.
+    ///
+    /// # Errors
+    /// Weights of another network.
+    pub fn held_out_auc(&self, snapshot: &Snapshot) -> anyhow::Result<f64> {
+        self.auc_on(snapshot, &self.validation)
     }
 
-    fn freeze_norm(&mut self, frozen: bool) {
-        self.norm_frozen = frozen;
+    /// The same on other pairs.
+    ///
+    /// # Errors
+    /// As [`TrackTask::held_out_auc`].
+    pub fn auc_on(&self, snapshot: &Snapshot, pairs: &[Batch]) -> anyhow::Result<f64> {
+        let (figures, _) = self.figures(snapshot, pairs)?;
+        let auc = figures.iter().find(|(name, _)| *name == "auc");
+        Ok(auc.context("figures without a success")?.1)
     }
 
-    fn quantise(&mut self, quantised: bool) {
-        self.quantised = quantised;
-    }
-
-    fn loss(&self, batch: &Batch, step: u64) -> Result<StepLoss> {
-        let seen = self.look(batch, self.pass())?;
-        self.losses(batch, &seen, step)
-    }
-
-    fn validate(&mut self, snapshot: &Snapshot) -> anyhow::Result<Vec<(&'static str, f64)>> {
+    /// Figures of some weights on some pairs, and what presence says against what was the case.
+    fn figures(
+        &self,
+        snapshot: &Snapshot,
+        pairs: &[Batch],
+    ) -> anyhow::Result<(Vec<(&'static str, f64)>, Reliability)> {
         self.average.params().restore(snapshot)?;
         let net = &self.average;
         let config = net.config();
         let (mut ious, mut present_scores, mut absent_scores) =
             (Vec::new(), Vec::new(), Vec::new());
         let (mut right, mut anchors_seen) = (0usize, 0usize);
-        for batch in &self.validation {
+        for batch in pairs {
             let Look { anchors, maps, .. } = self.look_with(net, batch, Pass::Eval)?;
             let scores = maps.score_logits.to_vec2::<f32>()?;
             let distances = maps.box_ltrb_px.to_vec3::<f32>()?;
@@ -481,6 +484,32 @@ impl Task for TrackTask {
             ("presence_ece", reliability.expected_calibration_error),
             ("latest_weight", weights),
         ];
+        Ok((figures, reliability))
+    }
+}
+
+impl Task for TrackTask {
+    type Batch = Batch;
+
+    fn params(&self) -> &Params {
+        self.net.params()
+    }
+
+    fn freeze_norm(&mut self, frozen: bool) {
+        self.norm_frozen = frozen;
+    }
+
+    fn quantise(&mut self, quantised: bool) {
+        self.quantised = quantised;
+    }
+
+    fn loss(&self, batch: &Batch, step: u64) -> Result<StepLoss> {
+        let seen = self.look(batch, self.pass())?;
+        self.losses(batch, &seen, step)
+    }
+
+    fn validate(&mut self, snapshot: &Snapshot) -> anyhow::Result<Vec<(&'static str, f64)>> {
+        let (figures, reliability) = self.figures(snapshot, &self.validation)?;
         self.reliability = Some(reliability);
         Ok(figures)
     }

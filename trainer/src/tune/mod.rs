@@ -194,6 +194,7 @@ mod tests {
             truth: vec![None],
             fps: 30.0,
             assisted: false,
+            class: None,
         }
     }
 
