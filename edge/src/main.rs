@@ -103,7 +103,7 @@ struct TrackArgs {
     /// Let the network's normalisation follow what the camera shows
     #[arg(long)]
     adapt: bool,
-    /// The same with these constants: the keys of the table [adapt] of packaging/roadhound.toml
+    /// The same with these constants: the keys of the table `[adapt]` of packaging/roadhound.toml
     #[arg(long, value_name = "F.toml")]
     adapt_config: Option<PathBuf>,
     /// Write boxes here, one `x,y,w,h` a frame, `nan,nan,nan,nan` where the object is lost
@@ -183,7 +183,7 @@ struct RunArgs {
     /// What to do; packaging/roadhound.toml is a sample with everything in it
     #[arg(long, value_name = "roadhound.toml")]
     config: PathBuf,
-    /// Let the network's normalisation follow what the camera shows, by the constants of the table [adapt] where it is there
+    /// Let the network's normalisation follow what the camera shows, by the constants of the table `[adapt]` where it is there
     #[arg(long)]
     adapt: bool,
     /// Only check the configuration
