@@ -7,7 +7,8 @@
 //! ```
 //! use roadhound_shared::frame::{FrameView, Timestamp};
 //! use roadhound_shared::propose::{
-//!     ProposeContract, ProposeDecoder, ProposeNetwork, ProposeOutputs, ProposeSizes, RoadUser,
+//!     Closer, ProposeContract, ProposeDecoder, ProposeNetwork, ProposeOutputs, ProposeSizes, RoadUser,
+//!     ViewsConfig,
 //! };
 //! use roadhound_shared::watch::{WatchConfig, Watcher};
 //!
@@ -25,7 +26,10 @@
 //!
 //! let contract = ProposeContract::new(ProposeSizes::default())?;
 //! let network = Middle(ProposeDecoder::new(&contract));
-//! let mut watcher = Watcher::new(network, contract, WatchConfig::default(), 640, 360)?;
+//! // What it sees in a closer view too would be somebody smaller.
+//! let views = ViewsConfig::with(Closer::Nothing);
+//! let config = WatchConfig { views, ..WatchConfig::default() };
+//! let mut watcher = Watcher::new(network, contract, config, 640, 360)?;
 //! let pixels = vec![0; 640 * 360 * 3];
 //! let frame = FrameView::rgb8(640, 360, &pixels)?;
 //! for n in 0..10 {

@@ -10,7 +10,7 @@
 //! use roadhound_trainer::model::stack::{Stack, StackConfig};
 //! use roadhound_trainer::params::ParamBuilder;
 //! let shape = Shape { height: 28, width: 28, channels: 1 };
-//! let config = StackConfig { channels: vec![8, 16], widths: vec![32] };
+//! let config = StackConfig { channels: vec![8, 16], widths: vec![32], kernel: 3 };
 //! let mut builder = ParamBuilder::new(1, &Device::Cpu);
 //! let encoder = Stack::encoder(&mut builder, "encoder", shape, &config, 10, true)?;
 //! let codes = encoder.forward(&Tensor::zeros((2, 784), DType::F32, &Device::Cpu)?, Pass::Eval)?;
