@@ -87,6 +87,25 @@ impl Times {
     }
 }
 
+/// Why a camera cannot be opened, once for each reason: it is tried again and again, and whoever reads the log wants to know why
+/// nothing happens, not how often.
+#[derive(Debug, Default)]
+struct Refusal(Option<String>);
+
+impl Refusal {
+    /// Whether this was not the reason the last time.
+    fn is_news(&mut self, reason: String) -> bool {
+        let is_news = self.0.as_ref() != Some(&reason);
+        self.0 = Some(reason);
+        is_news
+    }
+
+    /// It is open.
+    fn is_over(&mut self) {
+        self.0 = None;
+    }
+}
+
 /// Runs until told to stop, or until there is nothing more to capture. `watch` sees every good frame before the tracker
 /// does, and must not wait.
 pub fn capture(
@@ -104,6 +123,7 @@ pub fn capture(
     let mut next = Frame::default();
     let mut last_sequence: Option<u64> = None;
     let mut times = Times::default();
+    let mut refusal = Refusal::default();
     while !stop.load(Relaxed) {
         let now = clock::monotonic();
         stats.alive_at.store(now.0, Relaxed);
@@ -112,12 +132,15 @@ pub fn capture(
                 Ok(opened) => {
                     log::info!("{}: open, {}", opener.name(), opened.format());
                     stream = Some(opened);
+                    refusal.is_over();
                     last_sequence = None;
                     camera.opened(clock::monotonic());
                 }
                 Err(error) => match error.cause() {
                     Some(cause) => {
-                        log::debug!("{error}");
+                        if refusal.is_news(error.to_string()) {
+                            log::warn!("{error}; trying again");
+                        }
                         camera.open_failed(cause, clock::monotonic());
                     }
                     None => return End::Failed(error),
@@ -256,6 +279,18 @@ mod tests {
         fn name(&self) -> String {
             "numbers".into()
         }
+    }
+
+    #[test]
+    fn why_a_camera_cannot_be_opened_is_said_once_for_each_reason_and_each_time_it_was_open() {
+        let mut refusal = Refusal::default();
+        let mut said = |reason: &str| refusal.is_news(reason.into());
+        assert_eq!(
+            ["no such device", "no such device", "busy", "busy"].map(&mut said),
+            [true, false, true, false]
+        );
+        refusal.is_over();
+        assert!(refusal.is_news("busy".into()));
     }
 
     #[test]
