@@ -164,6 +164,44 @@ fn convolved(graph: &mut Graph, x: Value, conv: &Convolution) -> Result<Value, T
     })
 }
 
+/// A convolution that takes numbers and makes bytes of them itself.
+struct Stem {
+    graph: Graph,
+    y: Value,
+    numbers: Vec<f32>,
+    /// The same numbers as bytes.
+    x: Plain,
+}
+
+fn stem(
+    conv: &Convolution,
+    shape: Shape,
+    input: QuantParams,
+    seed: u64,
+) -> Result<Stem, TestCaseError> {
+    let numbers: Vec<f32> = bytes(seed, shape.len())
+        .into_iter()
+        .map(|b| (f32::from(b) - 100.5) * input.scale() * 0.7)
+        .collect();
+    let mut graph = Graph::new();
+    let x = graph
+        .input(shape, Layout::Planar, Number::F32(input))
+        .unwrap();
+    let y = convolved(&mut graph, x, conv)?;
+    graph.output(y, Layout::Planar, Number::U8).unwrap();
+    let quantised = numbers.iter().map(|v| input.quantise(*v)).collect();
+    let x = Plain {
+        shape,
+        bytes: quantised,
+    };
+    Ok(Stem {
+        graph,
+        y,
+        numbers,
+        x,
+    })
+}
+
 /// Pseudo-random bytes from a seed: large inputs need no strategy of their own.
 fn bytes(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed | 1;
@@ -318,16 +356,8 @@ proptest! {
         h in 1_usize..40, w in 1_usize..40, seed: u64,
     ) {
         let shape = Shape::new(3, h, w).unwrap();
-        let numbers: Vec<f32> = bytes(seed, shape.len())
-            .into_iter()
-            .map(|b| (f32::from(b) - 100.5) * input.scale() * 0.7)
-            .collect();
-        let mut graph = Graph::new();
-        let x = graph.input(shape, Layout::Planar, Number::F32(input)).unwrap();
-        let y = convolved(&mut graph, x, &conv)?;
-        graph.output(y, Layout::Planar, Number::U8).unwrap();
-        let quantised = numbers.iter().map(|v| input.quantise(*v)).collect();
-        let expected = plain(&conv, &Plain { shape, bytes: quantised }, graph.shape(y));
+        let Stem { graph, y, numbers, x } = stem(&conv, shape, input, seed)?;
+        let expected = plain(&conv, &x, graph.shape(y));
         check(&graph, Source::F32(&numbers), &[&expected.bytes])?;
     }
 
@@ -360,19 +390,11 @@ proptest! {
         h in 1_usize..40, w in 1_usize..40, seed: u64,
     ) {
         let shape = Shape::new(3, h, w).unwrap();
-        let numbers: Vec<f32> = bytes(seed, shape.len())
-            .into_iter()
-            .map(|b| (f32::from(b) - 100.5) * input.scale() * 0.7)
-            .collect();
-        let mut graph = Graph::new();
-        let x = graph.input(shape, Layout::Planar, Number::F32(input)).unwrap();
-        let y = convolved(&mut graph, x, &conv)?;
-        graph.output(y, Layout::Planar, Number::U8).unwrap();
+        let Stem { mut graph, y, numbers, x } = stem(&conv, shape, input, seed)?;
         let (references, adjustments) = moved(seed, &conv);
         graph.observe(y, &references).unwrap();
-        let quantised = numbers.iter().map(|v| input.quantise(*v)).collect();
         let of = graph.shape(y);
-        let sums = sums(&conv, &Plain { shape, bytes: quantised }, of);
+        let sums = sums(&conv, &x, of);
         let told = (&conv, &sums[..], of.cells());
         check_observed(&graph, Source::F32(&numbers), told, (&references, &adjustments))?;
     }
