@@ -5,6 +5,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 pub mod program;
+pub mod stuck;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
