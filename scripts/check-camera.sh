@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles, lints and tests the feature `camera`. Its V4L2 bindings are generated from the kernel's headers by libclang: the
+# Compiles, lints and tests the features `camera` and `webcam`. Their V4L2 bindings are generated from the kernel's headers by libclang: the
 # system's where there is one, else the one that comes as a Python package, which needs no rights. Without either it says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,5 +21,5 @@ if [ -z "${LIBCLANG_PATH:-}" ] && ! ls /usr/lib/llvm-*/lib/libclang*.so* /usr/li
         exit 0
     fi
 fi
-cargo clippy --release --workspace --all-targets --features roadhound-edge/feed -- -D warnings
-cargo test --release --workspace --features roadhound-edge/feed --lib --test run -- v4l2 camera
+cargo clippy --release --workspace --all-targets --features roadhound-edge/feed,roadhound-edge/webcam -- -D warnings
+cargo test --release --workspace --features roadhound-edge/feed,roadhound-edge/webcam --lib --test run -- v4l2 camera webcam

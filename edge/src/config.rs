@@ -19,10 +19,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use roadhound_shared::adapt::AdaptConfig;
+use roadhound_shared::frame::PixelFormat;
 use roadhound_shared::geometry::BoxXywh;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Precision;
+use crate::capture::Encoding;
 use crate::capture::fault::FaultConfig;
 use crate::capture::reconnect::RetryConfig;
 use crate::capture::rendered::RenderedConfig;
@@ -88,6 +90,34 @@ impl Default for V4l2Config {
     }
 }
 
+/// A camera by its number, on whatever system: the second backend, for a quick trial.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebcamConfig {
+    /// Its number among the system's cameras, from 0.
+    pub index: u32,
+    /// Wanted width in pixels.
+    pub width_px: u32,
+    /// Wanted height in pixels.
+    pub height_px: u32,
+    /// Wanted frames per second.
+    pub fps: u32,
+    /// `"auto"`, `"yuyv"`, `"nv12"` or `"mjpeg"`: what the camera has to deliver.
+    pub format: WantedFormat,
+}
+
+impl Default for WebcamConfig {
+    fn default() -> Self {
+        Self {
+            index: 0,
+            width_px: 640,
+            height_px: 480,
+            fps: 30,
+            format: WantedFormat::Auto,
+        }
+    }
+}
+
 /// Which of the camera's formats to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -103,12 +133,26 @@ pub enum WantedFormat {
     Mjpeg,
 }
 
+impl WantedFormat {
+    /// The layout that is wanted and no other; `None` for any.
+    pub fn encoding(self) -> Option<Encoding> {
+        match self {
+            Self::Auto => None,
+            Self::Yuyv => Some(Encoding::Raw(PixelFormat::Yuyv)),
+            Self::Nv12 => Some(Encoding::Raw(PixelFormat::Nv12)),
+            Self::Mjpeg => Some(Encoding::Mjpeg),
+        }
+    }
+}
+
 /// Where frames come from: exactly one of the tables.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CameraConfig {
     /// A V4L2 camera; needs a program built with the feature `camera`.
     pub v4l2: Option<V4l2Config>,
+    /// A camera by its number; needs a program built with the feature `webcam`.
+    pub webcam: Option<WebcamConfig>,
     /// A recording, played at its own speed.
     pub replay: Option<ReplayConfig>,
     /// A rendered drive.
@@ -507,6 +551,7 @@ impl CameraConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         let kinds = [
             self.v4l2.is_some(),
+            self.webcam.is_some(),
             self.replay.is_some(),
             self.rendered.is_some(),
         ];
@@ -515,13 +560,13 @@ impl CameraConfig {
             0 => {
                 return Err(wrong(
                     "camera",
-                    "no source of frames: add [camera.v4l2], [camera.replay] or [camera.rendered]",
+                    "no source of frames: add [camera.v4l2], [camera.webcam], [camera.replay] or [camera.rendered]",
                 ));
             }
             _ => {
                 return Err(wrong(
                     "camera",
-                    "more than one of v4l2, replay and rendered: keep one",
+                    "more than one of v4l2, webcam, replay and rendered: keep one",
                 ));
             }
         }
@@ -530,6 +575,11 @@ impl CameraConfig {
             range("camera.v4l2.height_px", v4l2.height_px, 16, 8192)?;
             rate("camera.v4l2.fps", v4l2.fps)?;
             range("camera.v4l2.buffers", v4l2.buffers, 2, 32)?;
+        }
+        if let Some(webcam) = &self.webcam {
+            range("camera.webcam.width_px", webcam.width_px, 16, 8192)?;
+            range("camera.webcam.height_px", webcam.height_px, 16, 8192)?;
+            range("camera.webcam.fps", webcam.fps, 1, 1000)?;
         }
         if let Some(replay) = &self.replay {
             if replay.path.as_os_str().is_empty() {
@@ -719,14 +769,14 @@ mod tests {
 
     /// Every commented-out setting of the sample exists and holds its own default or a valid value.
     #[test]
-    fn the_sample_with_every_comment_taken_out_is_valid_but_for_having_three_cameras() {
+    fn the_sample_with_every_comment_taken_out_is_valid_but_for_having_four_cameras() {
         let sample = include_str!("../../packaging/roadhound.toml");
         let all: String = sample
             .lines()
             .map(|line| line.strip_prefix("#:").unwrap_or(line))
             .map(|line| format!("{line}\n"))
             .collect();
-        assert!(refused(&all).contains("more than one of v4l2, replay and rendered"));
+        assert!(refused(&all).contains("more than one of v4l2, webcam, replay and rendered"));
         let table: toml::Table = toml::from_str(&all).unwrap();
         let missing = |names: &[&str], at: &str| {
             let mut table = &table;
@@ -760,7 +810,9 @@ mod tests {
         assert_eq!(missing(&["jsonl", "csv", "udp", "mqtt"], "sinks"), none);
         assert_eq!(
             missing(
-                &["v4l2", "replay", "rendered", "retry", "faults", "dump"],
+                &[
+                    "v4l2", "webcam", "replay", "rendered", "retry", "faults", "dump"
+                ],
                 "camera"
             ),
             none
@@ -833,6 +885,10 @@ mod tests {
     fn values_that_cannot_be_are_refused_by_key() {
         for (text, key) in [
             ("", "camera: no source of frames"),
+            (
+                "[camera.webcam]\nfps = 0\n",
+                "camera.webcam.fps: 0, expected 1 to 1000",
+            ),
             (
                 "[camera.rendered]\n[camera.v4l2]\n",
                 "camera: more than one",

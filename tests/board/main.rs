@@ -8,6 +8,7 @@
 //! - [`clip`]: what is played into a camera;
 //! - [`loopback`]: the same boxes on the board as here;
 //! - [`faults`]: unplugged cameras and failing drivers;
+//! - [`webcam`]: the second backend;
 //! - [`budget`]: how fast, how late, how large.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -19,3 +20,4 @@ mod clip;
 mod faults;
 mod loopback;
 mod reach;
+mod webcam;

@@ -8,7 +8,8 @@
 //! - [`LiveSource`] and [`Opener`]: the seam to every kind of camera; [`replay`] and [`rendered`] stand in for one on a
 //!   machine without, [`fault`] makes any of them fail, [`dump`] writes down what one delivers;
 //! - [`newest`] and [`pool`]: the newest frame wins, and no frame is allocated twice;
-//! - [`negotiate`]: which of a camera's formats to ask for; `v4l2` (feature `camera`) asks;
+//! - [`negotiate`]: which of a camera's formats to ask for; `v4l2` (feature `camera`) asks, and so does
+//!   `webcam` (feature `webcam`), the second backend, for a quick trial on a desktop;
 //! - [`reconnect`]: when to open, read, wait and give up, as a state machine without a clock;
 //! - [`stage`]: the thread that does what the state machine says.
 //!
@@ -35,6 +36,8 @@ pub mod replay;
 pub mod stage;
 #[cfg(feature = "camera")]
 pub mod v4l2;
+#[cfg(feature = "webcam")]
+pub mod webcam;
 
 use std::time::Duration;
 

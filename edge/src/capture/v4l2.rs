@@ -26,7 +26,7 @@ use v4l::{Format, FourCC, Fraction};
 use super::negotiate::{Offer, Wanted, choose};
 use super::{CaptureError, Encoding, Frame, LiveSource, Opener, Poll, StreamFormat};
 use crate::clock;
-use crate::config::{V4l2Config, WantedFormat};
+use crate::config::V4l2Config;
 
 /// No driver has more buffers; V4L2 itself allows 32.
 const MOST_BUFFERS: usize = 64;
@@ -57,12 +57,7 @@ impl V4l2 {
             width_px: self.config.width_px,
             height_px: self.config.height_px,
             fps: self.config.fps,
-            only: match self.config.format {
-                WantedFormat::Auto => None,
-                WantedFormat::Yuyv => Some(Encoding::Raw(PixelFormat::Yuyv)),
-                WantedFormat::Nv12 => Some(Encoding::Raw(PixelFormat::Nv12)),
-                WantedFormat::Mjpeg => Some(Encoding::Mjpeg),
-            },
+            only: self.config.format.encoding(),
         }
     }
 }

@@ -39,7 +39,7 @@ use crate::capture::replay::Replay;
 use crate::capture::stage::{CaptureStats, Captured, End, capture};
 use crate::capture::{LiveSource, Opener, dump::Dumping};
 use crate::clock;
-use crate::config::{CameraConfig, RunConfig, SinksConfig, TargetConfig};
+use crate::config::{CameraConfig, RunConfig, SinksConfig, TargetConfig, WebcamConfig};
 use crate::failure::Failure;
 use crate::familiarity::Familiarity;
 use crate::infer::{TractNetwork, TractProposer};
@@ -404,6 +404,8 @@ fn opener(config: &CameraConfig) -> Result<Box<dyn Opener>, Failure> {
         Box::new(Replay::new(replay.clone()))
     } else if let Some(rendered) = &config.rendered {
         Box::new(Rendered::new(*rendered))
+    } else if let Some(config) = config.webcam {
+        webcam(config)?
     } else {
         v4l2(config)?
     };
@@ -428,6 +430,18 @@ fn v4l2(config: &CameraConfig) -> Result<Box<dyn Opener>, Failure> {
 fn v4l2(_: &CameraConfig) -> Result<Box<dyn Opener>, Failure> {
     Err(Failure::Usage(
         "camera.v4l2: this program was built without the feature `camera`".into(),
+    ))
+}
+
+#[cfg(feature = "webcam")]
+fn webcam(config: WebcamConfig) -> Result<Box<dyn Opener>, Failure> {
+    Ok(Box::new(crate::capture::webcam::Webcam::new(config)))
+}
+
+#[cfg(not(feature = "webcam"))]
+fn webcam(_: WebcamConfig) -> Result<Box<dyn Opener>, Failure> {
+    Err(Failure::Usage(
+        "camera.webcam: this program was built without the feature `webcam`".into(),
     ))
 }
 
