@@ -6,7 +6,7 @@ use criterion::Criterion;
 use roadhound_shared::frame::Timestamp;
 use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::mix::SplitMix64;
-use roadhound_shared::watch::{Detection, RoadUser, Watch, WatchConfig};
+use roadhound_shared::watch::{Detection, LooksMetric, RoadUser, Watch, WatchConfig};
 
 const OBJECTS: usize = 100;
 const FRAMES: usize = 64;
@@ -43,10 +43,19 @@ fn frames(dense: bool, embedding: usize) -> Vec<Frame> {
 }
 
 fn looks(criterion: &mut Criterion) {
-    for (name, dense, embedding) in [
-        ("apart", false, 0),
-        ("dense", true, 0),
-        ("dense, 64 numbers of looks", true, 64),
+    let learned = LooksMetric {
+        rows: vec![vec![0.1; 64]; 64],
+    };
+    for (name, dense, embedding, metric) in [
+        ("apart", false, 0, None),
+        ("dense", true, 0, None),
+        ("dense, 64 numbers of looks", true, 64, None),
+        (
+            "dense, 64 numbers by a learned distance",
+            true,
+            64,
+            Some(learned),
+        ),
     ] {
         let frames = frames(dense, embedding);
         let mut config = WatchConfig::default();
@@ -64,7 +73,8 @@ fn looks(criterion: &mut Criterion) {
                 boxes.iter().enumerate().map(detection).collect()
             })
             .collect();
-        let mut watch = Watch::new(config, 1920, 1080).expect("the defaults are in range");
+        let mut watch =
+            Watch::by_looks(config, metric, 1920, 1080).expect("the defaults are in range");
         let mut frame = 0;
         criterion.bench_function(&format!("a look at 100, {name}"), |bencher| {
             bencher.iter(|| {

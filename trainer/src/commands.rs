@@ -35,6 +35,7 @@ mod statistics;
 mod system;
 mod tracker;
 mod tune;
+mod tune_looks;
 mod tune_scores;
 
 pub(crate) use ablate::{AblateArguments, ablate};
@@ -58,6 +59,7 @@ pub(crate) use statistics::{StatisticsArguments, statistics};
 pub(crate) use system::LearnArguments;
 pub(crate) use tracker::{TrackerArguments, tracker};
 pub(crate) use tune::{TuneArguments, tune};
+pub(crate) use tune_looks::{TuneLooksArguments, tune_looks};
 pub(crate) use tune_scores::{TuneScoresArguments, tune_scores};
 
 /// Set by Ctrl-C: whoever trains ends after the step at hand.

@@ -47,6 +47,8 @@ enum Command {
     Tune(commands::TuneArguments),
     /// Search the scores from which watch mode believes a bundle's proposals, on validation drives.
     TuneScores(commands::TuneScoresArguments),
+    /// Learn the distance between embeddings that `roadhound watch` tells road users apart by, on annotated clips.
+    TuneLooks(commands::TuneLooksArguments),
     /// Add int8 graphs to a bundle, and a report of what eight bits cost.
     Quantise(commands::QuantiseArguments),
     /// Measure how far two sets of images lie apart on the features of a trained network.
@@ -99,6 +101,7 @@ fn main() -> ExitCode {
         Command::Report(a) => commands::report(&a),
         Command::Tune(a) => commands::tune(&a),
         Command::TuneScores(a) => commands::tune_scores(&a),
+        Command::TuneLooks(a) => commands::tune_looks(&a),
         Command::Quantise(a) => commands::quantise(&a),
         Command::Gap(a) => commands::gap(&a),
         Command::Metric(a) => commands::metric(&a),

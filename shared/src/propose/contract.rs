@@ -25,7 +25,7 @@ use crate::contract::{
     wrong,
 };
 use crate::preprocess::{CropSize, Normalisation};
-use crate::watch::Scores;
+use crate::watch::{LooksMetric, Scores};
 
 /// Sub-cells along one side of a cell.
 pub const SUB_CELLS: usize = 2;
@@ -158,6 +158,9 @@ pub struct ProposeContract {
     /// From which scores on somebody who watches believes what; absent where nobody chose them for this model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<Scores>,
+    /// The distance between embeddings; absent where their cosine is compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looks: Option<LooksMetric>,
     /// Where the head's weights come from; the backbone's are those of the follow graphs.
     pub training: Training,
     /// The graph in eight bits; absent where there is none.
@@ -184,6 +187,7 @@ impl ProposeContract {
             normalisation: Normalisation::default(),
             decode: ProposalConfig::default(),
             score: None,
+            looks: None,
             training: Training::default(),
             int8: None,
             tensors: ProposeTensors::standard(sizes),
@@ -288,6 +292,9 @@ impl ProposeContract {
         if let Some(scores) = &self.score {
             scores.validate("propose")?;
         }
+        if let Some(looks) = &self.looks {
+            looks.validate(self.embedding_size)?;
+        }
         let expected = ProposeTensors::standard(self.sizes());
         for ((key, found), (_, expected)) in self.tensors.all().into_iter().zip(expected.all()) {
             let named = |part: &str| format!("propose.tensors.{key}.{part}");
@@ -337,6 +344,13 @@ mod tests {
             (
                 refusal(|c| c.score = scores(f32::NAN, 0.2)),
                 "propose.score.weak_from: found NaN, expected 0 to 1",
+            ),
+            (
+                refusal(|c| {
+                    let rows = std::vec![std::vec![1.0; 3]];
+                    c.looks = Some(LooksMetric { rows });
+                }),
+                "propose.looks.rows: expected embedding_size numbers in each, found a row of 3",
             ),
             (
                 refusal(|c| c.input_width_px = 420),

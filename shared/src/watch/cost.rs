@@ -4,21 +4,22 @@
 
 use super::Detection;
 use super::config::{CostConfig, ReclaimConfig};
-use super::track::{Measured, Track};
+use super::looks::Looks;
+use super::track::Track;
 
 /// For somebody of whom it is known where they should be.
 pub(super) fn seen(
     track: &Track,
     d: &Detection<'_>,
-    measured: &Measured,
+    looks: Option<&Looks<'_>>,
     share: f32,
     c: &CostConfig,
 ) -> f32 {
     let mut sum = c.overlap_weight * (1.0 - track.expected.iou(&d.box_in_image));
     sum += c.distance_weight * share;
     let mut weights = c.overlap_weight + c.distance_weight;
-    if let Some(similarity) = track.similarity(d.embedding, measured) {
-        sum += c.looks_weight * (1.0 - similarity).clamp(0.0, 1.0);
+    if let Some(likeness) = looks.and_then(|looks| track.likeness(looks)) {
+        sum += c.looks_weight * (1.0 - likeness).clamp(0.0, 1.0);
         weights += c.looks_weight;
     }
     let other = if track.kind() == d.kind {
@@ -33,7 +34,7 @@ pub(super) fn seen(
 pub(super) fn lost(
     track: &Track,
     d: &Detection<'_>,
-    measured: &Measured,
+    looks: Option<&Looks<'_>>,
     share: f32,
     c: &ReclaimConfig,
 ) -> f32 {
@@ -44,11 +45,11 @@ pub(super) fn lost(
     }
     let mut sum = c.distance_weight * share;
     let mut weights = c.distance_weight;
-    if let Some(similarity) = track.similarity(d.embedding, measured) {
-        if similarity < c.min_similarity {
+    if let Some((looks, likeness)) = looks.and_then(|l| Some((l, track.likeness(l)?))) {
+        if likeness < looks.least(c.min_similarity) {
             return f32::INFINITY;
         }
-        sum += c.looks_weight * (1.0 - similarity).clamp(0.0, 1.0);
+        sum += c.looks_weight * (1.0 - likeness).clamp(0.0, 1.0);
         weights += c.looks_weight;
     }
     sum / weights.max(1e-6)

@@ -50,6 +50,7 @@ mod camera;
 mod config;
 mod cost;
 mod life;
+mod looks;
 mod track;
 mod watcher;
 pub mod zones;
@@ -60,12 +61,14 @@ pub use config::{
     ScoreConfig, Scores, WatchConfig,
 };
 pub use life::Life;
+pub use looks::LooksMetric;
 pub use watcher::{Watcher, WatcherError};
 
 pub use crate::propose::RoadUser;
 
 use camera::Ballot;
 use life::Event;
+use looks::Gallery;
 use track::{Measured, Track};
 
 /// How many kinds there are.
@@ -168,6 +171,7 @@ pub struct Watch {
 struct Work {
     /// By detection, as filters measure it.
     measured: Vec<Measured>,
+    gallery: Gallery,
     /// Numbers of detections that nobody took yet.
     strong: Vec<u32>,
     weak: Vec<u32>,
@@ -182,22 +186,37 @@ impl Watch {
     /// # Errors
     /// A configuration that is out of range.
     pub fn new(config: WatchConfig, width_px: u32, height_px: u32) -> Result<Self, LimitError> {
+        Self::by_looks(config, None, width_px, height_px)
+    }
+
+    /// The same with a learned distance between embeddings instead of their cosine. Rows of another length than embeddings
+    /// have count as far as they go: [`LooksMetric::validate`] refuses them.
+    ///
+    /// # Errors
+    /// A configuration that is out of range.
+    pub fn by_looks(
+        config: WatchConfig,
+        metric: Option<LooksMetric>,
+        width_px: u32,
+        height_px: u32,
+    ) -> Result<Self, LimitError> {
         config.validate()?;
         let scores = config.score.over(Scores::default());
         scores.validate(config::TABLE)?;
         let (tracks, detections) = (config.room.tracks as usize, config.room.detections as usize);
-        let embedding = config.room.embedding as usize;
+        let gallery = Gallery::new(metric, config.room.embedding as usize, detections);
         Ok(Self {
             config,
             scores,
             width_px,
             height_px,
-            tracks: (0..tracks).map(|_| Track::free(embedding)).collect(),
+            tracks: (0..tracks).map(|_| Track::free(gallery.length())).collect(),
             last: None,
             next_identity: 1,
             reports: Vec::with_capacity(tracks),
             work: Work {
                 measured: Vec::with_capacity(detections),
+                gallery,
                 strong: Vec::with_capacity(detections),
                 weak: Vec::with_capacity(detections),
                 matcher: Matcher {
@@ -280,9 +299,11 @@ impl Watch {
             list.clear();
         }
         work.measured.clear();
+        work.gallery.clear();
         let detections = &detections[..detections.len().min(room)];
         for (at, d) in detections.iter().enumerate() {
             work.measured.push(Measured::of(d));
+            work.gallery.add(d);
             if !d.box_in_image.is_proper() {
                 continue;
             }
@@ -331,19 +352,21 @@ impl Watch {
         let tracks = &mut self.tracks;
         let Work {
             measured,
+            gallery,
             strong,
             weak,
             matcher,
             ..
         } = &mut self.work;
         let measured = measured.as_slice();
+        let looks = |at: usize| gallery.of(at, &detections[at]);
         let likely = |track: &Track, at: usize, share: f32| {
             let waited = match track.life {
                 // Who was seen on the last look has waited a frame, which is nobody's fault.
                 Some(Life::Hidden { since }) => now.seconds_since(since),
                 _ => 0.0,
             };
-            let cost = cost::seen(track, &detections[at], &measured[at], share, &c.cost);
+            let cost = cost::seen(track, &detections[at], looks(at).as_ref(), share, &c.cost);
             cost + waited * c.cost.unseen_per_second
         };
         let within = |gate: f32, below: f32| Limits { gate, below };
@@ -351,31 +374,37 @@ impl Watch {
         let limits = within(c.cost.gate, c.cost.strong_below);
         matcher.pair(tracks, known, (&*strong, measured), limits, likely);
         matcher.take(tracks, strong, |track, at| {
-            track.see(&detections[at], at, now, false, c);
+            track.see(&detections[at], looks(at), at, now, false, c);
         });
 
         let just_seen = |life| matches!(life, Life::Seen { .. });
         let limits = within(c.cost.gate, c.cost.weak_below);
         matcher.pair(tracks, just_seen, (&*weak, measured), limits, likely);
         matcher.take(tracks, weak, |track, at| {
-            track.see(&detections[at], at, now, true, c);
+            track.see(&detections[at], looks(at), at, now, true, c);
         });
 
         let lost = |life| matches!(life, Life::Lost { .. });
         let limits = within(c.reclaim.gate, c.reclaim.below);
         let perhaps = |track: &Track, at: usize, share: f32| {
-            cost::lost(track, &detections[at], &measured[at], share, &c.reclaim)
+            cost::lost(
+                track,
+                &detections[at],
+                looks(at).as_ref(),
+                share,
+                &c.reclaim,
+            )
         };
         matcher.pair(tracks, lost, (&*strong, measured), limits, perhaps);
         matcher.take(tracks, strong, |track, at| {
-            track.see(&detections[at], at, now, false, c);
+            track.see(&detections[at], looks(at), at, now, false, c);
         });
 
         let tentative = |life| matches!(life, Life::Tentative { .. });
         let limits = within(c.cost.gate, c.cost.tentative_below);
         matcher.pair(tracks, tentative, (&*strong, measured), limits, likely);
         matcher.take(tracks, strong, |track, at| {
-            track.see(&detections[at], at, now, false, c);
+            track.see(&detections[at], looks(at), at, now, false, c);
         });
     }
 
@@ -395,7 +424,8 @@ impl Watch {
             }
             if let Some(place) = free_place(&mut self.tracks) {
                 let believed = d.score >= self.scores.believed_from;
-                place.start(d, at as usize, now, believed, c);
+                let looks = self.work.gallery.of(at as usize, d);
+                place.start(d, looks, at as usize, now, believed, c);
             }
         }
     }

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use super::config::{MotionConfig, WatchConfig};
 use super::life::Life;
+use super::looks::Looks;
 use super::{Detection, KINDS, RoadUser};
 use crate::frame::Timestamp;
 use crate::geometry::{Affine2, BoxXywh};
@@ -29,7 +30,7 @@ pub(super) struct Track {
     pub(super) score: f32,
     /// How much speaks for each class.
     votes: [f32; KINDS],
-    /// Unit norm; nothing but zeros where nobody told.
+    /// At unit norm, or a point of the learned distance; nothing but zeros where nobody told.
     looks: Vec<f32>,
     pub(super) has_looks: bool,
     /// Where it should be now: kept, since every pair asks.
@@ -41,7 +42,7 @@ pub(super) struct Track {
 }
 
 impl Track {
-    pub(super) fn free(embedding: usize) -> Self {
+    pub(super) fn free(looks: usize) -> Self {
         let noise = AxisNoise {
             acceleration: 1.0,
             measurement: 1.0,
@@ -55,7 +56,7 @@ impl Track {
             last_seen: Timestamp(0),
             score: 0.0,
             votes: [0.0; KINDS],
-            looks: vec![0.0; embedding],
+            looks: vec![0.0; looks],
             has_looks: false,
             expected: BoxXywh::default(),
             noise: [noise; 4],
@@ -68,6 +69,7 @@ impl Track {
     pub(super) fn start(
         &mut self,
         d: &Detection<'_>,
+        looks: Option<Looks<'_>>,
         at: usize,
         now: Timestamp,
         believed: bool,
@@ -90,7 +92,7 @@ impl Track {
         self.votes = [0.0; KINDS];
         self.votes[d.kind as usize] = d.score;
         self.has_looks = false;
-        self.learn_looks(d.embedding, 1.0);
+        self.learn_looks(looks, 1.0);
         self.found = Some(at);
         self.settle();
     }
@@ -169,16 +171,16 @@ impl Track {
         }
     }
 
-    /// How much it looks like a detection: a cosine; `None` where either is not known.
-    pub(super) fn similarity(&self, embedding: &[f32], measured: &Measured) -> Option<f32> {
-        let scale = measured.looks_scale?;
-        self.has_looks.then(|| scale * dot(&self.looks, embedding))
+    /// How much it looks like a detection; `None` where it is not known what it looks like.
+    pub(super) fn likeness(&self, looks: &Looks<'_>) -> Option<f32> {
+        self.has_looks.then(|| looks.likeness(&self.looks))
     }
 
     /// Takes a detection for it.
     pub(super) fn see(
         &mut self,
         d: &Detection<'_>,
+        looks: Option<Looks<'_>>,
         at: usize,
         now: Timestamp,
         weak: bool,
@@ -197,7 +199,7 @@ impl Track {
         if !weak {
             let passed = now.seconds_since(self.last_seen);
             let news = 1.0 - libm::expf(-passed / c.cost.looks_seconds);
-            self.learn_looks(d.embedding, news);
+            self.learn_looks(looks, news);
             // What it was called long ago counts less.
             for votes in &mut self.votes {
                 *votes *= 0.98;
@@ -210,18 +212,10 @@ impl Track {
         self.settle();
     }
 
-    fn learn_looks(&mut self, embedding: &[f32], news: f32) {
-        let Some(scale) = unit_scale(embedding) else {
-            return;
-        };
+    fn learn_looks(&mut self, looks: Option<Looks<'_>>, news: f32) {
+        let Some(looks) = looks else { return };
         let news = if self.has_looks { news } else { 1.0 };
-        for (mine, theirs) in self.looks.iter_mut().zip(embedding) {
-            *mine += news * (theirs * scale - *mine);
-        }
-        let norm = libm::sqrtf(dot(&self.looks, &self.looks)).max(1e-6);
-        for value in &mut self.looks {
-            *value /= norm;
-        }
+        looks.teach(&mut self.looks, news);
         self.has_looks = true;
     }
 }
@@ -230,23 +224,14 @@ impl Track {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Measured {
     pub(super) values: [f32; 4],
-    /// What brings its embedding to unit norm; `None` where it has none.
-    looks_scale: Option<f32>,
 }
 
 impl Measured {
     pub(super) fn of(d: &Detection<'_>) -> Self {
         Self {
             values: measured(&d.box_in_image),
-            looks_scale: unit_scale(d.embedding),
         }
     }
-}
-
-/// One over the norm; `None` for nothing, zeros, and what is not finite.
-fn unit_scale(embedding: &[f32]) -> Option<f32> {
-    let scale = 1.0 / libm::sqrtf(dot(embedding, embedding));
-    (scale.is_finite() && scale > 0.0).then_some(scale)
 }
 
 fn measured(b: &BoxXywh) -> [f32; 4] {
@@ -272,22 +257,4 @@ fn noises(side_px: f32, doubt: f32, m: &MotionConfig) -> [AxisNoise; 4] {
         decay_seconds: m.decay_seconds,
     };
     [centre, centre, size, size]
-}
-
-/// Eight sums side by side, which the processor adds at once.
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0_f32; 8];
-    let (a_parts, b_parts) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 = a_parts
-        .remainder()
-        .iter()
-        .zip(b_parts.remainder())
-        .map(|(a, b)| a * b)
-        .sum();
-    for (a, b) in a_parts.zip(b_parts) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
-    }
-    sums.iter().sum::<f32>() + rest
 }

@@ -98,7 +98,8 @@ impl<N: ProposeNetwork> Watcher<N> {
         Self::with_finder(Finder::new(network, contract)?, config, width_px, height_px)
     }
 
-    /// The same with a finder that is there already. Scores that the configuration does not give are those of its model.
+    /// The same with a finder that is there already. Scores that the configuration does not give are those of its model, and
+    /// so is the distance between embeddings.
     ///
     /// # Errors
     /// A constant that cannot be.
@@ -111,9 +112,10 @@ impl<N: ProposeNetwork> Watcher<N> {
         config.room.embedding = finder.contract().embedding_size as u32;
         let model = finder.contract().score.unwrap_or_default();
         config.score = config.score.over(model).into();
+        let metric = finder.contract().looks.clone();
         Ok(Self {
             finder,
-            watch: Watch::new(config, width_px, height_px)?,
+            watch: Watch::by_looks(config, metric, width_px, height_px)?,
             cadence: Cadence::new(config.cadence),
             views: config.views,
             looked: false,

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use roadhound_shared::frame::Timestamp;
 use roadhound_shared::geometry::{Affine2, BoxXywh};
-use roadhound_shared::watch::{Detection, Report, RoadUser, Sight, Watch, WatchConfig};
+use roadhound_shared::watch::{
+    Detection, LooksMetric, Report, RoadUser, Sight, Watch, WatchConfig,
+};
 
 use crate::counting;
 use crate::detector::Dice;
@@ -134,7 +136,6 @@ fn crowd(dice: &mut Dice, frame: u64, embeddings: &mut [f32]) -> Vec<(BoxXywh, f
 fn once_it_is_made_watching_a_hundred_allocates_nothing() {
     let mut config = WatchConfig::default();
     config.room.embedding = 64;
-    let mut watch = Watch::new(config, 1920, 1080).unwrap();
     let mut dice = Dice::new(7);
     let frames: Vec<Crowd> = (0..60)
         .map(|frame| {
@@ -159,20 +160,26 @@ fn once_it_is_made_watching_a_hundred_allocates_nothing() {
                 .collect()
         })
         .collect();
-    let mut most = 0;
-    // From the first look on: there is no warming up.
-    let allocations = counting::on_this_thread(|| {
-        for (frame, detections) in looks.iter().enumerate() {
-            let now = Timestamp::of_frame(frame as u64, 30.0);
-            let detections = if frame % 13 == 12 {
-                &[][..]
-            } else {
-                detections
-            };
-            most = most.max(watch.look(now, None, detections).unwrap().len());
-            watch.coast(now.plus_millis(16), Some(&Affine2::translation(0.1, 0.0)));
-        }
-    });
-    assert!(most > 80, "{most} watched");
-    assert_eq!(allocations, 0);
+    let learned = LooksMetric {
+        rows: vec![vec![0.2; 64]; 32],
+    };
+    for metric in [None, Some(learned)] {
+        let mut watch = Watch::by_looks(config, metric, 1920, 1080).unwrap();
+        let mut most = 0;
+        // From the first look on: there is no warming up.
+        let allocations = counting::on_this_thread(|| {
+            for (frame, detections) in looks.iter().enumerate() {
+                let now = Timestamp::of_frame(frame as u64, 30.0);
+                let detections = if frame % 13 == 12 {
+                    &[][..]
+                } else {
+                    detections
+                };
+                most = most.max(watch.look(now, None, detections).unwrap().len());
+                watch.coast(now.plus_millis(16), Some(&Affine2::translation(0.1, 0.0)));
+            }
+        });
+        assert!(most > 80, "{most} watched");
+        assert_eq!(allocations, 0);
+    }
 }

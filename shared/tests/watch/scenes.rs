@@ -3,7 +3,7 @@
 use roadhound_shared::frame::Timestamp;
 use roadhound_shared::geometry::{Affine2, BoxXywh};
 use roadhound_shared::watch::{
-    CameraConfig, Detection, Report, RoadUser, Sight, Watch, WatchConfig, WatchError,
+    CameraConfig, Detection, LooksMetric, Report, RoadUser, Sight, Watch, WatchConfig, WatchError,
 };
 
 /// A scene in a picture of 1280 x 720: times in seconds, every detection as good as said.
@@ -19,8 +19,12 @@ impl Scene {
     }
 
     fn with(config: WatchConfig) -> Self {
+        Self::by_looks(config, None)
+    }
+
+    fn by_looks(config: WatchConfig, metric: Option<LooksMetric>) -> Self {
         Self {
-            watch: Watch::new(config, 1280, 720).unwrap(),
+            watch: Watch::by_looks(config, metric, 1280, 720).unwrap(),
             shown: Vec::new(),
         }
     }
@@ -306,38 +310,52 @@ fn a_camera_that_zooms_and_rolls_as_told_changes_no_name() {
     }
 }
 
-#[test]
-fn looks_tell_who_came_back_of_two_who_left_together() {
+/// Two who leave together and come back, each where the other one was: who is at the left and who at the right then. `looks`
+/// are of the one and of the other, before and after.
+fn who_came_back(metric: Option<LooksMetric>, looks: [[[f32; 4]; 2]; 2]) -> [Option<u32>; 2] {
     let mut config = WatchConfig::default();
     config.room.embedding = 4;
-    let mut scene = Scene::with(config);
-    let looks = [[1.0, 0.0, 0.2, 0.0], [0.0, 1.0, 0.0, 0.2]];
+    let mut scene = Scene::by_looks(config, metric);
     let place = |x: f32| BoxXywh::from_center(x, 400.0, 60.0, 60.0);
-    let show = |scene: &mut Scene, t: f32, a: f32, b: f32| {
-        let seen = [(a, 0), (b, 1)].map(|(x, k)| Detection {
+    let show = |scene: &mut Scene, t: f32, at: [f32; 2], looks: &[[f32; 4]; 2]| {
+        let seen = [0, 1].map(|k| Detection {
             embedding: &looks[k],
-            ..car(place(x))
+            ..car(place(at[k]))
         });
         scene.look(t, &seen);
     };
+    let [before, after] = looks;
     for frame in 0..20 {
-        show(&mut scene, frame as f32 / 30.0, 600.0, 680.0);
+        show(&mut scene, frame as f32 / 30.0, [600.0, 680.0], &before);
     }
-    assert_eq!(
-        (scene.who(place(600.0)), scene.who(place(680.0))),
-        (Some(1), Some(2))
-    );
+    let both = [600.0, 680.0].map(place);
+    assert_eq!(both.map(|b| scene.who(b)), [Some(1), Some(2)]);
     for frame in 20..55 {
         scene.look(frame as f32 / 30.0, &[]);
     }
-    // Each where the other one was.
     for frame in 55..65 {
-        show(&mut scene, frame as f32 / 30.0, 680.0, 600.0);
+        show(&mut scene, frame as f32 / 30.0, [680.0, 600.0], &after);
     }
-    assert_eq!(
-        (scene.who(place(600.0)), scene.who(place(680.0))),
-        (Some(2), Some(1))
-    );
+    both.map(|b| scene.who(b))
+}
+
+#[test]
+fn looks_tell_who_came_back_of_two_who_left_together() {
+    let looks = [[1.0, 0.0, 0.2, 0.0], [0.0, 1.0, 0.0, 0.2]];
+    assert_eq!(who_came_back(None, [looks; 2]), [Some(2), Some(1)]);
+}
+
+#[test]
+fn a_learned_distance_tells_who_came_back_where_the_light_deceives_the_cosine() {
+    // The last number is the light, which each came back into from the other one's.
+    let before = [[0.3, 0.0, 0.0, 1.0], [0.0, 0.3, 0.0, -1.0]];
+    let after = [[0.3, 0.0, 0.0, -1.0], [0.0, 0.3, 0.0, 1.0]];
+    let metric = LooksMetric {
+        rows: vec![vec![4.0, 0.0, 0.0, 0.0], vec![0.0, 4.0, 0.0, 0.0]],
+    };
+    let learned = who_came_back(Some(metric), [before, after]);
+    assert_eq!(learned, [Some(2), Some(1)]);
+    assert_ne!(who_came_back(None, [before, after]), learned);
 }
 
 #[test]

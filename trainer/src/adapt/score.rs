@@ -205,7 +205,8 @@ impl Setting {
                     let watched = Watched::clip(&place.folder, &mut finder, &config);
                     let named = || place.name.clone();
                     let watched = watched.with_context(named)?;
-                    scores.push(watched.score(&config, believed).with_context(named)?);
+                    let score = watched.score(&config, believed, contract.looks.as_ref());
+                    scores.push(score.with_context(named)?);
                 }
             }
             all.push((!scores.is_empty()).then(|| MultiScore::combined(&scores)));

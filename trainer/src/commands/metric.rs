@@ -9,10 +9,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use roadhound_trainer::config::SystemConfig;
 use roadhound_trainer::export::package::Package;
 use roadhound_trainer::labelled::Samples;
+use roadhound_trainer::metric::MetricRun;
 use roadhound_trainer::metric::export::{graph, matrices};
 use roadhound_trainer::metric::pairs::PairSets;
 use roadhound_trainer::metric::study::Study;
-use roadhound_trainer::metric::{Learner, MetricRun};
 use roadhound_trainer::ops::DeviceChoice;
 use roadhound_trainer::systems::System;
 use roadhound_trainer::{report, run_log};
@@ -49,7 +49,7 @@ pub(crate) fn metric(arguments: &MetricArguments) -> Result<()> {
         Some(path) => Some(PairSets::read(&run.data.root.join(path), samples.len())?),
         None => None,
     };
-    if pairs.is_some() && !matches!(run.learner, Learner::Itml(_)) {
+    if pairs.is_some() && !run.learner.takes_pairs() {
         bail!(
             "pairs is set, but {} learns from classes",
             run.learner.name()

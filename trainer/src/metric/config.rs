@@ -103,6 +103,10 @@ impl SystemConfig for MetricRun {
                 in_range("learner.neighbours", c.neighbours as f64, 1.0, 1000.0)?;
                 in_range("learner.push", c.push, 0.0, 1.0)
             }
+            Learner::Kissme(c) => {
+                in_range("learner.pairs", c.pairs as f64, 1.0, 1e7)?;
+                in_range("learner.ridge", c.ridge, 0.0, 1e6)
+            }
             Learner::Itml(c) => {
                 in_range("learner.iterations", c.iterations as f64, 1.0, 1e6)?;
                 in_range("learner.pairs", c.pairs as f64, 0.0, 1e7)?;

@@ -9,6 +9,7 @@
 //! | [`nca`] | expected leave-one-out errors of soft neighbours | Goldberger et al. 2005 |
 //! | [`lmnn`] | pulls k chosen neighbours in, pushes impostors out by a margin | Weinberger and Saul 2009 |
 //! | [`itml`] | LogDet divergence from the identity under bounds on pairs of S and D | Davis et al. 2007 |
+//! | [`kissme`] | nothing: the covariance of S against that of D | Koestinger et al. 2012 |
 //! | covariance | nothing: `M` is the inverse covariance, Mahalanobis' own | 1936 |
 //!
 //! [`kernel`] makes any of them non-linear; [`neighbours`] scores them; [`study`] is the run of the command `metric`.
@@ -25,6 +26,8 @@
 //! # Ok::<(), roadhound_trainer::metric::MetricError>(())
 //! ```
 
+use std::borrow::Cow;
+
 use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +37,7 @@ mod config;
 pub mod export;
 pub mod itml;
 pub mod kernel;
+pub mod kissme;
 pub mod lbfgs;
 pub mod lmnn;
 pub mod nca;
@@ -44,6 +48,7 @@ pub mod study;
 pub use config::{EvaluateConfig, MetricRun};
 
 use self::itml::ItmlConfig;
+use self::kissme::KissmeConfig;
 use self::lmnn::LmnnConfig;
 use self::nca::NcaConfig;
 use self::pairs::{PairSets, PairsError};
@@ -161,6 +166,16 @@ impl<'a> Teaching<'a> {
     }
 }
 
+impl Teaching<'_> {
+    /// The pairs that were given; without any, so many of each kind drawn from the classes.
+    fn pairs_or(&self, count: usize) -> Result<Cow<'_, PairSets>, PairsError> {
+        Ok(match &self.pairs {
+            Some(pairs) => Cow::Borrowed(pairs),
+            None => Cow::Owned(PairSets::of_labels(self.labels, count, self.seed)?),
+        })
+    }
+}
+
 /// Told the iteration and the objective after each; `false` ends the learning there.
 pub type Watch<'a> = dyn FnMut(u64, f64) -> bool + 'a;
 
@@ -178,6 +193,8 @@ pub enum Learner {
     Lmnn(LmnnConfig),
     /// Information-theoretic metric learning.
     Itml(ItmlConfig),
+    /// Two covariances.
+    Kissme(KissmeConfig),
 }
 
 /// Settings of the inverse covariance.
@@ -203,6 +220,7 @@ impl Learner {
             Self::Nca(NcaConfig::default()),
             Self::Lmnn(LmnnConfig::default()),
             Self::Itml(ItmlConfig::default()),
+            Self::Kissme(KissmeConfig::default()),
         ]
     }
 
@@ -214,7 +232,13 @@ impl Learner {
             Self::Nca(_) => "nca",
             Self::Lmnn(_) => "lmnn",
             Self::Itml(_) => "itml",
+            Self::Kissme(_) => "kissme",
         }
+    }
+
+    /// Whether it learns from pairs, so that some can be given.
+    pub fn takes_pairs(&self) -> bool {
+        matches!(self, Self::Itml(_) | Self::Kissme(_))
     }
 
     /// Learns.
@@ -248,20 +272,10 @@ impl Learner {
             Self::Nca(config) => nca::learn(x, teaching.labels, config, watch),
             Self::Lmnn(config) => lmnn::learn(x, teaching.labels, config, watch)?,
             Self::Itml(config) => {
-                let drawn;
-                let pairs = match &teaching.pairs {
-                    Some(pairs) => pairs,
-                    None => {
-                        drawn = PairSets::of_labels(
-                            teaching.labels,
-                            config.pairs(teaching.labels),
-                            teaching.seed,
-                        )?;
-                        &drawn
-                    }
-                };
-                itml::learn(x, pairs, config, watch)?
+                let pairs = teaching.pairs_or(config.pairs(teaching.labels))?;
+                itml::learn(x, &pairs, config, watch)?
             }
+            Self::Kissme(config) => kissme::learn(x, &*teaching.pairs_or(config.pairs)?, config)?,
         };
         let smallest = metric.smallest_eigenvalue();
         match smallest >= -EIGENVALUE_TOLERANCE {

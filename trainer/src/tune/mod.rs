@@ -29,6 +29,7 @@ use crate::evaluate::Followed;
 
 pub mod gain;
 pub mod log;
+pub mod looks;
 pub mod scores;
 pub mod search;
 pub mod space;

@@ -22,9 +22,9 @@ use anyhow::{Context, Result};
 use roadhound_shared::frame::Timestamp;
 use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::metrics::ScoreBox;
-use roadhound_shared::metrics::multi::{Found, Judged, JudgingRule, MultiScore, Truth};
+use roadhound_shared::metrics::multi::{Found, Judged, JudgingRule, MultiScore, Role, Truth};
 use roadhound_shared::propose::{Finder, ProposeNetwork, RoadUser};
-use roadhound_shared::watch::{Cadence, Detection, Scores, Watch, WatchConfig};
+use roadhound_shared::watch::{Cadence, Detection, LooksMetric, Scores, Watch, WatchConfig};
 
 use super::gain::Gain;
 use super::refuse_evaluation_frames;
@@ -147,17 +147,22 @@ impl Watched {
         Ok(watched)
     }
 
-    /// How well everybody is followed with these thresholds.
+    /// How well everybody is followed with these thresholds, and by a learned distance between embeddings where one is given.
     ///
     /// # Errors
     /// Constants that cannot be.
-    pub fn score(&self, config: &WatchConfig, scores: Scores) -> Result<MultiScore> {
+    pub fn score(
+        &self,
+        config: &WatchConfig,
+        scores: Scores,
+        looks: Option<&LooksMetric>,
+    ) -> Result<MultiScore> {
         let mut config = *config;
         config.score = scores.into();
         let embedding = self.looks.iter().flatten().flatten().next();
         config.room.embedding = embedding.map_or(0, |seen| seen.embedding.len() as u32);
         let (width_px, height_px) = self.size_px;
-        let mut watch = Watch::new(config, width_px, height_px)?;
+        let mut watch = Watch::by_looks(config, looks.cloned(), width_px, height_px)?;
         let mut judged = Judged::new(self.rule);
         for (number, (look, truth)) in self.looks.iter().zip(&self.truth).enumerate() {
             let now = Timestamp::of_frame(number as u64, self.fps);
@@ -183,6 +188,52 @@ impl Watched {
     }
 }
 
+/// A road user that was found, and is known.
+pub(super) struct Known<'a> {
+    pub(super) seconds: f64,
+    pub(super) identity: i64,
+    pub(super) kind: RoadUser,
+    pub(super) embedding: &'a [f32],
+}
+
+/// A box that overlaps a true one by as much is of it.
+const SAME_FROM_IOU: f64 = 0.5;
+
+impl Watched {
+    /// Whoever was found and is annotated, frame by frame: pairs of boxes, the best overlaps first.
+    pub(super) fn known(&self) -> Vec<Known<'_>> {
+        let mut known = Vec::new();
+        for (number, (look, truth)) in self.looks.iter().zip(&self.truth).enumerate() {
+            let seen = look.as_deref().unwrap_or_default();
+            let there: Vec<&Truth> = truth.iter().filter(|t| t.role == Role::Counted).collect();
+            let mut pairs: Vec<(f64, usize, usize)> = Vec::new();
+            for (at, seen) in seen.iter().enumerate() {
+                let found = ScoreBox::from(seen.box_in_image);
+                let overlaps = there.iter().map(|t| t.box_in_image.iou(&found));
+                let close = overlaps
+                    .enumerate()
+                    .filter(|(_, iou)| *iou >= SAME_FROM_IOU);
+                pairs.extend(close.map(|(of, iou)| (iou, at, of)));
+            }
+            pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
+            let (mut taken, mut given) = (vec![false; seen.len()], vec![false; there.len()]);
+            for (_, at, of) in pairs {
+                if taken[at] || given[of] || seen[at].embedding.is_empty() {
+                    continue;
+                }
+                (taken[at], given[of]) = (true, true);
+                known.push(Known {
+                    seconds: number as f64 / self.fps,
+                    identity: there[of].identity,
+                    kind: seen[at].kind,
+                    embedding: &seen[at].embedding,
+                });
+            }
+        }
+        known
+    }
+}
+
 impl Seen {
     fn as_detection(&self) -> Detection<'_> {
         Detection {
@@ -195,7 +246,7 @@ impl Seen {
 }
 
 /// What is to be as large as possible, of one clip.
-fn objective(score: &MultiScore) -> f64 {
+pub(super) fn objective(score: &MultiScore) -> f64 {
     (score.hota.hota() + score.identity.f1()) / 2.0
 }
 
@@ -218,12 +269,16 @@ impl Search {
         clips: &[Watched],
         config: &WatchConfig,
         current: Scores,
+        looks: Option<&LooksMetric>,
         seed: u64,
     ) -> Result<Self> {
         let choices = choices(current);
         let (mut combined, mut objectives) = (Vec::new(), Vec::new());
         for choice in &choices {
-            let of_clip = |clip: &Watched| clip.score(config, *choice).context(clip.name.clone());
+            let of_clip = |clip: &Watched| {
+                clip.score(config, *choice, looks)
+                    .context(clip.name.clone())
+            };
             let scores: Vec<MultiScore> = clips.iter().map(of_clip).collect::<Result<_>>()?;
             objectives.push(scores.iter().map(objective).collect());
             combined.push(MultiScore::combined(&scores));
@@ -296,11 +351,42 @@ impl Search {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
-    use roadhound_shared::metrics::multi::Role;
-
     use super::*;
+
+    /// Cars that stand still and are found on every frame, ten a second, each by the embedding that is made for it.
+    pub(in crate::tune) fn standing(
+        name: &str,
+        cars: usize,
+        frames: usize,
+        mut embedding: impl FnMut(usize) -> Vec<f32>,
+    ) -> Watched {
+        let place = |car: usize| BoxXywh::new(20.0 + 100.0 * car as f32, 150.0, 60.0, 40.0);
+        let mut seen = |car| Seen {
+            box_in_image: place(car),
+            score: 0.9,
+            kind: RoadUser::Car,
+            embedding: embedding(car),
+        };
+        let truth = |car| Truth {
+            identity: car as i64,
+            box_in_image: ScoreBox::from(place(car)),
+            role: Role::Counted,
+        };
+        Watched {
+            name: name.into(),
+            fps: 10.0,
+            size_px: (640, 360),
+            looks: (0..frames)
+                .map(|_| Some((0..cars).map(&mut seen).collect()))
+                .collect(),
+            truth: (0..frames)
+                .map(|_| (0..cars).map(truth).collect())
+                .collect(),
+            rule: JudgingRule::default(),
+        }
+    }
 
     /// A car that is always there, found with `car`; beside it something that is none, found with `clutter`.
     fn clip(number: usize, car: f32, clutter: f32) -> Watched {
@@ -335,7 +421,7 @@ mod tests {
     }
 
     fn search(clips: &[Watched]) -> Search {
-        Search::over(clips, &WatchConfig::default(), Scores::default(), 1).unwrap()
+        Search::over(clips, &WatchConfig::default(), Scores::default(), None, 1).unwrap()
     }
 
     #[test]
