@@ -28,7 +28,7 @@ pub(crate) fn tune_looks(arguments: &TuneLooksArguments) -> Result<()> {
     } = of.look(&config)?;
     let scores = contract.score.unwrap_or_default();
     let search = Search::over(&clips, &config, scores, contract.looks.as_ref(), of.seed)?;
-    outputs::file(&of.table("looks.csv")?, search.csv())?;
+    outputs::file(&of.table("looks.csv"), search.csv())?;
     print(&search);
     if arguments.write && search.is_worth_it() {
         if let Some(contract) = &mut files.manifest.propose {

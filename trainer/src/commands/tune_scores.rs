@@ -44,8 +44,9 @@ pub(super) struct Looked {
 }
 
 impl LookedAtArguments {
-    /// Looks at every clip once.
+    /// Looks at every clip once, for a table in a folder that is there then.
     pub(super) fn look(&self, config: &WatchConfig) -> Result<Looked> {
+        std::fs::create_dir_all(&self.out).with_context(|| format!("{}", self.out.display()))?;
         let folders = clips(&self.sequences)?;
         let files = bundle::read(&self.bundle)?;
         let named = || format!("{}: the bundle has no proposals", self.bundle.display());
@@ -76,10 +77,9 @@ impl LookedAtArguments {
         })
     }
 
-    /// Where a table goes; its folder is there then.
-    pub(super) fn table(&self, name: &str) -> Result<PathBuf> {
-        std::fs::create_dir_all(&self.out).with_context(|| format!("{}", self.out.display()))?;
-        Ok(self.out.join(name))
+    /// Where a table goes.
+    pub(super) fn table(&self, name: &str) -> PathBuf {
+        self.out.join(name)
     }
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn tune_scores(arguments: &TuneScoresArguments) -> Result<()> {
     } = of.look(&config)?;
     let current = contract.score.unwrap_or_default();
     let search = Search::over(&clips, &config, current, contract.looks.as_ref(), of.seed)?;
-    outputs::file(&of.table("scores.csv")?, search.csv())?;
+    outputs::file(&of.table("scores.csv"), search.csv())?;
     let chosen = search.shipped();
     print(&search, &toml::to_string(&chosen)?);
     if arguments.write {
