@@ -38,7 +38,7 @@ fn by_the_second_backend_a_camera_is_followed_and_opened_again_after_a_stall_and
         more_lines 20
         open=$(says ': open, ')
         unplug
-        until_more \"says 'closed (io)'\" 0
+        until_more \"says 'Could not capture frame'\" 0
         plug
         until_more \"says ': open, '\" $open
         more_lines 20
