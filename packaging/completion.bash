@@ -11,7 +11,7 @@ _roadhound() {
     esac
     local options
     case ${COMP_WORDS[1]-} in
-    track) options="--init --select --auto --refind --no-refind --adapt --adapt-config --out --times --jsonl --video --fps --raw --quiet $model --help" ;;
+    track) options="--init --select --auto --refind --no-refind --familiarity --adapt --adapt-config --out --times --jsonl --video --fps --raw --quiet $model --help" ;;
     watch) options="--config --out --times --jsonl --coco --cvat --video --every --budget --closer --fps --raw --quiet $model --help" ;;
     run) options="--config --adapt --check --help" ;;
     demo) options="--folder --seed --frames --quiet $model --help" ;;

@@ -105,6 +105,11 @@ pub enum BundleReason {
         "this model finds no road users by itself, it has no table [propose]: `roadhound-train propose` and `export` add one"
     )]
     NoProposals,
+    /// Somebody asked whether the camera shows what was learned, and the bundle does not know what that is.
+    #[error(
+        "this model has no table [familiarity], which --familiarity needs: `roadhound-train familiarity --bundle` adds one"
+    )]
+    NoFamiliarity,
     /// Normalisation was to follow the camera, and nobody knows where it starts from.
     #[error(
         "this model has no table [adapt], which --adapt needs: `roadhound-train statistics` adds one"
@@ -221,15 +226,15 @@ impl<'a> Bundle<'a> {
         };
         let kernels = int8::Path::from_environment().map_err(|e| files.at("", e.into()))?;
         let mut used = vec![graphs.template, graphs.search, graphs.probe];
-        let mut of_proposals = Vec::new();
+        let mut on_demand = Vec::new();
         if let Some(propose) = &manifest.propose {
             let files = propose_files(propose, precision).1;
-            of_proposals.extend([files.graph, files.probe]);
+            on_demand.extend([files.graph, files.probe]);
         }
-        used.extend(&of_proposals);
         if let Some(familiarity) = &manifest.familiarity {
-            used.extend([&*familiarity.file, &familiarity.probe_file]);
+            on_demand.extend([&*familiarity.file, &familiarity.probe_file]);
         }
+        used.extend(&on_demand);
         if let Some(adapt) = &manifest.adapt {
             used.push(&adapt.file);
         }
@@ -241,8 +246,8 @@ impl<'a> Bundle<'a> {
                 continue;
             }
             let content = files.read(name, MAX_FILE_BYTES)?;
-            // When somebody is looked for: who follows a given box does without their pages.
-            let later = built_in && of_proposals.contains(&name.as_str());
+            // When somebody is looked for, or the lens is: who follows a given box does without their pages.
+            let later = built_in && on_demand.contains(&name.as_str());
             if !later {
                 manifest
                     .verify_file(name, &content)
@@ -386,6 +391,10 @@ impl<'a> Bundle<'a> {
         let Some(contract) = known.filter(|c| !self.files.leaves_out(&c.file)) else {
             return Ok(None);
         };
+        for name in [&contract.file, &contract.probe_file] {
+            let verified = self.manifest.verify_file(name, self.file(name)?);
+            verified.map_err(|e| self.files.at("", e.into()))?;
+        }
         let probe: FamiliarityProbe = serde_json::from_slice(self.file(&contract.probe_file)?)
             .map_err(|e| {
                 self.files
@@ -397,6 +406,18 @@ impl<'a> Bundle<'a> {
             .replay(&probe)
             .map_err(|e| self.files.at("", e.into()))?;
         Ok(Some(familiarity))
+    }
+
+    /// The same, for whoever was asked to look.
+    ///
+    /// # Errors
+    /// As [`Bundle::familiarity`], or a bundle that does not know.
+    pub fn familiarity_or_refuse(&self) -> Result<Familiarity, BundleError> {
+        let found = self.familiarity()?;
+        found.ok_or_else(|| match &self.manifest.familiarity {
+            Some(contract) => self.files.at(&contract.file, BundleReason::LeftOut),
+            None => self.files.at("", BundleReason::NoFamiliarity),
+        })
     }
 
     /// The same, for whoever cannot do without.

@@ -1,4 +1,4 @@
-//! Whether the camera shows what was learned: `familiarity.onnx` on tract, a look every second or so.
+//! Whether the camera shows what was learned: `familiarity.onnx` on tract, a look every now and then.
 //!
 //! Enters: a frame and its time. Leaves: a [`Looked`] where it was time to look. Without the graph in the bundle there is
 //! none of this.

@@ -100,6 +100,9 @@ struct TrackArgs {
     /// Do not
     #[arg(long, conflicts_with = "refind")]
     no_refind: bool,
+    /// Look every now and then whether the camera shows what was learned: a covered, blurred or blinded lens is told
+    #[arg(long)]
+    familiarity: bool,
     /// Let the network's normalisation follow what the camera shows
     #[arg(long)]
     adapt: bool,
@@ -291,6 +294,7 @@ fn run(command: Command) -> Result<(), Failure> {
             };
             let summary = track(&TrackOptions {
                 adapt,
+                familiarity: args.familiarity,
                 source_options: SourceOptions {
                     fps: args.fps,
                     raw: args.raw,

@@ -42,6 +42,8 @@ pub struct TrackOptions {
     pub target: Target,
     /// Whether a lost target is looked for by what finds road users, where the bundle has that.
     pub refind: bool,
+    /// Whether to look if the camera shows what was learned. A bundle that cannot tell is refused.
+    pub familiarity: bool,
     /// Result file.
     pub out: Option<PathBuf>,
     /// File of times.
@@ -71,7 +73,7 @@ pub struct Summary {
     pub frames_lost: u64,
     /// How often the target was lost.
     pub times_lost: u64,
-    /// How often the camera began to show nothing like what was learned, where the bundle knows.
+    /// How often the camera began to show nothing like what was learned, where that was looked for.
     pub times_unfamiliar: u64,
     /// Median milliseconds from decoded frame to box, the first frame left out.
     pub median_millis: f64,
@@ -271,7 +273,11 @@ fn open_model(options: &TrackOptions) -> Result<Networks, Failure> {
     let (follow, tracker) = (manifest.follow.clone(), manifest.tracker);
     let follower = Follower::new(network, follow, tracker).map_err(refused)?;
     let follower = follower.with_adapter(adapter);
-    Ok((follower, finder, bundle.familiarity()?))
+    let familiarity = match options.familiarity {
+        true => Some(bundle.familiarity_or_refuse()?),
+        false => None,
+    };
+    Ok((follower, finder, familiarity))
 }
 
 /// How far a run is.

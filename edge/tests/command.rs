@@ -98,7 +98,7 @@ fn a_camera_that_shows_nothing_like_what_was_learned_is_told_by_time_and_no_box_
     let frames = [vec![200u8; 20], vec![5; 40], vec![200; 21]].concat();
     let images = write_images(folder.path(), 96, &frames);
     let knows = bundle_that_knows(folder.path(), 0.0);
-    let tracked = |bundle: &std::path::Path, name: &str| {
+    let tracked = |bundle: &std::path::Path, name: &str, option: &str| {
         let (boxes, jsonl) = (at(&format!("{name}.txt")), at(&format!("{name}.jsonl")));
         let output = roadhound(&[
             "track",
@@ -110,6 +110,7 @@ fn a_camera_that_shows_nothing_like_what_was_learned_is_told_by_time_and_no_box_
             &boxes,
             "--jsonl",
             &jsonl,
+            option,
         ]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}");
@@ -121,7 +122,7 @@ fn a_camera_that_shows_nothing_like_what_was_learned_is_told_by_time_and_no_box_
             .collect();
         (std::fs::read_to_string(boxes).unwrap(), lines, said)
     };
-    let (boxes, lines, said) = tracked(&knows, "knows");
+    let (boxes, lines, said) = tracked(&knows, "knows", "--familiarity");
     assert!(
         said.contains("nothing like what was learned 1 time(s)"),
         "{said}"
@@ -147,7 +148,8 @@ fn a_camera_that_shows_nothing_like_what_was_learned_is_told_by_time_and_no_box_
     let distance = lines[30]["familiarity"]["distance"].as_f64().unwrap();
     assert!((distance - (5.0 - 50.0 / 255.0)).abs() < 1e-3, "{distance}");
 
-    let (without, lines, said) = tracked(&good_bundle(folder.path()), "good");
+    // Nobody looks who was not asked to.
+    let (without, lines, said) = tracked(&knows, "unasked", "--no-refind");
     assert_eq!(without, boxes);
     assert!(lines.iter().all(|line| line.get("familiarity").is_none()));
     assert!(!said.contains("learned"), "{said}");
@@ -166,8 +168,21 @@ fn a_bundle_whose_familiarity_says_something_else_than_its_probe_is_refused() {
             "8,8,24,24",
             "--model",
             text(&bundle),
+            "--familiarity",
         ],
         &["knows: ", "error[1]"],
+    );
+    let simple = good_bundle(folder.path());
+    check_refused(
+        &[
+            "track",
+            text(&images),
+            "--init=8,8,24,24",
+            "--familiarity",
+            "--model",
+            text(&simple),
+        ],
+        &["bundle: this model has no table [familiarity]"],
     );
 }
 

@@ -79,6 +79,7 @@ fn boxes_change_only_where_it_is_asked_for_and_are_the_same_again_and_on_more_th
             source_options: source::Options::default(),
             target: Target::Box(first),
             refind: false,
+            familiarity: false,
             adapt,
             out: Some(boxes.clone()),
             times: None,

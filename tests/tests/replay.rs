@@ -77,6 +77,7 @@ fn tracked(run: &Run) -> Vec<Said> {
         },
         target: Target::Box(run.truth[0].unwrap()),
         refind: false,
+        familiarity: false,
         adapt: None,
         out: None,
         times: None,

@@ -14,6 +14,10 @@ use roadhound_trainer::dann::data::{Batches as DannBatches, DomainSamples, Pair}
 use roadhound_trainer::dann::{self, DannRun, Method};
 use roadhound_trainer::disentangle::DisentangleRun;
 use roadhound_trainer::export::package::{self, Package, TOLERANCE};
+use roadhound_trainer::familiarity::FamiliarityRun;
+use roadhound_trainer::familiarity::export::packed;
+use roadhound_trainer::familiarity::measure::Statistics;
+use roadhound_trainer::familiarity::scores::look;
 use roadhound_trainer::gan::GanRun;
 use roadhound_trainer::labelled::{LabelledConfig, Samples, Shape, Values};
 use roadhound_trainer::loss::embedding::EmbeddingLoss;
@@ -25,7 +29,7 @@ use roadhound_trainer::siamese::sampler::{Batches, Changes};
 use roadhound_trainer::siamese::{self, SiameseRun};
 use roadhound_trainer::systems::System;
 use roadhound_trainer::task::Task;
-use roadhound_trainer::task::autoencoder::AutoencoderTask;
+use roadhound_trainer::task::autoencoder::{AutoencoderNet, AutoencoderTask};
 use roadhound_trainer::task::dann::DannTask;
 use roadhound_trainer::task::disentangle::DisentangleNet;
 use roadhound_trainer::task::gan::{GanBatch, GanNet, GanTask, Judge};
@@ -209,6 +213,24 @@ fn written(system: System, graphs: Vec<package::PackedGraph>) -> tempfile::TempD
     .write(folder.path())
     .unwrap();
     folder
+}
+
+#[test]
+fn a_saved_familiarity_says_the_same_in_the_trainer_on_tract_and_in_onnx_runtime() {
+    let run = FamiliarityRun::parse("width_px = 64\nheight_px = 32\nlatent = 5\n").unwrap();
+    // Drawn pictures, and some that are dark and even: where detail is next to nothing, rounding tells most.
+    let length = run.shape().len();
+    let value = |i: usize| match (i / length, i % length) {
+        (frame, at) if frame % 4 == 3 => 12 + (at / 3 % 64 / (8 + frame)) as u8,
+        (frame, at) => ((at / 3 % (9 + frame) * 25) % 256) as u8,
+    };
+    let bytes = (0..40 * length).map(value).collect();
+    let samples = Samples::new(run.shape(), Values::Bytes(bytes), vec![0; 40], vec![]).unwrap();
+    let net = AutoencoderNet::new(&run.autoencoder(), run.shape(), &Device::Cpu).unwrap();
+    let (codes, errors) = look(&net, &samples).unwrap();
+    let statistics = Statistics::fit(&codes, &errors, samples.labels(), run.alarm.reach);
+    let graph = packed(&net, &statistics, &samples, &[]).unwrap();
+    check_model(written(System::Familiarity, vec![graph]).path());
 }
 
 #[test]

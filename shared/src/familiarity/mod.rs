@@ -34,7 +34,7 @@ use crate::preprocess::{Border, CropScratch, CropWindow, PreprocessError, crop_t
 pub struct Look {
     /// Mean squared error of the picture that comes back from its code; values of a pixel are 0 to 1.
     pub error: f32,
-    /// How far code and errors lie from those of what was learned, in deviations: about 1 for a frame like those.
+    /// How far the frame lies from what was learned, in the way in which it is furthest: 1 is as far as that goes.
     pub distance: f32,
 }
 

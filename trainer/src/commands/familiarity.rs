@@ -13,7 +13,7 @@ use roadhound_trainer::export::package::Package;
 use roadhound_trainer::familiarity::FamiliarityRun;
 use roadhound_trainer::familiarity::export::{add_to_bundle, packed};
 use roadhound_trainer::familiarity::faults::Fault;
-use roadhound_trainer::familiarity::frames::{Faulted, clips, crops_of, faulted, gather};
+use roadhound_trainer::familiarity::frames::{Faulted, clips, crops_of, faulted, gather, held};
 use roadhound_trainer::familiarity::measure::Statistics;
 use roadhound_trainer::familiarity::scores::{
     OnClip, Told, alarm, distances, look, on_clip, quantile, roc, told,
@@ -56,8 +56,28 @@ struct Findings {
     /// Distances of frames held out, by source.
     by_source: Vec<(String, Vec<f32>)>,
     normal: Vec<f32>,
-    faults: Vec<(&'static str, Vec<f32>, Told)>,
+    faults: Vec<FoundFault>,
     clips: Vec<(String, OnClip)>,
+}
+
+/// How one fault is told.
+struct FoundFault {
+    name: &'static str,
+    distances: Vec<f32>,
+    told: Told,
+    /// The same against the frames of each source.
+    by_source: Vec<(String, Told)>,
+    /// What the board would say of clips that have it from their first picture to the last.
+    held: Vec<OnClip>,
+}
+
+impl FoundFault {
+    /// Clips on which it is told, and the median time until then.
+    fn on_clips(&self) -> (usize, f32) {
+        let first = self.held.iter().filter_map(|clip| clip.first_seconds);
+        let first: Vec<f32> = first.map(|s| s as f32).collect();
+        (first.len(), quantile(&first, 0.5))
+    }
 }
 
 pub(crate) fn familiarity(arguments: &FamiliarityArguments) -> Result<()> {
@@ -95,12 +115,16 @@ pub(crate) fn familiarity(arguments: &FamiliarityArguments) -> Result<()> {
     };
     let net = task.averaged();
     let (codes, errors) = look(net, &train)?;
-    let statistics = Statistics::fit(&codes, &errors);
+    let statistics = Statistics::fit(&codes, &errors, train.labels(), run.alarm.reach);
+    log::info!(
+        "reach of codes, errors, detail and the sharpest of it: {:?}",
+        statistics.reach
+    );
     let spoiled = faulted(&run)?;
     let findings = find(arguments, &run, net, &statistics, &held_out, &spoiled)?;
     say(&findings);
-    for (name, _, told) in &findings.faults {
-        figures.push((*name, told.auc));
+    for fault in &findings.faults {
+        figures.push((fault.name, fault.told.auc));
     }
     let mut all = task.panels(&learn.out)?;
     all.splice(0..0, show(&findings, &spoiled, learn)?);
@@ -112,7 +136,13 @@ pub(crate) fn familiarity(arguments: &FamiliarityArguments) -> Result<()> {
     let scores: Vec<(String, f64)> = findings
         .faults
         .iter()
-        .map(|(name, _, told)| (format!("familiarity_auc_{name}"), told.auc))
+        .flat_map(|fault| {
+            let (name, told) = (fault.name, &fault.told);
+            [
+                (format!("familiarity_auc_{name}"), told.auc),
+                (format!("familiarity_caught_{name}"), told.caught),
+            ]
+        })
         .collect();
     let bytes = graph.bytes.clone();
     let package = Package {
@@ -174,32 +204,48 @@ fn find(
     held_out: &Samples,
     spoiled: &Faulted,
 ) -> Result<Findings> {
-    let all = distances(net, statistics, held_out)?;
-    let by_source: Vec<(String, Vec<f32>)> = held_out
-        .by_class()
-        .iter()
-        .enumerate()
-        .map(|(class, members)| {
-            let values = members.iter().map(|i| all[*i]).collect();
-            (held_out.class_name(class as u32).to_owned(), values)
-        })
-        .collect();
+    let by_source = of_sources(held_out, &distances(net, statistics, held_out)?);
     let values: Vec<Vec<f32>> = by_source.iter().map(|(_, values)| values.clone()).collect();
     let alarm = alarm(&values, &run.alarm);
     let normal = distances(net, statistics, &spoiled.normal)?;
+    let normal_by_source = of_sources(&spoiled.normal, &normal);
+    let clips = match &arguments.clips {
+        Some(folder) => clips(folder)?,
+        None => Vec::new(),
+    };
     let mut faults = Vec::new();
-    for (fault, samples) in Fault::ALL.iter().zip(&spoiled.faults) {
+    for (fault, samples) in Fault::ALL.into_iter().zip(&spoiled.faults) {
         let with = distances(net, statistics, samples)?;
-        let told = told(&with, &normal, &alarm);
-        faults.push((fault.name(), with, told));
+        let sources = of_sources(samples, &with)
+            .into_iter()
+            .zip(&normal_by_source);
+        let by_source = sources.map(|((name, with), (_, without))| {
+            let told = told(&with, without, &alarm);
+            (name, told)
+        });
+        let by_source = by_source.collect();
+        let mut held_on = Vec::new();
+        // Pictures that the board would look at.
+        let step = (1000 * u64::from(alarm.every_millis)).div_ceil(MICROS_PER_PICTURE);
+        for (at, (name, pictures)) in (0u64..).zip(&clips) {
+            let looked: Vec<&PathBuf> = pictures.iter().step_by(step as usize).collect();
+            let samples = held(run, fault, &looked, at).with_context(|| name.clone())?;
+            let distances = distances(net, statistics, &samples)?;
+            held_on.push(on_clip(&distances, step * MICROS_PER_PICTURE, &alarm));
+        }
+        faults.push(FoundFault {
+            name: fault.name(),
+            told: told(&with, &normal, &alarm),
+            distances: with,
+            by_source,
+            held: held_on,
+        });
     }
     let mut on_clips = Vec::new();
-    if let Some(folder) = &arguments.clips {
-        for (name, pictures) in clips(folder)? {
-            let samples = crops_of(&pictures, run.size(), run.shape())?;
-            let distances = distances(net, statistics, &samples).with_context(|| name.clone())?;
-            on_clips.push((name, on_clip(&distances, MICROS_PER_PICTURE, &alarm)));
-        }
+    for (name, pictures) in clips {
+        let samples = crops_of(&pictures, run.size(), run.shape())?;
+        let distances = distances(net, statistics, &samples).with_context(|| name.clone())?;
+        on_clips.push((name, on_clip(&distances, MICROS_PER_PICTURE, &alarm)));
     }
     Ok(Findings {
         alarm,
@@ -208,6 +254,17 @@ fn find(
         faults,
         clips: on_clips,
     })
+}
+
+/// Distances by the samples' classes, with the names of those.
+fn of_sources(samples: &Samples, distances: &[f32]) -> Vec<(String, Vec<f32>)> {
+    let classes = samples.by_class();
+    let classes = (0u32..).zip(&classes);
+    let of_class = classes.map(|(class, members)| {
+        let values = members.iter().map(|i| distances[*i]).collect();
+        (samples.class_name(class).to_owned(), values)
+    });
+    of_class.collect()
 }
 
 fn say(findings: &Findings) {
@@ -224,19 +281,36 @@ fn say(findings: &Findings) {
             quantile(values, 0.99)
         );
     }
-    for (name, values, told) in &findings.faults {
+    for fault in &findings.faults {
+        let FoundFault { name, told, .. } = fault;
         log::info!(
             "{name}: area under the ROC {:.4}, {:.1} % caught at {:.2} % false; distance {:.2} in the middle",
             told.auc,
             100.0 * told.caught,
             100.0 * told.false_alarms,
-            quantile(values, 0.5)
+            quantile(&fault.distances, 0.5)
         );
+        for (source, told) in &fault.by_source {
+            log::info!(
+                "{name} on {source}: {:.4}, {:.1} % caught at {:.2} % false",
+                told.auc,
+                100.0 * told.caught,
+                100.0 * told.false_alarms
+            );
+        }
+        if !fault.held.is_empty() {
+            let (told, seconds) = fault.on_clips();
+            log::info!(
+                "{name} on clips: told on {told} of {}, after {seconds:.2} s in the middle",
+                fault.held.len()
+            );
+        }
     }
     for (name, clip) in &findings.clips {
         log::info!(
-            "{name}: {} alarms, distance {:.2} in the middle, {:.2} at most, {:.1} % beyond",
+            "{name}: {} alarms in {:.1} s, distance {:.2} in the middle, {:.2} at most, {:.1} % beyond",
             clip.alarms,
+            clip.seconds,
             clip.median,
             clip.largest,
             100.0 * clip.beyond
@@ -258,7 +332,8 @@ fn show(findings: &Findings, spoiled: &Faulted, learn: &LearnArguments) -> Resul
     rows.extend(spoiled.faults.iter().map(row));
     let file = "faults.png";
     outputs::picture(&learn.out.join(file), &sheet(&rows, shape))?;
-    let figures = findings.faults.iter().flat_map(|(name, _, told)| {
+    let figures = findings.faults.iter().flat_map(|fault| {
+        let FoundFault { name, told, .. } = fault;
         [
             Figure::new(format!("{name}: area under the ROC"), told.auc),
             Figure::new(format!("{name}: caught, %"), 100.0 * told.caught),
@@ -267,7 +342,18 @@ fn show(findings: &Findings, spoiled: &Faulted, learn: &LearnArguments) -> Resul
     let curves = findings
         .faults
         .iter()
-        .map(|(name, values, _)| roc(name, values, &findings.normal));
+        .map(|fault| roc(fault.name, &fault.distances, &findings.normal));
+    let on_sources = findings.faults.iter().flat_map(|fault| {
+        fault.by_source.iter().map(|(source, told)| {
+            vec![
+                fault.name.to_owned(),
+                source.clone(),
+                format!("{:.4}", told.auc),
+                format!("{:.1}", 100.0 * told.caught),
+                format!("{:.1}", 100.0 * told.false_alarms),
+            ]
+        })
+    });
     let number = |v: f32| format!("{v:.2}");
     let sources = findings.by_source.iter().map(|(name, values)| {
         vec![
@@ -291,10 +377,16 @@ fn show(findings: &Findings, spoiled: &Faulted, learn: &LearnArguments) -> Resul
     let mut shown = vec![
         Panel::figures("Faults that were never learned", figures.collect()),
         Panel::Lines {
-            title: "ROC of faults against held-out drives".into(),
+            title: "ROC of faults against held-out frames".into(),
             x_label: "share of frames without a fault beyond the threshold".into(),
             lines: curves.collect(),
             note: "Share of frames with one beyond it; up and left is good.".into(),
+        },
+        Panel::Table {
+            title: "Faults by source".into(),
+            columns: columns(["fault", "source", "area", "caught, %", "false, %"]),
+            rows: on_sources.collect(),
+            note: "One frame at a time, at the threshold of the alarm.".into(),
         },
         Panel::Table {
             title: "Frames held out".into(),
@@ -306,17 +398,34 @@ fn show(findings: &Findings, spoiled: &Faulted, learn: &LearnArguments) -> Resul
             ),
         },
         Panel::Picture {
-            title: "Held-out drives, and the same covered, blurred, and at night with glare".into(),
+            title: "Held-out frames, and the same covered, blurred, and at night with glare".into(),
             file: file.into(),
             note: String::new(),
         },
     ];
     if !findings.clips.is_empty() {
+        let held = findings.faults.iter().map(|fault| {
+            let (told, seconds) = fault.on_clips();
+            vec![
+                fault.name.to_owned(),
+                fault.held.len().to_string(),
+                told.to_string(),
+                number(seconds),
+            ]
+        });
+        shown.push(Panel::Table {
+            title: "The same clips with a fault".into(),
+            columns: ["fault", "clips", "told on", "after, s"]
+                .map(str::to_owned)
+                .to_vec(),
+            rows: held.collect(),
+            note: "From the first picture to the last, by the board's own state machine.".into(),
+        });
         shown.push(Panel::Table {
             title: "Clips that nothing was learned from".into(),
             columns: columns(["clip", "alarms", "middle", "largest", "beyond, %"]),
             rows: clips.collect(),
-            note: "By the board's own state machine, a look a second.".into(),
+            note: "By the board's own state machine.".into(),
         });
     }
     Ok(shown)

@@ -88,11 +88,13 @@ impl Default for FramesConfig {
     }
 }
 
-/// How thresholds follow from the distances of frames held out.
+/// How thresholds follow from the distances of frames.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ThresholdConfig {
-    /// Share of them that lies below the upper threshold, before the margin.
+    /// Share of the learned frames of every source that lies within the reach of each part of the distance.
+    pub reach: f64,
+    /// Share of the frames held out, every source weighing the same, that lies below the upper threshold, before the margin.
     pub quantile: f64,
     /// Factor on that.
     pub margin: f64,
@@ -109,12 +111,14 @@ pub struct ThresholdConfig {
 impl Default for ThresholdConfig {
     fn default() -> Self {
         Self {
-            quantile: 0.995,
-            margin: 1.1,
+            // Not the last per cent: a drive out of a tunnel into the sun is blinded itself.
+            reach: 0.95,
+            quantile: 0.98,
+            margin: 1.25,
             clear_share: 0.85,
-            every_millis: 1000,
-            after_millis: 5000,
-            clear_after_millis: 5000,
+            every_millis: 250,
+            after_millis: 750,
+            clear_after_millis: 2000,
         }
     }
 }
@@ -217,6 +221,7 @@ impl SystemConfig for FamiliarityRun {
             ),
             ("frames.held_out", frames.held_out, 0.05, 0.9),
             ("frames.variants", frames.variants.into(), 0.0, 16.0),
+            ("alarm.reach", self.alarm.reach, 0.5, 1.0),
             ("alarm.quantile", self.alarm.quantile, 0.5, 1.0),
             ("alarm.margin", self.alarm.margin, 0.1, 100.0),
             ("alarm.clear_share", self.alarm.clear_share, 0.01, 1.0),

@@ -12,7 +12,10 @@ use roadhound_shared::familiarity::{
 };
 use roadhound_shared::preprocess::CropSize;
 
-use super::measure::{CELL_COLUMNS, CELL_ROWS, CELLS, SMALLEST_ERROR, Statistics};
+use super::measure::{
+    BORDER_PX, CELL_COLUMNS, CELL_ROWS, CELLS, PARTS, SMALLEST_DETAIL, SMALLEST_ERROR, Statistics,
+    Usual,
+};
 use crate::export::array::Array;
 use crate::export::bundle::{self, FamiliarityGraph};
 use crate::export::follow::conv;
@@ -49,44 +52,87 @@ pub fn graph(
     let error = mean_square(&mut g, &residual);
 
     let grey = fixed_conv(&mut g, &residual, 3, 1, 1.0 / 3.0);
-    let picture = fixed_conv(&mut g, "frame", 3, 1, 1.0 / 3.0);
-    let smooth = fixed_conv(&mut g, &picture, 1, 3, 1.0 / 9.0);
-    let fine = g.node("Sub", &[&picture, &smooth], vec![]);
+    let squares = g.node("Mul", &[&grey, &grey], vec![]);
+    let cells = means_of_cells(&mut g, &squares, size);
+    let least = g.floats(&[1, CELLS], &[SMALLEST_ERROR; CELLS]);
+    let cells = g.node("Add", &[&cells, &least], vec![]);
+    let sizes = g.node("Log", &[&cells], vec![]);
+
+    let powers = eighth_powers_of_detail(&mut g, size);
+    let detail = means_of_cells(&mut g, &powers, size);
+    let least = g.floats(&[1, CELLS], &[SMALLEST_DETAIL; CELLS]);
+    let of_cells = g.node("Add", &[&detail, &least], vec![]);
+    let of_cells = g.node("Log", &[&of_cells], vec![]);
+    let all = mean_of_cells(&mut g, &detail);
+    let least = g.floats(&[1, 1], &[SMALLEST_DETAIL]);
+    let sharpest = g.node("Add", &[&all, &least], vec![]);
+    let sharpest = g.node("Log", &[&sharpest], vec![]);
+    let everywhere = mean_of_cells(&mut g, &of_cells);
+
+    let [code_reach, error_reach, everywhere_reach, sharpest_reach] = statistics.reach;
+    let [usual_everywhere, usual_sharpest] = statistics.detail;
+    let parts = [
+        mahalanobis(&mut g, &code, &statistics.codes, code_reach),
+        mahalanobis(&mut g, &sizes, &statistics.errors, error_reach),
+        lack(&mut g, &everywhere, usual_everywhere, everywhere_reach),
+        lack(&mut g, &sharpest, usual_sharpest, sharpest_reach),
+    ];
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let parts = g.node("Concat", &parts, vec![Attribute::Int("axis", 1)]);
+    let map = g.ints(&[1, 1, 1, PARTS as i64]);
+    let map = g.node("Reshape", &[&parts, &map], vec![]);
+    let largest = g.node("ReduceMax", &[&map], over_map());
+    let one = g.ints(&[1, 1]);
+    let distance = g.node("Reshape", &[&largest, &one], vec![]);
+    g.output("error", &error, &[1, 1]);
+    g.output("distance", &distance, &[1, 1]);
+    Ok(g.finish(metadata))
+}
+
+/// What two means of three by three pixels differ by, in the eighth power, `[1, 1, height, width]`.
+fn eighth_powers_of_detail(g: &mut GraphBuilder, size: CropSize) -> String {
+    let picture = fixed_conv(g, "frame", 3, 1, 1.0 / 3.0);
+    let smooth = fixed_conv(g, &picture, 1, 3, 1.0 / 9.0);
+    let smoother = fixed_conv(g, &smooth, 1, 3, 1.0 / 9.0);
+    let detail = g.node("Sub", &[&smooth, &smoother], vec![]);
     // Nothing is known of what lies beyond the border.
     let within = |length: usize| -> Vec<f32> {
-        let inner = 1..length - 1;
+        let inner = BORDER_PX..length - BORDER_PX;
         (0..length)
             .map(|i| f32::from(u8::from(inner.contains(&i))))
             .collect()
     };
+    let (height, width) = (size.height_px as usize, size.width_px as usize);
     let rows = g.floats(&[1, 1, height, 1], &within(height));
     let columns = g.floats(&[1, 1, 1, width], &within(width));
-    let fine = g.node("Mul", &[&fine, &rows], vec![]);
-    let fine = g.node("Mul", &[&fine, &columns], vec![]);
-    let cells = cells_of_squares(&mut g, &grey, height, width);
-    let fine = cells_of_squares(&mut g, &fine, height, width);
-    let least = g.floats(&[1, CELLS], &[SMALLEST_ERROR; CELLS]);
-    let cells = g.node("Add", &[&cells, &least], vec![]);
-    let fine = g.node("Add", &[&fine, &least], vec![]);
-    let sizes = g.node("Log", &[&cells], vec![]);
-    let details = g.node("Log", &[&fine], vec![]);
-    let values = g.node(
-        "Concat",
-        &[&code, &sizes, &details],
-        vec![Attribute::Int("axis", 1)],
-    );
-    let length = statistics.mean.len();
-    let mean = g.floats(&[1, length], &statistics.mean);
-    let whitening = g.floats(&[length, length], &statistics.whitening);
-    let off = g.node("Sub", &[&values, &mean], vec![]);
+    let detail = g.node("Mul", &[&detail, &rows], vec![]);
+    let mut power = g.node("Mul", &[&detail, &columns], vec![]);
+    for _ in 0..3 {
+        power = g.node("Mul", &[&power, &power], vec![]);
+    }
+    power
+}
+
+/// How far values lie from the usual ones, as a share of `reach`, `[1, 1]`.
+fn mahalanobis(g: &mut GraphBuilder, values: &str, usual: &Usual, reach: f32) -> String {
+    let length = usual.mean.len();
+    let mean = g.floats(&[1, length], &usual.mean);
+    let whitening = g.floats(&[length, length], &usual.whitening);
+    let off = g.node("Sub", &[values, &mean], vec![]);
     let white = g.node("MatMul", &[&off, &whitening], vec![]);
     let squares = g.node("Mul", &[&white, &white], vec![]);
-    let share = g.floats(&[length, 1], &vec![1.0 / length as f32; length]);
+    let share = 1.0 / (length as f32 * reach * reach);
+    let share = g.floats(&[length, 1], &vec![share; length]);
     let square = g.node("MatMul", &[&squares, &share], vec![]);
-    let distance = g.node("Sqrt", &[&square], vec![]);
-    g.output("error", &error, &[1, 1]);
-    g.output("distance", &distance, &[1, 1]);
-    Ok(g.finish(metadata))
+    g.node("Sqrt", &[&square], vec![])
+}
+
+/// How much less detail there is than usual, of the logarithm of an eighth power, as a share of `reach`, `[1, 1]`.
+fn lack(g: &mut GraphBuilder, logarithm: &str, usual: f32, reach: f32) -> String {
+    let usual = g.floats(&[1, 1], &[4.0 * usual]);
+    let scale = g.floats(&[1, 1], &[0.25 / reach]);
+    let off = g.node("Sub", &[&usual, logarithm], vec![]);
+    g.node("Mul", &[&off, &scale], vec![])
 }
 
 /// Mean of the squares of a picture of three channels, `[1, 1]`.
@@ -114,13 +160,15 @@ fn fixed_conv(g: &mut GraphBuilder, x: &str, input: usize, kernel: usize, weight
     conv(g, x, &layer)
 }
 
-/// Mean of the squares in each cell of the grid, `[1, CELLS]`.
-fn cells_of_squares(g: &mut GraphBuilder, x: &str, height: usize, width: usize) -> String {
-    let squares = g.node("Mul", &[x, x], vec![]);
+/// Mean of a map in each cell of the grid, `[1, CELLS]`.
+fn means_of_cells(g: &mut GraphBuilder, map: &str, size: CropSize) -> String {
     let (rows, columns) = (CELL_ROWS as i64, CELL_COLUMNS as i64);
-    let (high, wide) = (height as i64 / rows, width as i64 / columns);
+    let (high, wide) = (
+        i64::from(size.height_px) / rows,
+        i64::from(size.width_px) / columns,
+    );
     let apart = g.ints(&[1, rows, high, columns, wide]);
-    let apart = g.node("Reshape", &[&squares, &apart], vec![]);
+    let apart = g.node("Reshape", &[map, &apart], vec![]);
     let order = Attribute::Ints("perm", &[0, 1, 3, 2, 4]);
     let apart = g.node("Transpose", &[&apart], vec![order]);
     let maps = g.ints(&[1, rows * columns, high, wide]);
@@ -128,6 +176,12 @@ fn cells_of_squares(g: &mut GraphBuilder, x: &str, height: usize, width: usize) 
     let means = g.node("ReduceMean", &[&maps], over_map());
     let row = g.ints(&[1, rows * columns]);
     g.node("Reshape", &[&means, &row], vec![])
+}
+
+/// Mean over the cells, `[1, 1]`.
+fn mean_of_cells(g: &mut GraphBuilder, row: &str) -> String {
+    let share = g.floats(&[CELLS, 1], &[1.0 / CELLS as f32; CELLS]);
+    g.node("MatMul", &[row, &share], vec![])
 }
 
 /// The graph with probes of real frames, for a saved model.
@@ -275,7 +329,7 @@ mod tests {
         let net = AutoencoderNet::new(&run.autoencoder(), run.shape(), &Device::Cpu).unwrap();
         let samples = frames(&run, 60);
         let (codes, errors) = look(&net, &samples).unwrap();
-        let statistics = Statistics::fit(&codes, &errors);
+        let statistics = Statistics::fit(&codes, &errors, samples.labels(), 0.99);
         let packed = packed(&net, &statistics, &samples, &[("a", "b")]).unwrap();
         let contract = FamiliarityContract::new(run.size(), AlarmConfig::default()).unwrap();
         let mut network = OnnxFamiliarity::new(&packed.bytes, &contract).unwrap();

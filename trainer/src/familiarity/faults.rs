@@ -1,6 +1,7 @@
 //! A lens that is covered, smeared or blinded, on frames that are not.
 //!
-//! In: a frame and a random stream. Out: the frame as the camera would show it. For scoring alone.
+//! In: a frame, and random streams for what is wrong and for the grain. Out: the frame as the camera would show it: the same
+//! first stream is the same hand on the lens, the same lamps. For scoring alone.
 
 use image::{Rgb, RgbImage};
 use rand::Rng;
@@ -33,11 +34,11 @@ impl Fault {
     }
 
     /// The frame with the fault.
-    pub fn apply(self, frame: &RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
+    pub fn apply(self, frame: &RgbImage, rng: &mut ChaCha8Rng, grain: &mut ChaCha8Rng) -> RgbImage {
         match self {
-            Self::Covered => covered(frame, rng),
-            Self::Blurred => blurred(frame, rng),
-            Self::NightGlare => night_glare(frame, rng),
+            Self::Covered => covered(frame, rng, grain),
+            Self::Blurred => blurred(frame, rng, grain),
+            Self::NightGlare => night_glare(frame, rng, grain),
         }
     }
 }
@@ -46,7 +47,7 @@ fn byte(value: f32) -> u8 {
     value.round().clamp(0.0, 255.0) as u8
 }
 
-fn covered(frame: &RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
+fn covered(frame: &RgbImage, rng: &mut ChaCha8Rng, grain: &mut ChaCha8Rng) -> RgbImage {
     let (width, height) = frame.dimensions();
     let light = rng.random_range(4.0..70.0f32);
     // Skin lets red through; cloth and mud are of any dull colour.
@@ -72,7 +73,7 @@ fn covered(frame: &RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
         // The edge of something near is out of focus.
         let seen = ((open - from_side) / 0.03 + 0.5).clamp(0.0, 1.0) * f32::from(open > 0.0);
         let shade = light * (1.0 + slope[0] * (u - 0.5) + slope[1] * (v - 0.5));
-        let grain = noise * normal(rng);
+        let grain = noise * normal(grain);
         let under = frame.get_pixel(x, y).0;
         Rgb([0, 1, 2].map(|c| {
             let cover = shade * tint[c] + grain;
@@ -81,14 +82,14 @@ fn covered(frame: &RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
     })
 }
 
-fn blurred(frame: &RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
+fn blurred(frame: &RgbImage, rng: &mut ChaCha8Rng, grain: &mut ChaCha8Rng) -> RgbImage {
     let sigma_px = rng.random_range(0.014..0.035f32) * frame.width() as f32;
     let veil = rng.random_range(0.0..0.25f32);
     let grey = rng.random_range(90.0..200.0f32);
     let noise = rng.random_range(0.5..2.5f32);
     let mut picture = image::imageops::fast_blur(frame, sigma_px);
     for pixel in picture.pixels_mut() {
-        let grain = noise * normal(rng);
+        let grain = noise * normal(grain);
         pixel.0 = pixel
             .0
             .map(|v| byte(f32::from(v) + veil * (grey - f32::from(v)) + grain));
@@ -96,7 +97,7 @@ fn blurred(frame: &RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
     picture
 }
 
-fn night_glare(frame: &RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
+fn night_glare(frame: &RgbImage, rng: &mut ChaCha8Rng, grain: &mut ChaCha8Rng) -> RgbImage {
     let (width, height) = (frame.width() as f32, frame.height() as f32);
     let dark = rng.random_range(0.03..0.15f32);
     let noise = rng.random_range(2.0..7.0f32);
@@ -125,7 +126,7 @@ fn night_glare(frame: &RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
         .collect();
     RgbImage::from_fn(frame.width(), frame.height(), |x, y| {
         let under = frame.get_pixel(x, y).0;
-        let grain = noise * normal(rng);
+        let grain = noise * normal(grain);
         let mut light = under.map(|v| dark * f32::from(v));
         for lamp in &lamps {
             let (dx, dy) = (x as f32 - lamp.at[0], y as f32 - lamp.at[1]);
@@ -174,9 +175,15 @@ mod tests {
         let (_, sharp) = mean_and_detail(&checks());
         for seed in 0..8 {
             let of = |fault: Fault| {
-                let picture = fault.apply(&checks(), &mut ChaCha8Rng::seed_from_u64(seed));
-                let again = fault.apply(&checks(), &mut ChaCha8Rng::seed_from_u64(seed));
-                assert_eq!(picture, again);
+                let with = |grain: u64| {
+                    let [mut rng, mut grain] = [seed, grain].map(ChaCha8Rng::seed_from_u64);
+                    fault.apply(&checks(), &mut rng, &mut grain)
+                };
+                let picture = with(99);
+                assert_eq!(picture, with(99));
+                let (other, _) = mean_and_detail(&with(98));
+                let (mean, _) = mean_and_detail(&picture);
+                assert!(picture != with(98) && (other - mean).abs() < 1.0);
                 let brightest = picture.pixels().map(|p| p.0[0]).max();
                 (mean_and_detail(&picture), brightest)
             };

@@ -24,6 +24,8 @@ use crate::labelled::{Samples, Shape, Values};
 
 const VARIANTS: u64 = 41;
 const FAULTS: u64 = 42;
+const GRAIN: u64 = 43;
+const HELD: u64 = 44;
 
 /// Frames to learn from and to score on; a class a source.
 pub struct Frames {
@@ -197,11 +199,8 @@ pub fn gather(run: &FamiliarityRun, progress: &(impl Fn() + Sync)) -> Result<Fra
     }
     for pack in &run.frames.packs {
         let source = names.len() as u32;
-        let folder = run.frames.root.join(pack);
         names.push(pack.display().to_string());
-        let pictures = spread(pictures_of(&folder)?, run.frames.pictures);
-        // The last ones: neighbours of a video are on one side.
-        let kept = ((pictures.len() as f64) * (1.0 - run.frames.held_out)) as usize;
+        let (pictures, kept) = pack_pictures(run, pack)?;
         let found: Vec<Vec<Vec<u8>>> = pictures
             .par_iter()
             .enumerate()
@@ -232,6 +231,15 @@ pub fn gather(run: &FamiliarityRun, progress: &(impl Fn() + Sync)) -> Result<Fra
     })
 }
 
+/// Pictures of a pack, and how many of them are learned from. The last ones are held out: neighbours of a video are on one
+/// side.
+fn pack_pictures(run: &FamiliarityRun, pack: &Path) -> Result<(Vec<PathBuf>, usize)> {
+    let folder = run.frames.root.join(pack);
+    let pictures = spread(pictures_of(&folder)?, run.frames.pictures);
+    let kept = ((pictures.len() as f64) * (1.0 - run.frames.held_out)) as usize;
+    Ok((pictures, kept))
+}
+
 fn pictures_of(folder: &Path) -> Result<Vec<PathBuf>> {
     let set = PictureSet::open(&[folder.to_owned()])?;
     let pictures: Vec<PathBuf> = set.pictures.into_iter().map(|p| p.path).collect();
@@ -249,53 +257,84 @@ fn spread(all: Vec<PathBuf>, most: usize) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Drives that are held out, a frame each, with each fault: of the same frames as the first list, which has none.
+/// Frames that are held out, of drives and of packs, with each fault: of the same frames as the first list, which has none.
+/// Classes are sources, as those of [`Frames`].
 pub struct Faulted {
-    /// As they are rendered.
+    /// As they are.
     pub normal: Samples,
     /// With each of [`Fault::ALL`].
     pub faults: Vec<Samples>,
 }
 
-/// Renders held-out drives and spoils their frames.
+/// A picture as it is, and with each fault.
+fn with_faults(run: &FamiliarityRun, frame: &RgbImage, index: u64) -> Result<Vec<Vec<u8>>> {
+    let mut rng = rng_at(run.seed, FAULTS, index);
+    let mut grain = rng_at(run.seed, GRAIN, index);
+    let mut found = vec![whole(frame, run.size())?];
+    for fault in Fault::ALL {
+        found.push(whole(
+            &fault.apply(frame, &mut rng, &mut grain),
+            run.size(),
+        )?);
+    }
+    Ok(found)
+}
+
+/// A frame's middle as the graph takes it.
+fn whole(frame: &RgbImage, size: CropSize) -> Result<Vec<u8>> {
+    let view = FrameView::rgb8(frame.width(), frame.height(), frame.as_raw())?;
+    cropped(
+        &view,
+        &middle(&view, size),
+        size,
+        &mut CropScratch::default(),
+    )
+}
+
+fn opened(path: &Path) -> Result<RgbImage> {
+    Ok(evaluate::open(path)?.into_rgb8())
+}
+
+/// Spoils held-out frames of drives and of packs.
 ///
 /// # Errors
-/// Settings that cannot be rendered.
+/// Settings that cannot be rendered, a pack that cannot be read.
 pub fn faulted(run: &FamiliarityRun) -> Result<Faulted> {
-    let drives: Vec<(Region, u32)> = run
-        .frames
-        .regions
-        .iter()
-        .flat_map(|region| (first_held_out(run)..run.frames.drives).map(|i| (*region, i)))
-        .collect();
-    let size = run.size();
-    let crops: Vec<Vec<Vec<u8>>> = drives
-        .par_iter()
-        .enumerate()
-        .map(|(at, (region, index))| {
-            let mut scratch = CropScratch::default();
-            let mut of = |frame: &RgbImage| {
-                let view = FrameView::rgb8(frame.width(), frame.height(), frame.as_raw())?;
-                cropped(&view, &middle(&view, size), size, &mut scratch)
-            };
-            let mut found = Vec::new();
-            for (k, frame) in drive(run, *region, *index)?.iter().enumerate() {
-                let mut rng = rng_at(run.seed, FAULTS, (at * 128 + k) as u64);
-                found.push(of(frame)?);
-                for fault in Fault::ALL {
-                    found.push(of(&fault.apply(frame, &mut rng))?);
-                }
-            }
-            Ok(found)
-        })
-        .collect::<Result<_>>()?;
-    let kinds = 1 + Fault::ALL.len();
-    let mut lists: Vec<Samples> = Vec::new();
-    for kind in 0..kinds {
-        let of_kind = crops
-            .iter()
-            .flat_map(|drive| drive.iter().skip(kind).step_by(kinds));
-        lists.push(plain(run.shape(), of_kind.flatten().copied().collect())?);
+    let mut names = Vec::new();
+    let mut spoiled: Vec<(u32, Vec<Vec<u8>>)> = Vec::new();
+    for region in &run.frames.regions {
+        let source = names.len() as u32;
+        names.push(format!("rendered {}", region.name()));
+        let found: Vec<Vec<Vec<Vec<u8>>>> = (first_held_out(run)..run.frames.drives)
+            .into_par_iter()
+            .map(|drive_index| {
+                let frames = drive(run, *region, drive_index)?;
+                let first = u64::from(source) << 32 | u64::from(drive_index) << 8;
+                let frames = (first..).zip(&frames);
+                frames.map(|(at, f)| with_faults(run, f, at)).collect()
+            })
+            .collect::<Result<_>>()?;
+        spoiled.extend(found.into_iter().flatten().map(|kinds| (source, kinds)));
+    }
+    for pack in &run.frames.packs {
+        let source = names.len() as u32;
+        names.push(pack.display().to_string());
+        let (pictures, kept) = pack_pictures(run, pack)?;
+        let first = u64::from(source) << 32;
+        let found: Vec<Vec<Vec<u8>>> = pictures[kept..]
+            .par_iter()
+            .enumerate()
+            .map(|(k, path)| with_faults(run, &opened(path)?, first | k as u64))
+            .collect::<Result<_>>()?;
+        spoiled.extend(found.into_iter().map(|kinds| (source, kinds)));
+    }
+    let mut lists = Vec::new();
+    for kind in 0..=Fault::ALL.len() {
+        let of_kind = spoiled.iter().flat_map(|(_, kinds)| &kinds[kind]);
+        let bytes = Values::Bytes(of_kind.copied().collect());
+        let labels = spoiled.iter().map(|(source, _)| *source).collect();
+        let samples = Samples::new(run.shape(), bytes, labels, names.clone());
+        lists.push(samples.map_err(|reason| anyhow!("frames: {reason}"))?);
     }
     let faults = lists.split_off(1);
     let normal = lists.pop().context("no frames to spoil")?;
@@ -306,6 +345,31 @@ fn plain(shape: Shape, bytes: Vec<u8>) -> Result<Samples> {
     let count = bytes.len() / shape.len();
     Samples::new(shape, Values::Bytes(bytes), vec![0; count], vec![])
         .map_err(|reason| anyhow!("frames: {reason}"))
+}
+
+/// Pictures of a clip with a fault that is there from the first to the last of them: the same fault, and other grain in each.
+///
+/// # Errors
+/// A picture that cannot be read.
+pub fn held(
+    run: &FamiliarityRun,
+    fault: Fault,
+    paths: &[&PathBuf],
+    clip_index: u64,
+) -> Result<Samples> {
+    let crops: Vec<Vec<u8>> = paths
+        .par_iter()
+        .enumerate()
+        .map(|(k, path)| {
+            let mut rng = rng_at(run.seed, HELD, clip_index);
+            let mut grain = rng_at(run.seed, GRAIN, HELD << 32 | clip_index << 16 | k as u64);
+            whole(
+                &fault.apply(&opened(path)?, &mut rng, &mut grain),
+                run.size(),
+            )
+        })
+        .collect::<Result<_>>()?;
+    plain(run.shape(), crops.concat())
 }
 
 /// Clips below a folder, by name, with the pictures of each.
@@ -390,17 +454,26 @@ mod tests {
         let shown: Vec<Vec<f32>> = (0..16).map(|i| train.row(i)).collect();
         assert!((0..16).all(|i| !shown.contains(&test.row(i))));
         let spoiled = faulted(&run).unwrap();
+        // Two drives of two frames and four pictures: those that are held out, without variants.
         assert_eq!(
             (spoiled.normal.len(), spoiled.faults.len()),
-            (4, Fault::ALL.len())
+            (8, Fault::ALL.len())
         );
+        assert_eq!(spoiled.normal.labels(), [0, 0, 0, 0, 1, 1, 1, 1]);
         assert_eq!(spoiled.normal.row(0), test.row(0));
-        assert!(
-            spoiled
-                .faults
-                .iter()
-                .all(|f| f.len() == 4 && f.row(0) != test.row(0))
-        );
+        assert_eq!(spoiled.normal.row(4), test.row(8));
+        for faulted in &spoiled.faults {
+            assert_eq!(faulted.labels(), spoiled.normal.labels());
+            assert!((0..8).all(|i| faulted.row(i) != spoiled.normal.row(i)));
+        }
+        let path = folder.path().join("p/0.png");
+        let of = |clip| held(&run, Fault::Covered, &[&path, &path], clip).unwrap();
+        let (one, two) = (of(0), of(1));
+        let light = |row: Vec<f32>| row.iter().sum::<f32>() / row.len() as f32;
+        let lights = [one.row(0), one.row(1), two.row(0)].map(light);
+        assert!(one.row(0) != one.row(1), "the grain is another");
+        assert!((lights[0] - lights[1]).abs() < 0.01, "{lights:?}");
+        assert!((lights[0] - lights[2]).abs() > 0.01, "{lights:?}");
         let none = FamiliarityRun {
             frames: crate::familiarity::config::FramesConfig {
                 packs: vec!["nothing".into()],

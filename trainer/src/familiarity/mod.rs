@@ -6,7 +6,7 @@
 //!
 //! - [`frames`]: frames to learn from and to score on, as the board will crop them.
 //! - [`faults`]: a lens covered, smeared or blinded. For the score alone: nothing is learned from them.
-//! - [`measure`]: a code, the error of what comes back from it and the picture's detail, brought to one distance.
+//! - [`measure`]: a code, the error of what comes back from it and the picture's detail, each by itself, and the largest.
 //! - [`scores`]: ROC against faults, thresholds, alarms on clips.
 //! - [`export`]: the graph, and the bundle with it.
 //!

@@ -65,15 +65,29 @@ pub fn quantile(values: &[f32], share: f64) -> f32 {
         .unwrap_or(f32::NAN)
 }
 
-/// Thresholds from distances of frames held out: the highest quantile of any source, so that no source alarms more than
-/// the others.
+/// The value below which this share of the frames of all sources lies, where every source weighs the same.
+fn quantile_of_sources(by_source: &[Vec<f32>], share: f64) -> f32 {
+    let mut weighed: Vec<(f32, f64)> = Vec::new();
+    let sources = by_source.iter().filter(|values| !values.is_empty());
+    let count = sources.clone().count() as f64;
+    for values in sources {
+        let weight = 1.0 / (count * values.len() as f64);
+        weighed.extend(values.iter().map(|value| (*value, weight)));
+    }
+    weighed.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut below = 0.0;
+    let found = weighed.iter().find(|(_, weight)| {
+        below += weight;
+        below >= share - 1e-9
+    });
+    found.or(weighed.last()).map_or(0.0, |(value, _)| *value)
+}
+
+/// Thresholds from distances of frames held out, every source weighing the same. Not from the source that lies furthest:
+/// one drive out of a tunnel, blinded itself, would speak for all.
 pub fn alarm(by_source: &[Vec<f32>], config: &ThresholdConfig) -> AlarmConfig {
-    let highest = by_source
-        .iter()
-        .filter(|values| !values.is_empty())
-        .map(|values| quantile(values, config.quantile))
-        .fold(0.0, f32::max);
-    let above = highest * config.margin as f32;
+    let usual = quantile_of_sources(by_source, config.quantile);
+    let above = usual * config.margin as f32;
     AlarmConfig {
         distance_above: above,
         clear_below: above * config.clear_share as f32,
@@ -137,8 +151,12 @@ pub fn roc(name: &str, faulted: &[f32], normal: &[f32]) -> NamedPoints {
 /// What the board would do on a clip.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OnClip {
+    /// How long it is.
+    pub seconds: f64,
     /// Alarms that begin.
     pub alarms: u32,
+    /// When the first of them does.
+    pub first_seconds: Option<f64>,
     /// The middle of the distances.
     pub median: f32,
     /// The largest of them.
@@ -150,21 +168,26 @@ pub struct OnClip {
 /// Runs the board's state machine over the distances of a clip, which are `micros` apart.
 pub fn on_clip(distances: &[f32], micros: u64, alarm: &AlarmConfig) -> OnClip {
     let mut watch = FamiliarityWatch::new(*alarm);
-    let mut alarms = 0;
+    let (mut alarms, mut first_seconds) = (0, None);
     for (at, distance) in (0..).map(|k| Timestamp(k * micros)).zip(distances) {
         if !watch.is_due(at) {
             continue;
         }
         let before = watch.health();
         let after = watch.accept(*distance, at);
-        alarms += u32::from(after.is_alarm() && !before.is_alarm());
+        if after.is_alarm() && !before.is_alarm() {
+            alarms += 1;
+            first_seconds = first_seconds.or(Some(at.0 as f64 / 1e6));
+        }
     }
     let beyond = distances
         .iter()
         .filter(|d| **d > alarm.distance_above)
         .count();
     OnClip {
+        seconds: (distances.len() as u64 * micros) as f64 / 1e6,
         alarms,
+        first_seconds,
         median: quantile(distances, 0.5),
         largest: distances.iter().copied().fold(0.0, f32::max),
         beyond: beyond as f64 / distances.len().max(1) as f64,
@@ -176,6 +199,7 @@ mod tests {
     use super::*;
 
     const CONFIG: ThresholdConfig = ThresholdConfig {
+        reach: 0.99,
         quantile: 0.9,
         margin: 2.0,
         clear_share: 0.5,
@@ -185,13 +209,20 @@ mod tests {
     };
 
     #[test]
-    fn thresholds_come_from_the_source_that_lies_furthest() {
+    fn thresholds_come_from_all_sources_alike_and_one_bad_drive_does_not_move_them() {
         let near: Vec<f32> = (1..=11).map(|v| v as f32 * 0.1).collect();
-        let far: Vec<f32> = (1..=11).map(|v| v as f32 * 0.2).collect();
-        let found = alarm(&[near.clone(), vec![], far], &CONFIG);
+        let mut far: Vec<f32> = (1..=110).map(|v| v as f32 * 0.02).collect();
+        let found = alarm(&[near.clone(), vec![], far.clone()], &CONFIG);
+        // A fifth of the many lies beyond 1.76, and none of the few: a tenth of both.
         assert!(
-            (found.distance_above - 4.0).abs() < 1e-5 && (found.clear_below - 2.0).abs() < 1e-5
+            (found.distance_above - 2.0 * 1.76).abs() < 1e-4,
+            "{found:?}"
         );
+        assert!((found.clear_below - 1.76).abs() < 1e-4);
+        for value in &mut far[100..] {
+            *value = 50.0;
+        }
+        assert_eq!(alarm(&[near.clone(), far], &CONFIG), found);
         assert_eq!(quantile(&near, 1.0), 1.1);
         assert!(quantile(&[], 0.5).is_nan());
     }
@@ -225,5 +256,6 @@ mod tests {
         let covered = [1.0, 1.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0];
         let found = on_clip(&covered, 500_000, &alarm);
         assert_eq!((found.alarms, found.largest, found.beyond), (1, 9.0, 0.75));
+        assert_eq!((found.seconds, found.first_seconds), (4.0, Some(3.0)));
     }
 }
