@@ -361,9 +361,9 @@ mod tests {
         let read = bundle::read(&out).unwrap();
         assert_eq!(read.familiarity.unwrap().bytes, packed.bytes);
         assert_eq!(read.manifest.scores["familiarity_auc_covered"], 0.99);
-        // What followed before follows as before.
+        // It takes the place of another one, and what followed before follows as before.
         let before = bundle::read(&shipped).unwrap();
-        assert_eq!(before.manifest.familiarity, None);
+        assert_ne!(before.familiarity.unwrap().bytes, packed.bytes);
         assert_eq!(read.f32.search, before.f32.search);
         assert_eq!(read.manifest.follow, before.manifest.follow);
     }
