@@ -92,7 +92,7 @@ disentangle)
         for ((seed = 0; seed < seeds; seed++)); do
             name=$method-$seed
             case $method in
-            mathieu) sed -e 's/^kind = "jha".*/kind = "mathieu"/' -e '/^reverse = /d' configs/disentangle-mnist.toml ;;
+            mathieu) sed -e 's/^kind = "jha".*/kind = "mathieu"/' -e '/^reverse = /d' -e 's/^divergence = .*/divergence = 1.0/' configs/disentangle-mnist.toml ;;
             *) cat configs/disentangle-mnist.toml ;;
             esac >"$out/$name.toml"
             both=$(run disentangle "$name" "$seed" '[sz]_accuracy' "$@" | tr '\n' ' ')
