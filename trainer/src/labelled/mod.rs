@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod folder;
 pub mod idx;
+pub mod neighbours;
 pub mod npz;
 pub mod plain;
 pub mod resize;

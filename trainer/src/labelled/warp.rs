@@ -163,7 +163,7 @@ pub fn quarter_turned(sample: &[f32], shape: Shape, quarters: u32) -> Vec<f32> {
     turned
 }
 
-fn bilinear(sample: &[f32], shape: Shape, channel: usize, x: f32, y: f32) -> f32 {
+pub(super) fn bilinear(sample: &[f32], shape: Shape, channel: usize, x: f32, y: f32) -> f32 {
     let (left, top) = (x.floor(), y.floor());
     let (share_x, share_y) = (x - left, y - top);
     let at = |x: f32, y: f32| {
