@@ -298,6 +298,13 @@ fn a_saved_gan_says_the_same_in_the_trainer_on_tract_and_in_onnx_runtime() {
             convolved("batch_norm = \"none\"\nspectral_norm = true\n"),
             3,
         ),
+        // Categories that are groups of clusters.
+        (
+            convolved(
+                "batch_norm = \"none\"\n[mutual.invariance]\nweight = 1.0\npairs = 12\nclusters = 7\nneighbours = 0\n[mutual.invariance.network]\nchannels = [4, 6]\nwidths = []\n",
+            ),
+            3,
+        ),
     ] {
         let run = GanRun::parse(&text).unwrap();
         let samples = match &run.ring {
@@ -313,8 +320,12 @@ fn a_saved_gan_says_the_same_in_the_trainer_on_tract_and_in_onnx_runtime() {
             let batch = GanBatch {
                 rows: samples.rows(0..16),
                 count: 16,
+                views: samples.rows((0..12).chain(0..12)),
+                pairs: 12,
             };
-            task.turn(0, &batch, step).unwrap();
+            for player in [0, 2].into_iter().take(task.players().len() - 1) {
+                task.turn(player, &batch, step).unwrap();
+            }
         }
         let net = GanNet::new(&run, samples.shape(), &Device::Cpu).unwrap();
         net.params()

@@ -185,7 +185,7 @@ fn gan_leaves_a_report_and_a_model_and_repeats_to_the_bit() {
 #[test]
 fn an_infogan_of_pictures_shows_its_codes_and_says_how_well_they_are_read() {
     let folder = prepare();
-    let tail = "[code]\ncategories = 5\ncontinuous = 1\nnoise = 4\n[mutual]\ncategorical = 1.0\ncontinuous = 0.1\n[generator]\nchannels = [8]\nwidths = [16]\n[discriminator]\nchannels = [8]\nwidths = [16]\n[evaluate]\nsamples = 200\n[evaluate.judge.network]\nchannels = [4]\nwidths = [8]\n[train]\nepochs = 2\nbatch = 30\nvalidations = 1\n";
+    let tail = "[code]\ncategories = 5\ncontinuous = 1\nnoise = 4\n[mutual]\ncategorical = 1.0\ncontinuous = 0.1\n[mutual.invariance]\nweight = 1.0\npairs = 20\nclusters = 8\n[generator]\nchannels = [8]\nwidths = [16]\n[discriminator]\nchannels = [8]\nwidths = [16]\n[evaluate]\nsamples = 200\n[evaluate.judge.network]\nchannels = [4]\nwidths = [8]\n[train]\nepochs = 2\nbatch = 30\nvalidations = 1\n";
     std::fs::write(folder.path().join("c.toml"), config("", tail)).unwrap();
     succeeds(folder.path(), "gan --config c.toml --out a --quiet");
     let run = folder.path().join("a");
@@ -199,7 +199,14 @@ fn an_infogan_of_pictures_shows_its_codes_and_says_how_well_they_are_read() {
         assert!(html.contains(part), "{part}");
     }
     let scores = package::read(&run.join("model")).unwrap().manifest.scores;
-    for name in ["frechet", "modes", "code_error", "made_error", "code_nats"] {
+    for name in [
+        "frechet",
+        "modes",
+        "code_error",
+        "made_error",
+        "code_nats",
+        "shared_nats",
+    ] {
         assert!(scores[name].is_finite(), "{scores:?}");
     }
 }

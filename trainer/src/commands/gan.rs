@@ -8,6 +8,7 @@ use roadhound_trainer::export::package::Package;
 use roadhound_trainer::gan::GanRun;
 use roadhound_trainer::gan::export::graphs;
 use roadhound_trainer::labelled::Samples;
+use roadhound_trainer::labelled::neighbours::Neighbours;
 use roadhound_trainer::ops::open_device;
 use roadhound_trainer::systems::System;
 use roadhound_trainer::task::Task;
@@ -48,9 +49,9 @@ pub(crate) fn gan(arguments: &LearnArguments) -> Result<()> {
     let mut task = GanTask::new(&run, test.clone(), judge, config.steps(), &device)?;
     let parameters = task.params().parameter_count() as u64;
     arguments.begin(System::Gan, &run, run.seed, parameters, &config)?;
-    let (batch, warp, seed) = (run.train.batch, run.warp.clone(), run.seed);
     let learned = arguments.learn(&mut task, config, &run.optim, &run, |step| {
-        Ok(batches(Arc::new(train), batch, warp, seed, step))
+        let neighbours = neighbours(&run, &train)?;
+        Ok(batches(Arc::new(train), neighbours, &run, step))
     })?;
     let Learned::Finished { figures } = learned else {
         return Ok(());
@@ -65,6 +66,17 @@ pub(crate) fn gan(arguments: &LearnArguments) -> Result<()> {
         config_sha256,
     };
     arguments.finish(package, &figures)
+}
+
+/// Which samples are to be read alike, where any are.
+fn neighbours(run: &GanRun, train: &Samples) -> Result<Option<Neighbours>> {
+    let invariance = &run.mutual.invariance;
+    if invariance.weight == 0.0 || invariance.neighbours == 0 {
+        return Ok(None);
+    }
+    log::info!("looking for the neighbours of {} samples", train.len());
+    let found = Neighbours::of(train, invariance.neighbours);
+    found.map(Some).context("mutual.invariance.neighbours")
 }
 
 /// What is learned from, and what is held out of it.

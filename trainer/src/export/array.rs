@@ -268,6 +268,27 @@ impl Array {
         shape[axis] = 1;
         Ok(Self { shape, values })
     }
+
+    /// Shares along the last axis.
+    pub(super) fn softmax(&self, axis: usize) -> Result<Self, String> {
+        let length = match self.shape.last() {
+            Some(length) if axis + 1 == self.shape.len() => *length,
+            _ => {
+                return Err(format!(
+                    "a softmax over axis {axis} of {:?} is not known",
+                    self.shape
+                ));
+            }
+        };
+        let mut values = Vec::with_capacity(self.values.len());
+        for row in self.values.chunks_exact(length.max(1)) {
+            let highest = row.iter().copied().fold(f32::MIN, f32::max);
+            let total: f32 = row.iter().map(|v| (v - highest).exp()).sum();
+            values.extend(row.iter().map(|v| (v - highest).exp() / total));
+        }
+        let shape = self.shape.clone();
+        Ok(Self { shape, values })
+    }
 }
 
 /// Number of values; `None` where it overflows.

@@ -318,6 +318,7 @@ impl Graph {
             "Exp" => Ok(alike(0)?.map(exact::exp)),
             "Log" => Ok(alike(0)?.map(f32::ln)),
             "Sigmoid" => Ok(alike(0)?.map(exact::sigmoid)),
+            "Softmax" => alike(0)?.softmax(axis(node)?),
             "Clip" => float(0)?
                 .zip(float(1)?, room, f32::max)?
                 .zip(float(2)?, room, f32::min),
@@ -744,6 +745,24 @@ mod tests {
         ];
         for (name, build, expected) in cases {
             assert_eq!(run(&x, build).unwrap(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_softmax_gives_shares_along_the_last_axis_and_over_another_one_is_refused() {
+        let x = array(&[2, 2], &[0.0, 3f32.ln(), 1000.0, 1000.0]);
+        let softmax = |axis: i64| {
+            run(&x, |g| {
+                g.node("Softmax", &["x"], vec![Attribute::Int("axis", axis)])
+            })
+        };
+        let shares = softmax(1).unwrap();
+        for (found, wanted) in shares.values.iter().zip([0.25f32, 0.75, 0.5, 0.5]) {
+            assert!((found - wanted).abs() < 1e-6, "{shares:?}");
+        }
+        for axis in [0, 2, -1] {
+            let said = softmax(axis).unwrap_err().to_string();
+            assert!(said.contains("axis") || said.contains("size"), "{said}");
         }
     }
 

@@ -94,6 +94,8 @@ pub struct MutualConfig {
     pub continuous: f64,
     /// Width of the reader's layer between the discriminator's features and the code.
     pub width: usize,
+    /// What the reader is held to say of real samples.
+    pub invariance: InvarianceConfig,
 }
 
 impl Default for MutualConfig {
@@ -102,6 +104,59 @@ impl Default for MutualConfig {
             categorical: 0.0,
             continuous: 0.0,
             width: 128,
+            invariance: InvarianceConfig::default(),
+        }
+    }
+}
+
+/// What is read off a real sample is to be what is read off one of its neighbours, both moved a little, and answers are to be
+/// as different as they can: the mutual information of the two is raised (Ji et al. 2019). No class is needed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InvarianceConfig {
+    /// What a nat of it counts for the discriminator and the reader; 0 for InfoGAN as it was published.
+    pub weight: f64,
+    /// Pairs of real samples a step.
+    pub pairs: usize,
+    /// What is read; categories are groups of such clusters ([`clusters`](super::clusters)).
+    pub clusters: usize,
+    /// Nearest samples that are a sample's neighbours ([`Neighbours`](crate::labelled::neighbours::Neighbours)); 0: a pair is
+    /// one sample twice.
+    pub neighbours: usize,
+    /// Steps from neighbour to neighbour, at most, between the two of a pair.
+    pub hops: usize,
+    /// Share of the steps at the start in which nothing else is learned; categories are settled at their end.
+    pub alone: f64,
+    /// Widths of the network that reads clusters, which shares nothing with the discriminator.
+    pub network: StackConfig,
+    /// Its learning rate, as a multiple of the optimiser's.
+    pub rate: f64,
+    /// How far either of a pair is moved.
+    pub warp: WarpConfig,
+}
+
+impl Default for InvarianceConfig {
+    fn default() -> Self {
+        Self {
+            weight: 0.0,
+            pairs: 256,
+            clusters: 50,
+            neighbours: 10,
+            hops: 2,
+            alone: 0.4,
+            network: StackConfig {
+                channels: vec![16, 32, 64],
+                widths: vec![],
+                ..StackConfig::default()
+            },
+            rate: 2.0,
+            warp: WarpConfig {
+                shift_px: 2.0,
+                turn_degrees: 15.0,
+                scale: 0.2,
+                shear: 0.2,
+                bend_px: 1.0,
+            },
         }
     }
 }
@@ -265,6 +320,7 @@ impl SystemConfig for GanRun {
         in_range("mutual.categorical", self.mutual.categorical, 0.0, 1e3)?;
         in_range("mutual.continuous", self.mutual.continuous, 0.0, 1e3)?;
         in_range("mutual.width", self.mutual.width as f64, 1.0, 4096.0)?;
+        self.validate_invariance()?;
         for (key, weight, part, count) in [
             (
                 "categorical",
@@ -290,6 +346,42 @@ impl SystemConfig for GanRun {
 }
 
 impl GanRun {
+    fn validate_invariance(&self) -> Result<(), ConfigError> {
+        let invariance = &self.mutual.invariance;
+        let key = |key: &str| format!("mutual.invariance.{key}");
+        in_range(&key("weight"), invariance.weight, 0.0, 1e3)?;
+        in_range(&key("pairs"), invariance.pairs as f64, 2.0, 65_536.0)?;
+        in_range(&key("clusters"), invariance.clusters as f64, 2.0, 1000.0)?;
+        in_range(
+            &key("neighbours"),
+            invariance.neighbours as f64,
+            0.0,
+            1000.0,
+        )?;
+        in_range(&key("hops"), invariance.hops as f64, 1.0, 100.0)?;
+        in_range(&key("alone"), invariance.alone, 0.01, 1.0)?;
+        in_range(&key("rate"), invariance.rate, 0.0, 1e3)?;
+        invariance.network.validate(&key("network"))?;
+        let warp = invariance.warp.validate();
+        warp.map_err(|e| ConfigError::Value(format!("mutual.invariance.{e}")))?;
+        if invariance.weight == 0.0 {
+            return Ok(());
+        }
+        if self.mutual.categorical == 0.0 {
+            return Err(ConfigError::Value(
+                "mutual.invariance.weight is set, but mutual.categorical is 0: no category is read"
+                    .into(),
+            ));
+        }
+        match invariance.clusters < self.code.categories {
+            true => Err(ConfigError::Value(format!(
+                "mutual.invariance.clusters is {}, expected at least the {} of code.categories",
+                invariance.clusters, self.code.categories
+            ))),
+            false => Ok(()),
+        }
+    }
+
     fn validate_stabilisers(&self) -> Result<(), ConfigError> {
         let s = &self.stabilisers;
         in_range("stabilisers.label_smoothing", s.label_smoothing, 0.0, 0.5)?;
@@ -375,6 +467,15 @@ mod tests {
             (
                 "[code]\ncategories = 0\ncontinuous = 0\nnoise = 0\n",
                 "code, its length is 0",
+            ),
+            ("[mutual.invariance]\nweight = 1.0\n", "no category is read"),
+            (
+                "[mutual]\ncategorical = 1.0\n[mutual.invariance]\nweight = 1.0\nclusters = 9\n",
+                "at least the 10 of code.categories",
+            ),
+            (
+                "[mutual.invariance.warp]\nscale = 2.0\n",
+                "mutual.invariance.warp.scale is 2",
             ),
             ("[ring]\nmodes = 0\n", "ring.modes is 0"),
         ] {

@@ -7,7 +7,7 @@
 use anyhow::Result;
 use candle_core::Tensor;
 
-use crate::export::onnx::GraphBuilder;
+use crate::export::onnx::{Attribute, GraphBuilder};
 use crate::export::package::{GraphCard, PackedGraph, ProbeRun, decoder_graph, tensor};
 use crate::labelled::Samples;
 use crate::model::Pass;
@@ -56,7 +56,7 @@ pub fn graphs(
     )?;
     let seen = net.judged(&x, Pass::Eval)?;
     let logits = seen.logits.to_vec2::<f32>()?;
-    let read = match net.read(&seen.features, Pass::Eval)? {
+    let read = match net.read(&x, &seen.features, Pass::Eval)? {
         Some(read) => Some(read.to_vec2::<f32>()?),
         None => None,
     };
@@ -65,10 +65,17 @@ pub fn graphs(
     let (logit, features) = discriminator.write_with_features(&mut g, "x")?;
     g.output("logit", &logit, &[1, 1]);
     let mut outputs = vec![tensor("logit", &[1, 1])];
+    let mut parts = Vec::new();
+    if let Some(clusters) = net.clusters() {
+        parts.push(clusters.write(&mut g, "x")?);
+    }
     if let Some(reader) = net.reader() {
-        let code = reader.write(&mut g, &features)?;
-        g.output("code", &code, &[1, reader.outputs()]);
-        outputs.push(tensor("code", &[1, reader.outputs()]));
+        parts.push(reader.write(&mut g, &features)?);
+    }
+    if let Some(code) = joined(&mut g, parts) {
+        let readable = net.code().readable();
+        g.output("code", &code, &[1, readable]);
+        outputs.push(tensor("code", &[1, readable]));
     }
     let probes = shown.iter().enumerate().map(|(i, x)| ProbeRun {
         file: "discriminator.onnx".into(),
@@ -88,4 +95,15 @@ pub fn graphs(
         bytes: g.finish(metadata),
     };
     Ok(vec![maker, judge])
+}
+
+/// One row of what was read in parts.
+fn joined(g: &mut GraphBuilder, mut parts: Vec<String>) -> Option<String> {
+    match parts.len() {
+        0 | 1 => parts.pop(),
+        _ => {
+            let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+            Some(g.node("Concat", &parts, vec![Attribute::Int("axis", 1)]))
+        }
+    }
 }

@@ -69,12 +69,70 @@ pub fn information(scores: &Tensor) -> Result<Tensor> {
     each - of_all
 }
 
+/// What the answer to one view of a sample tells of the answer to another view of it, in nats: the mutual information of the
+/// table that the answers to all pairs come to (invariant information clustering, Ji et al. 2019). It is high where both are
+/// the same, sure, and of all classes alike; to be raised. Which view is the first one makes no difference.
+///
+/// # Shapes
+/// `first`, `second` `[N, C]` before any softmax, a pair a row; returns a scalar
+///
+/// # Errors
+/// If an operator fails.
+pub fn shared_information(first: &Tensor, second: &Tensor) -> Result<Tensor> {
+    let (n, _) = first.dims2()?;
+    let answers = |scores: &Tensor| log_probabilities(scores)?.exp();
+    let table = (answers(first)?.t()?.matmul(&answers(second)?)? / n.max(1) as f64)?;
+    let table = ((&table + table.t()?)? * 0.5)?;
+    let mean = table.sum(0)?;
+    let of = |shares: &Tensor| (shares * (shares + SMALLEST_SHARE)?.log()?)?.sum_all();
+    of(&table)? - (of(&mean)? * 2.0)?
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::ops::gradcheck::{Settings, check};
     use candle_core::Device;
+
+    #[test]
+    fn shared_information_is_that_of_the_table_of_answers_and_has_its_gradient() {
+        let sure = |classes: &[usize]| {
+            let row = |class: &usize| {
+                let class = *class;
+                (0..4).map(move |k| if k == class { 60.0 } else { 0.0 })
+            };
+            let values: Vec<f64> = classes.iter().flat_map(row).collect();
+            Tensor::from_vec(values, (classes.len(), 4), &Device::Cpu).unwrap()
+        };
+        let told = |a: &Tensor, b: &Tensor| {
+            let told = shared_information(a, b).unwrap();
+            told.to_scalar::<f64>().unwrap()
+        };
+        // Both views alike, and all classes alike: all there is to tell. Always one class, or views that have nothing to do
+        // with each other: nothing.
+        let all = sure(&[0, 1, 2, 3]);
+        assert!((told(&all, &all) - 4f64.ln()).abs() < 1e-6);
+        let one = sure(&[2, 2, 2, 2]);
+        assert!(told(&one, &one).abs() < 1e-6);
+        let (a, b) = (sure(&[0, 0, 1, 1]), sure(&[0, 1, 0, 1]));
+        assert!(told(&a, &b).abs() < 1e-6);
+        // Of a channel that is wrong once in ten: log 2 - H(1/10).
+        let sent: Vec<usize> = (0..20).map(|i| i % 2).collect();
+        let got: Vec<usize> = (0..20).map(|i| if i < 2 { 1 - i } else { i % 2 }).collect();
+        let lost = -(0.1f64 * 0.1f64.ln() + 0.9 * 0.9f64.ln());
+        let found = told(&sure(&sent), &sure(&got));
+        assert!((found - (2f64.ln() - lost)).abs() < 1e-6, "{found}");
+        let points = [0.7, 1.3].map(|by| {
+            let values: Vec<f64> = (0..15).map(|i| (f64::from(i) * by).sin() * 2.0).collect();
+            Tensor::from_vec(values, (5, 3), &Device::Cpu).unwrap()
+        });
+        assert!((told(&points[0], &points[1]) - told(&points[1], &points[0])).abs() < 1e-12);
+        check(&points, &Settings::F64, |x| {
+            shared_information(&x[0], &x[1])
+        })
+        .unwrap();
+    }
 
     #[test]
     fn the_loss_is_that_of_the_closed_form_however_large_scores_are() {

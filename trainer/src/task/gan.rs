@@ -12,14 +12,16 @@ use rand::Rng;
 use super::{BestBy, Player, StepLoss, Task, Turn};
 use crate::contingency::Contingency;
 use crate::epochs::{Shuffled, rng_at};
+use crate::gan::clusters::Clusters;
 use crate::gan::coverage::{Coverage, RingConfig};
 use crate::gan::{BatchNorm, CodeConfig, GanRun, MutualConfig, PenaltyBy};
 use crate::gap::frechet::Moments;
+use crate::labelled::neighbours::Neighbours;
 use crate::labelled::sheet::sheet;
 use crate::labelled::warp::WarpConfig;
 use crate::labelled::{Samples, Shape};
 use crate::loss::adversarial;
-use crate::loss::classes::cross_entropy;
+use crate::loss::classes::{cross_entropy, shared_information};
 use crate::model::Pass;
 use crate::model::layers::BN_MOMENTUM;
 use crate::model::net::sigmoid;
@@ -40,6 +42,10 @@ const NOISE: u64 = 42;
 const DIRECTIONS: u64 = 43;
 const WARP: u64 = 44;
 const SCORING: u64 = 45;
+const VIEWS: u64 = 46;
+const HOPS: u64 = 47;
+/// Steps after which categories are found anew, as long as they are not settled.
+const REGROUP_EVERY: u64 = 50;
 /// Steps of a run are below this, what is drawn for scores is above.
 const APART: u64 = 1 << 60;
 
@@ -51,12 +57,17 @@ const TRAIN: Pass = Pass::Train {
     precision: Precision::F32,
 };
 
+const FROZEN: Pass = Pass::TrainFrozen {
+    precision: Precision::F32,
+};
+
 /// The player who makes samples, the one who judges them, and the reader of codes, who sees what the judge sees.
 pub struct GanNet {
     params: Params,
     generator: Stack,
     discriminator: Stack,
     reader: Option<Stack>,
+    clusters: Option<Clusters>,
     code: CodeConfig,
     pictures: bool,
     device: Device,
@@ -101,35 +112,39 @@ impl GanNet {
         if run.stabilisers.spectral_norm {
             discriminator = discriminator.with_spectral_norm(&mut builder, "discriminator")?;
         }
-        let reader = match code.readable() {
-            0 => None,
-            readable => {
-                let features = Shape {
-                    height: 1,
-                    width: 1,
-                    channels: discriminator.feature_count(),
-                };
-                let widths = StackConfig {
-                    channels: vec![],
-                    widths: vec![run.mutual.width],
-                    ..StackConfig::default()
-                };
-                let name = "reader";
-                Some(Stack::encoder(
-                    &mut builder,
-                    name,
-                    features,
-                    &widths,
-                    readable,
-                    false,
-                )?)
+        let features = Shape {
+            height: 1,
+            width: 1,
+            channels: discriminator.feature_count(),
+        };
+        let mut reader_of = |outputs: usize| {
+            let widths = StackConfig {
+                channels: vec![],
+                widths: vec![run.mutual.width],
+                ..StackConfig::default()
+            };
+            let reader =
+                |outputs| Stack::encoder(&mut builder, "reader", features, &widths, outputs, false);
+            Some(outputs)
+                .filter(|outputs| *outputs > 0)
+                .map(reader)
+                .transpose()
+        };
+        let invariance = &run.mutual.invariance;
+        let (reader, clusters) = match invariance.weight > 0.0 {
+            true => {
+                let reader = reader_of(code.continuous)?;
+                let clusters = Clusters::new(&mut builder, shape, invariance, code.categories)?;
+                (reader, Some(clusters))
             }
+            false => (reader_of(code.readable())?, None),
         };
         Ok(Self {
             params: builder.finish(),
             generator,
             discriminator,
             reader,
+            clusters,
             code,
             pictures: shape.is_picture(),
             device: device.clone(),
@@ -151,9 +166,15 @@ impl GanNet {
         &self.discriminator
     }
 
-    /// Who reads codes; where there is something to read.
+    /// Who reads codes: all that can be read of one, or the continuous values alone where there are
+    /// [`clusters`](Self::clusters).
     pub fn reader(&self) -> Option<&Stack> {
         self.reader.as_ref()
+    }
+
+    /// Who reads categories, where they are groups of clusters.
+    pub fn clusters(&self) -> Option<&Clusters> {
+        self.clusters.as_ref()
     }
 
     /// What a sample is made of.
@@ -249,37 +270,57 @@ impl GanNet {
         Ok([part(0, real)?, part(real.dim(0)?, made)?])
     }
 
-    /// What is read off features: a logarithm a category, up to a constant, then the continuous values.
+    /// What is read off samples and the discriminator's features of them: a logarithm a category, up to a constant, then the
+    /// continuous values.
     ///
     /// # Errors
-    /// Features of another length.
-    pub fn read(&self, features: &Tensor, pass: Pass) -> Result<Option<Tensor>> {
-        let reader = self.reader.as_ref();
-        reader
-            .map(|reader| reader.forward(features, pass))
-            .transpose()
+    /// Samples or features of another length.
+    pub fn read(&self, rows: &Tensor, features: &Tensor, pass: Pass) -> Result<Option<Tensor>> {
+        let parts = [
+            self.clusters
+                .as_ref()
+                .map(|clusters| clusters.categories(&clusters.scores(rows, pass)?)),
+            self.reader
+                .as_ref()
+                .map(|reader| reader.forward(features, pass)),
+        ];
+        let parts = parts.into_iter().flatten().collect::<Result<Vec<_>>>()?;
+        match parts.len() {
+            0 => Ok(None),
+            _ => Tensor::cat(&parts, 1).map(Some),
+        }
     }
 
     /// How badly the code is read, in nats, each part by its weight; `None` where there is nothing to read, or no part has a
     /// weight.
     fn misread(
         &self,
+        rows: &Tensor,
         features: &Tensor,
         codes: &Codes,
         weights: &MutualConfig,
     ) -> Result<Option<Tensor>> {
-        let Some(read) = self.read(features, TRAIN)? else {
-            return Ok(None);
+        let of_features = match &self.reader {
+            Some(reader) => Some(reader.forward(features, TRAIN)?),
+            None => None,
         };
         let mut loss = None;
         let (categories, continuous) = (self.code.categories, self.code.continuous);
         if categories > 0 && weights.categorical > 0.0 {
-            let logits = read.narrow(1, 0, categories)?.contiguous()?;
-            let unread = cross_entropy(&logits, &codes.categories, None)?;
-            loss = Some((unread * weights.categorical)?);
+            let logits = match (&self.clusters, &of_features) {
+                // Normalised as real samples are, of which alone it learns how to.
+                (Some(clusters), _) => Some(clusters.categories(&clusters.scores(rows, FROZEN)?)?),
+                (None, Some(read)) => Some(read.narrow(1, 0, categories)?.contiguous()?),
+                (None, None) => None,
+            };
+            if let Some(logits) = logits {
+                let unread = cross_entropy(&logits, &codes.categories, None)?;
+                loss = Some((unread * weights.categorical)?);
+            }
         }
-        if continuous > 0 && weights.continuous > 0.0 {
-            let values = read.narrow(1, categories, continuous)?.contiguous()?;
+        if let Some(read) = of_features.filter(|_| continuous > 0 && weights.continuous > 0.0) {
+            let first = read.dim(1)? - continuous;
+            let values = read.narrow(1, first, continuous)?.contiguous()?;
             let wanted = self.tensor(codes.continuous.clone(), codes.categories.len())?;
             let part = (adversarial::continuous_code(&values, &wanted)? * weights.continuous)?;
             loss = Some(match loss {
@@ -297,30 +338,50 @@ pub struct GanBatch {
     pub rows: Vec<f32>,
     /// How many.
     pub count: usize,
+    /// Other real samples and then a neighbour of each, all of them moved, of which the reader is to say the same.
+    pub views: Vec<f32>,
+    /// How many pairs those are.
+    pub pairs: usize,
 }
 
-/// Endless batches of real samples, moved a little, from that of `step` on.
+/// Endless batches of real samples, moved a little, from that of `step` on. Without `neighbours`, a pair is one sample twice.
 pub fn batches(
     samples: Arc<Samples>,
-    batch: usize,
-    warp: WarpConfig,
-    seed: u64,
+    neighbours: Option<Neighbours>,
+    run: &GanRun,
     step: u64,
-) -> impl Iterator<Item = anyhow::Result<GanBatch>> {
-    let order = Shuffled::new(samples.len(), batch, seed).from_step(step);
-    let moves = warp != WarpConfig::none();
+) -> impl Iterator<Item = anyhow::Result<GanBatch>> + use<> {
+    let (seed, warp) = (run.seed, run.warp.clone());
+    let order = Shuffled::new(samples.len(), run.train.batch, seed).from_step(step);
+    let invariance = run.mutual.invariance.clone();
+    let paired = invariance.weight > 0.0;
+    let mut others = Shuffled::new(samples.len(), invariance.pairs, seed ^ VIEWS).from_step(step);
     order.zip(step..).map(move |(chosen, step)| {
-        let count = chosen.len();
-        if !moves {
-            let rows = samples.rows(chosen);
-            return Ok(GanBatch { rows, count });
+        let moved = |chosen: &[usize], warp: &WarpConfig, purpose: u64| -> Vec<f32> {
+            if *warp == WarpConfig::none() {
+                return samples.rows(chosen.iter().copied());
+            }
+            let mut rng = rng_at(seed, purpose, step);
+            let moved = |index: &usize| warp.apply(&samples.row(*index), samples.shape(), &mut rng);
+            chosen.iter().flat_map(moved).collect()
+        };
+        let (mut views, mut pairs) = (Vec::new(), 0);
+        if let Some(others) = others.next().filter(|_| paired) {
+            pairs = others.len();
+            let mut rng = rng_at(seed, HOPS, step);
+            let near = others.iter().map(|index| match &neighbours {
+                Some(near) => near.walk(*index, rng.random_range(1..=invariance.hops), &mut rng),
+                None => *index,
+            });
+            let both: Vec<usize> = others.iter().copied().chain(near).collect();
+            views = moved(&both, &invariance.warp, VIEWS);
         }
-        let mut rng = rng_at(seed, WARP, step);
-        let mut rows = Vec::with_capacity(count * samples.shape().len());
-        for index in chosen {
-            rows.extend(warp.apply(&samples.row(index), samples.shape(), &mut rng));
-        }
-        Ok(GanBatch { rows, count })
+        Ok(GanBatch {
+            rows: moved(&chosen, &warp, WARP),
+            count: chosen.len(),
+            views,
+            pairs,
+        })
     })
 }
 
@@ -490,8 +551,59 @@ impl GanTask {
         }
     }
 
+    /// Whether the reader still learns from real samples alone.
+    fn alone_at(&self, step: u64) -> bool {
+        let invariance = &self.run.mutual.invariance;
+        invariance.weight > 0.0 && (step as f64) < invariance.alone * self.steps as f64
+    }
+
+    /// The turn of who reads clusters: what is read off one of a pair of real samples is to tell what is read off the other.
+    /// Categories are found on the way, until they are settled.
+    fn readers_turn(&self, clusters: &Clusters, batch: &GanBatch, step: u64) -> Result<StepLoss> {
+        let (net, pairs) = (&self.net, batch.pairs);
+        let scores = clusters.scores(&net.tensor(batch.views.clone(), 2 * pairs)?, TRAIN)?;
+        let first = scores.narrow(0, 0, pairs)?.contiguous()?;
+        let second = scores.narrow(0, pairs, pairs)?.contiguous()?;
+        if self.alone_at(step) {
+            clusters.observe(&first, &second)?;
+            if !self.alone_at(step + 1) || step % REGROUP_EVERY == REGROUP_EVERY - 1 {
+                clusters.regroup()?;
+            }
+        }
+        let of_categories = shared_information(
+            &clusters.categories(&first.detach())?,
+            &clusters.categories(&second.detach())?,
+        )?;
+        let told = shared_information(&first, &second)?;
+        Ok(StepLoss {
+            total: (told * -self.run.mutual.invariance.weight)?,
+            parts: vec![("shared_nats", of_categories.to_scalar()?)],
+        })
+    }
+
+    /// What a player is said to lose who does not move yet.
+    fn waiting(&self, parts: &[(&'static str, bool)]) -> Result<StepLoss> {
+        let named = parts.iter().filter(|(_, there)| *there);
+        Ok(StepLoss {
+            total: Tensor::zeros((), candle_core::DType::F32, self.net.device())?,
+            parts: named.map(|(name, _)| (*name, 0.0)).collect(),
+        })
+    }
+
     fn discriminators_turn(&self, batch: &GanBatch, step: u64) -> Result<StepLoss> {
         let (net, s) = (&self.net, &self.run.stabilisers);
+        let (mut weights, alone) = self.reading();
+        if net.clusters.is_some() {
+            weights.categorical = 0.0;
+        }
+        if self.alone_at(step) {
+            let reads = weights.continuous > 0.0 && net.code.continuous > 0;
+            return self.waiting(&[
+                ("discriminator", true),
+                ("penalty", s.r1 > 0.0),
+                ("reader", reads),
+            ]);
+        }
         let real = net.tensor(batch.rows.clone(), batch.count)?;
         let codes = net.draw(batch.count, self.run.seed, 2 * step);
         let made = net
@@ -507,12 +619,11 @@ impl GanTask {
             parts.push(("penalty", penalty.to_scalar()?));
             total = (total + penalty)?;
         }
-        let (weights, alone) = self.reading();
         let features = match alone {
             true => of_made.features.detach(),
             false => of_made.features,
         };
-        if let Some(misread) = net.misread(&features, &codes, &weights)? {
+        if let Some(misread) = net.misread(&made, &features, &codes, &weights)? {
             parts.push(("reader", misread.to_scalar()?));
             total = (total + misread)?;
         }
@@ -521,6 +632,14 @@ impl GanTask {
 
     fn generators_turn(&self, batch: &GanBatch, step: u64) -> Result<StepLoss> {
         let (net, s) = (&self.net, &self.run.stabilisers);
+        if self.alone_at(step) {
+            let (matched, reads) = (s.feature_matching > 0.0, !self.reading().1);
+            return self.waiting(&[
+                ("generator", true),
+                ("features", matched),
+                ("misread", reads),
+            ]);
+        }
         let codes = net.draw(batch.count, self.run.seed, 2 * step + 1);
         let made = net.made(&net.tensor(codes.rows.clone(), batch.count)?, TRAIN)?;
         let made = self.noisy(&made, step, 2)?;
@@ -543,7 +662,7 @@ impl GanTask {
             total = (total + apart)?;
         }
         let (weights, alone) = self.reading();
-        if !alone && let Some(misread) = net.misread(&of_made.features, &codes, &weights)? {
+        if !alone && let Some(misread) = net.misread(&made, &of_made.features, &codes, &weights)? {
             parts.push(("misread", misread.to_scalar()?));
             total = (total + misread)?;
         }
@@ -566,22 +685,28 @@ impl GanTask {
         Ok((rows, codes))
     }
 
-    /// The category that is read off each held-out sample.
-    fn read_categories(&self) -> Result<Option<Vec<u32>>> {
+    /// What is read of the category off each held-out sample, moved by `warp`: a logarithm a category, up to a constant.
+    fn read_categories(&self, warp: &WarpConfig) -> Result<Option<Tensor>> {
         let net = &self.average;
-        let (Some(_), categories @ 1..) = (&net.reader, net.code.categories) else {
+        let categories = net.code.categories;
+        if categories == 0 {
             return Ok(None);
-        };
-        let mut found = Vec::with_capacity(self.held_out.len());
+        }
+        let mut rng = rng_at(self.run.seed, VIEWS, APART);
+        let mut found = Vec::new();
         for start in (0..self.held_out.len()).step_by(EVALUATION_BATCH) {
             let end = self.held_out.len().min(start + EVALUATION_BATCH);
-            let rows = net.tensor(self.held_out.rows(start..end), end - start)?;
+            let row = |i| warp.apply(&self.held_out.row(i), self.held_out.shape(), &mut rng);
+            let rows = net.tensor((start..end).flat_map(row).collect(), end - start)?;
             let features = net.judged(&rows, Pass::Eval)?.features;
-            if let Some(read) = net.read(&features, Pass::Eval)? {
-                found.extend(highest(&read.narrow(1, 0, categories)?.to_vec2::<f32>()?));
+            if let Some(read) = net.read(&rows, &features, Pass::Eval)? {
+                found.push(read.narrow(1, 0, categories)?.contiguous()?);
             }
         }
-        Ok(Some(found))
+        match found.is_empty() {
+            true => Ok(None),
+            false => Tensor::cat(&found, 0).map(Some),
+        }
     }
 
     fn ring_panels(&self, ring: &RingConfig) -> Result<Vec<Panel>> {
@@ -706,7 +831,7 @@ impl Task for GanTask {
     fn players(&self) -> Vec<Player> {
         let s = &self.run.stabilisers;
         let params = self.net.params();
-        vec![
+        let mut players = vec![
             Player {
                 params: params.of(&["discriminator.", "reader."]),
                 rate: s.discriminator_rate,
@@ -715,17 +840,23 @@ impl Task for GanTask {
                 params: params.of(&["generator."]),
                 rate: s.generator_rate,
             },
-        ]
+        ];
+        players.extend(self.net.clusters.as_ref().map(|_| Player {
+            params: params.of(&["clusters."]),
+            rate: self.run.mutual.invariance.rate,
+        }));
+        players
     }
 
     fn turn(&self, player: usize, batch: &GanBatch, step: u64) -> Result<Turn> {
-        let loss = match player {
-            0 => self.discriminators_turn(batch, step)?,
+        let loss = match (player, &self.net.clusters) {
+            (0, _) => self.discriminators_turn(batch, step)?,
+            (2, Some(clusters)) => self.readers_turn(clusters, batch, step)?,
             _ => self.generators_turn(batch, step)?,
         };
         Ok(Turn {
             loss,
-            sits_out: false,
+            sits_out: player < 2 && self.alone_at(step),
         })
     }
 
@@ -769,13 +900,19 @@ impl Task for GanTask {
                     ("divergence", coverage.divergence()),
                 ];
                 let categories = self.run.code.categories;
-                if let Some(read) = self.read_categories()? {
+                if let Some(scores) = self.read_categories(&WarpConfig::none())? {
+                    let read = highest(&scores.to_vec2::<f32>()?);
                     let made = Contingency::of(&codes.categories, &shown, categories, classes);
                     let labels = self.held_out.labels();
                     let found = Contingency::of(&read, labels, categories, classes);
                     figures.push(("code_error", found.assigned_error()));
                     figures.push(("made_error", made.assigned_error()));
                     figures.push(("code_nats", made.mutual_information()));
+                    let warp = &self.run.mutual.invariance.warp;
+                    if let Some(moved) = self.read_categories(warp)? {
+                        let shared = shared_information(&scores, &moved)?;
+                        figures.push(("shared_nats", shared.to_scalar::<f32>()?.into()));
+                    }
                 }
             }
         }
@@ -821,6 +958,7 @@ fn name_of(figure: &str) -> &str {
         "code_error" => "error of the category as the class of held-out samples",
         "made_error" => "the same of made samples, by the judge",
         "code_nats" => "what the category says of the class, nats",
+        "shared_nats" => "what the category of a sample says of that of the same one moved, nats",
         other => other,
     }
 }
@@ -858,7 +996,7 @@ mod tests {
             .unwrap();
         let players = task.players();
         let mut adams = vec![AdamW::default(); players.len()];
-        let all = batches(Arc::new(train), 128, run.warp.clone(), run.seed, 0);
+        let all = batches(Arc::new(train), None, run, 0);
         for (step, batch) in (0..steps).zip(all) {
             let batch = batch.unwrap();
             for (k, player) in players.iter().enumerate() {
@@ -921,6 +1059,8 @@ mod tests {
         let batch = GanBatch {
             rows: task.held_out.rows(0..8),
             count: 8,
+            views: Vec::new(),
+            pairs: 0,
         };
         let gradients = task
             .turn(0, &batch, 0)
@@ -1065,6 +1205,8 @@ mod tests {
             let batch = GanBatch {
                 rows: task.held_out.rows(0..8),
                 count: 8,
+                views: Vec::new(),
+                pairs: 0,
             };
             for (k, player) in task.players().iter().enumerate() {
                 let loss = task.turn(k, &batch, 3).unwrap().loss;
@@ -1079,12 +1221,165 @@ mod tests {
         }
     }
 
+    /// What a part of the loss does to every variable: the norms of its gradient.
+    fn reached(task: &GanTask, loss: &Tensor) -> std::collections::BTreeMap<String, f64> {
+        let gradients = loss.backward().unwrap();
+        let norm = |gradient: &Tensor| -> f64 {
+            let squares = gradient.sqr().unwrap().sum_all().unwrap();
+            squares.to_scalar::<f32>().unwrap().sqrt().into()
+        };
+        let vars = task.params().vars.iter();
+        vars.filter_map(|(name, var)| Some((name.clone(), norm(gradients.get(var)?))))
+            .collect()
+    }
+
+    const INFO: &str =
+        "[stabilisers]\nbatch_norm = \"none\"\n[mutual]\ncategorical = 1.0\ncontinuous = 0.1\n";
+    const INVARIANT: &str = "[stabilisers]\nbatch_norm = \"none\"\n[mutual]\ncategorical = 1.0\ncontinuous = 0.1\n[mutual.invariance]\nweight = 1.0\npairs = 64\nclusters = 16\nalone = 0.5\n[mutual.invariance.network]\nchannels = [8, 16]\nwidths = []\n[mutual.invariance.warp]\nshift_px = 1.0\nturn_degrees = 5.0\nscale = 0.0\nshear = 0.0\nbend_px = 0.0\n";
+
+    #[test]
+    fn what_is_misread_moves_the_generator_and_the_trunk_that_reader_and_discriminator_share() {
+        let task = picture_task(INFO);
+        let net = &task.net;
+        let codes = net.draw(8, 0, 0);
+        let made = net
+            .made(&net.tensor(codes.rows.clone(), 8).unwrap(), TRAIN)
+            .unwrap();
+        let features = net.judged(&made, TRAIN).unwrap().features;
+        let misread = net
+            .misread(&made, &features, &codes, &task.run.mutual)
+            .unwrap();
+        let norms = reached(&task, &misread.unwrap());
+        for name in task.params().vars.keys() {
+            // The discriminator's verdict is a layer of its own.
+            let read = !name.starts_with("discriminator.last");
+            let norm = norms.get(name).copied();
+            assert_eq!(
+                norm.is_some_and(|norm| norm > 1e-9),
+                read,
+                "{name} {norm:?}"
+            );
+        }
+        // Codes are drawn anew in every step and for either player.
+        let of_step = |step| net.draw(8, 0, step).rows;
+        assert!(of_step(0) != of_step(1) && of_step(1) != of_step(2));
+    }
+
+    fn batch_of(task: &GanTask, step: u64) -> GanBatch {
+        let all = batches(task.held_out.clone(), None, &task.run, step);
+        all.into_iter().next().unwrap().unwrap()
+    }
+
+    #[test]
+    fn without_invariance_there_is_nothing_of_it_and_with_it_real_samples_stay_the_same_ones() {
+        let (plain, invariant) = (picture_task(INFO), picture_task(INVARIANT));
+        let (without, with) = (batch_of(&plain, 3), batch_of(&invariant, 3));
+        assert_eq!(without.rows, with.rows);
+        assert_eq!((without.pairs, without.views.len()), (0, 0));
+        assert_eq!((with.pairs, with.views.len()), (64, 2 * 64 * 144));
+        assert_eq!((plain.players().len(), invariant.players().len()), (2, 3));
+        let turn = |task: &GanTask, player, step| {
+            let batch = if task.players().len() > 2 {
+                &with
+            } else {
+                &without
+            };
+            task.turn(player, batch, step).unwrap()
+        };
+        let named = |turn: &Turn| turn.loss.parts.iter().map(|p| p.0).collect::<Vec<_>>();
+        // Once its head start is over, nothing is another for the two players but who reads categories.
+        for player in [0, 1] {
+            let (a, b) = (turn(&plain, player, 7), turn(&invariant, player, 7));
+            assert_eq!(named(&a), named(&b));
+            assert_eq!(a.loss.parts[0], b.loss.parts[0]);
+            assert!(!a.sits_out && !b.sits_out);
+            // During it they wait, and the log has its columns.
+            let waiting = turn(&invariant, player, 4);
+            assert!(waiting.sits_out && !turn(&plain, player, 4).sits_out);
+            assert_eq!(named(&waiting), named(&b));
+        }
+        // The third moves always, and nobody but itself.
+        for step in [4, 7] {
+            let own = turn(&invariant, 2, step);
+            assert!(!own.sits_out);
+            let norms = reached(&invariant, &own.loss.total);
+            assert!(!norms.is_empty() && norms.keys().all(|name| name.starts_with("clusters.")));
+        }
+        // What it reads of made samples moves who makes them.
+        let norms = reached(&invariant, &turn(&invariant, 1, 7).loss.total);
+        let moved = |start: &str| norms.iter().any(|(k, v)| k.starts_with(start) && *v > 0.0);
+        assert!(moved("generator.") && moved("clusters."));
+        assert!(
+            !invariant.players()[1]
+                .params
+                .vars
+                .keys()
+                .any(|k| k.starts_with("clusters."))
+        );
+    }
+
+    #[test]
+    fn categories_are_settled_when_the_head_start_is_over_and_are_the_same_again_from_a_checkpoint()
+    {
+        let task = picture_task(INVARIANT);
+        let clusters = task.net.clusters().unwrap();
+        let grouping = || clusters.membership().unwrap().to_vec2::<f32>().unwrap();
+        let first = grouping();
+        for step in 0..5 {
+            task.turn(2, &batch_of(&task, step), step).unwrap();
+        }
+        let settled = grouping();
+        assert_ne!(first, settled);
+        assert!((0..4).all(|k| settled.iter().any(|row| row[k] == 1.0)));
+        for step in 5..10 {
+            task.turn(2, &batch_of(&task, step), step).unwrap();
+        }
+        assert_eq!(grouping(), settled);
+        let again = picture_task(INVARIANT);
+        again
+            .params()
+            .restore(&task.params().snapshot().unwrap())
+            .unwrap();
+        let clusters = again.net.clusters().unwrap();
+        assert_eq!(
+            clusters.membership().unwrap().to_vec2::<f32>().unwrap(),
+            settled
+        );
+    }
+
+    /// Bars at eight angles, of which nobody says which is which.
+    #[test]
+    fn a_reader_that_is_held_to_say_the_same_of_moved_samples_finds_classes_without_labels() {
+        let mut task = picture_task(&INVARIANT.replace("alone = 0.5", "alone = 1.0"));
+        let players = task.players();
+        let mut adam = AdamW::default();
+        let figures = |task: &mut GanTask| {
+            let weights = task.params().snapshot().unwrap();
+            let figures = task.validate(&weights).unwrap();
+            move |name: &str| figures.iter().find(|(n, _)| *n == name).unwrap().1
+        };
+        let before = figures(&mut task);
+        for step in 0..150 {
+            let batch = batch_of(&task, step);
+            let turn = task.turn(2, &batch, step % 10).unwrap();
+            let gradients = turn.loss.total.backward().unwrap();
+            adam.step(&players[2].params, &gradients, 2e-3, &task.run.optim)
+                .unwrap();
+        }
+        let after = figures(&mut task);
+        let shared = (before("shared_nats"), after("shared_nats"));
+        // Four categories tell at most log 4 = 1.39 nats.
+        assert!(shared.0 < 0.1 && shared.1 > 1.0, "{shared:?}");
+    }
+
     #[test]
     fn a_plain_gans_reader_is_a_probe_that_moves_nobody_else() {
         let task = picture_task("[stabilisers]\nbatch_norm = \"none\"\n");
         let batch = GanBatch {
             rows: task.held_out.rows(0..8),
             count: 8,
+            views: Vec::new(),
+            pairs: 0,
         };
         let codes = task.net.draw(8, 0, 0);
         let rows = task.net.tensor(batch.rows.clone(), 8).unwrap();
@@ -1093,7 +1388,7 @@ mod tests {
         assert!(alone);
         let misread = task
             .net
-            .misread(&features, &codes, &weights)
+            .misread(&rows, &features, &codes, &weights)
             .unwrap()
             .unwrap();
         let gradients = misread.backward().unwrap();
