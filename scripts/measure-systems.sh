@@ -9,7 +9,9 @@
 # robust   MNIST with one sample in ten from Fashion-MNIST: a robust prior, the weighted sum, and a plain VAE, each scored
 #          on digits alone.
 # ring     modes of eight that a GAN makes, with stabilisers and without any.
-# infogan  error of the category as the digit, of an InfoGAN and of a plain GAN's probe.
+# infogan  error of the category as the digit, one category a digit, of an InfoGAN whose reader is held to say the same of moved
+#          digits, of one as published, and of a plain GAN's probe, all three of the same networks; beside it what categories of
+#          made samples are to the judge, and the nats that moved digits share, which know no label.
 # disentangle  what a probe finds of the digit in z and in s, of Jha's and of Mathieu's method.
 #
 # It needs the MNIST files of configs/*.toml; --data says where they are.
@@ -78,12 +80,15 @@ ring)
     done
     ;;
 infogan)
-    for how in infogan gan; do
+    for how in infogan published gan; do
         for ((seed = 0; seed < seeds; seed++)); do
-            cp "configs/$how-mnist.toml" "$out/$how-$seed.toml"
-            error=$(run gan "$how-$seed" "$seed" code_error "$@")
-            echo "$how, seed $seed: error of the category as the digit $error" >&2
-            echo "$error"
+            case $how in
+            published) sed '/^\[mutual.invariance\]/,/^weight/s/^weight = [0-9.]*/weight = 0.0/' configs/infogan-mnist.toml ;;
+            *) cat "configs/$how-mnist.toml" ;;
+            esac >"$out/$how-$seed.toml"
+            all=$(run gan "$how-$seed" "$seed" '\(code_error\|made_error\|shared_nats\)' "$@" | tr '\n' ' ')
+            echo "$how, seed $seed: error of the category as the digit, the same of made samples, nats shared: $all" >&2
+            echo "${all%% *}"
         done | median "$how, error of the category as the digit"
     done
     ;;
