@@ -14,7 +14,7 @@ use candle_core::{D, Result, Tensor, Var};
 use super::InvarianceConfig;
 use crate::export::onnx::{Attribute, GraphBuilder};
 use crate::labelled::Shape;
-use crate::loss::classes::log_probabilities;
+use crate::loss::classes::{log_probabilities, table_of_pairs};
 use crate::model::Pass;
 use crate::model::stack::{Stack, StackError};
 use crate::params::{Init, ParamBuilder};
@@ -106,10 +106,7 @@ impl Clusters {
     /// # Errors
     /// If an operator fails.
     pub fn observe(&self, first: &Tensor, second: &Tensor) -> Result<()> {
-        let shares = |scores: &Tensor| log_probabilities(&scores.detach())?.exp();
-        let (first, second) = (shares(first)?, shares(second)?);
-        let table = (first.t()?.matmul(&second)? / first.dim(0)?.max(1) as f64)?;
-        let table = ((&table + table.t()?)? * 0.5)?;
+        let table = table_of_pairs(&first.detach(), &second.detach())?;
         let kept = (self.pairs.as_tensor() * KEEP)?;
         self.pairs.set(&(kept + table * (1.0 - KEEP))?)
     }

@@ -69,6 +69,20 @@ pub fn information(scores: &Tensor) -> Result<Tensor> {
     each - of_all
 }
 
+/// How often one of a pair was given one answer and the other another: shares of all pairs, whichever of the two is the first.
+///
+/// # Shapes
+/// `first`, `second` `[N, C]` before any softmax, a pair a row; returns `[C, C]`, symmetric
+///
+/// # Errors
+/// If an operator fails.
+pub fn table_of_pairs(first: &Tensor, second: &Tensor) -> Result<Tensor> {
+    let (n, _) = first.dims2()?;
+    let answers = |scores: &Tensor| log_probabilities(scores)?.exp();
+    let table = (answers(first)?.t()?.matmul(&answers(second)?)? / n.max(1) as f64)?;
+    (&table + table.t()?)? * 0.5
+}
+
 /// What the answer to one view of a sample tells of the answer to another view of it, in nats: the mutual information of the
 /// table that the answers to all pairs come to (invariant information clustering, Ji et al. 2019). It is high where both are
 /// the same, sure, and of all classes alike; to be raised. Which view is the first one makes no difference.
@@ -79,10 +93,7 @@ pub fn information(scores: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// If an operator fails.
 pub fn shared_information(first: &Tensor, second: &Tensor) -> Result<Tensor> {
-    let (n, _) = first.dims2()?;
-    let answers = |scores: &Tensor| log_probabilities(scores)?.exp();
-    let table = (answers(first)?.t()?.matmul(&answers(second)?)? / n.max(1) as f64)?;
-    let table = ((&table + table.t()?)? * 0.5)?;
+    let table = table_of_pairs(first, second)?;
     let mean = table.sum(0)?;
     let of = |shares: &Tensor| (shares * (shares + SMALLEST_SHARE)?.log()?)?.sum_all();
     of(&table)? - (of(&mean)? * 2.0)?

@@ -700,7 +700,8 @@ impl GanTask {
             let rows = net.tensor((start..end).flat_map(row).collect(), end - start)?;
             let features = net.judged(&rows, Pass::Eval)?.features;
             if let Some(read) = net.read(&rows, &features, Pass::Eval)? {
-                found.push(read.narrow(1, 0, categories)?.contiguous()?);
+                // Detached: else what every layer made of every sample is kept until the last one is read.
+                found.push(read.narrow(1, 0, categories)?.contiguous()?.detach());
             }
         }
         match found.is_empty() {
