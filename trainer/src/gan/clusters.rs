@@ -19,8 +19,9 @@ use crate::model::Pass;
 use crate::model::stack::{Stack, StackError};
 use crate::params::{Init, ParamBuilder};
 
-/// What is kept of the table of pairs from one step to the next.
-const KEEP: f64 = 0.98;
+/// What is kept of the table of pairs from one step to the next: that of some 300 steps. Of 50 clusters most of the 2,500 cells
+/// hold less than one pair in ten thousand, and which two are joined hangs on them.
+const KEEP: f64 = 0.997;
 /// Keeps the logarithm of nothing finite.
 const SMALLEST_SHARE: f64 = 1e-8;
 
