@@ -4,8 +4,8 @@
 //! middle, their second moments without a slant) and at half the size, so that where a stroke lies to a pixel counts less than
 //! which strokes there are; they are taken to be light on dark. Anything else is compared as it is. The search is exact.
 //!
-//! Of 60,000 digits of MNIST with ten neighbours each, 96.5 % of the pairs are of one class (94 % without the uprighting); that takes
-//! about a minute of one core.
+//! Of the tenth neighbours of 3,000 digits of MNIST among all 60,000, 96.6 % are the same digit (94.0 % without the uprighting), of the
+//! first 98.5 %. All of them take about half a minute of one core.
 //!
 //! ```
 //! use roadhound_trainer::labelled::neighbours::Neighbours;
