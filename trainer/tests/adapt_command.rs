@@ -59,7 +59,7 @@ fn write_world(root: &Path) {
     std::fs::write(root.join("propose.toml"), propose).unwrap();
     // What a network of some hundred pairs believes is worth little: the bars are as low as they can be.
     let adapt = format!(
-        "[train]\nbatch = 4\nvalidate_every = 2\ncheckpoint_every = 2\n[clips]\nframes = 6\nheld_out_every = 2\n[pseudo]\nmin_score = 0.0\nmin_presence = 0.0\nmin_similarity = -1.0\nframe_iou = 0.0\ntrack_iou = 0.0\nmin_frames = 2\n[select]\nseeds = 2\nregions = 16\nsource_batches = 2\nnorm_batches = 1\nmost_source_loss = 1.0\n[sampler]\nsearch_shift_px = 16\nwide_shift_px = 24\n{data}"
+        "[train]\nbatch = 4\nvalidate_every = 2\ncheckpoint_every = 2\n[clips]\nframes = 6\nheld_out_every = 2\n[pseudo]\nmin_score = 0.0\nmin_presence = 0.0\nmin_similarity = -1.0\nframe_iou = 0.0\ntrack_iou = 0.0\nmin_frames = 2\n[select]\nseeds = 2\nregions = 16\nsource_batches = 2\nnorm_batches = 1\nmost_source_loss = 1.0\n[sampler]\nsearch_shift_px = 16\nwide_shift_px = 24\n[style]\nside_px = 16\ncrops = 16\n[style.network]\nchannels = [8]\nwidths = [16]\n[style.train]\nepochs = 2.0\nbatch = 4\n{data}"
     );
     std::fs::write(root.join("adapt.toml"), &adapt).unwrap();
     // Rates that leave nothing of a network, and a source that may not be lost.
@@ -329,7 +329,7 @@ fn a_bundle_is_adapted_or_given_back_and_what_cannot_be_is_said_in_a_line() {
     let table = done(
         root,
         &format!(
-            "adapt {common} --config adapt.toml --out out --parts region,image,teacher,prototypes,fourier,adabn --ablate --no-int8"
+            "adapt {common} --config adapt.toml --out out --parts region,image,teacher,prototypes,fourier,style,adabn --ablate --no-int8"
         ),
     );
     assert_eq!(
@@ -344,13 +344,16 @@ fn a_bundle_is_adapted_or_given_back_and_what_cannot_be_is_said_in_a_line() {
         "losses.csv",
         "validation.csv",
         "pseudo/boxes.csv",
+        "style/report.html",
+        "style/swaps.png",
+        "restyled.png",
         "bundle/bundle.toml",
     ] {
         assert!(root.join("out").join(name).is_file(), "{name}");
     }
     let csv = std::fs::read_to_string(root.join("out/ablation.csv")).unwrap();
     let names: Vec<&str> = csv.lines().map(|l| l.split(',').next().unwrap()).collect();
-    let all = "region+image+teacher+prototypes+fourier+adabn";
+    let all = "region+image+teacher+prototypes+fourier+style+adabn";
     assert_eq!(
         names,
         [
@@ -362,6 +365,7 @@ fn a_bundle_is_adapted_or_given_back_and_what_cannot_be_is_said_in_a_line() {
             "teacher",
             "prototypes",
             "fourier",
+            "style",
             "adabn"
         ]
     );

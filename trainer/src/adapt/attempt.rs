@@ -10,11 +10,12 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use candle_core::Device;
 
-use super::batches::{Batches, Swap};
+use super::batches::{Batches, Restyle, Swap};
 use super::config::{AdaptRun, Part};
 use super::measure::{Choice, Measures};
 use super::score::Scored;
 use super::setting::{Few, Setting, drawn};
+use super::style::Restyler;
 use crate::batch::{PrefetchConfig, Prefetcher};
 use crate::checkpoint::Checkpoint;
 use crate::config::SystemConfig;
@@ -38,6 +39,8 @@ pub struct Adapted {
     pub choice: Choice,
     /// The network that is: the source's where nothing better was found.
     pub kept: TrackerNet,
+    /// Who restyled crops of the source, where that took part.
+    pub restyler: Option<Arc<Restyler>>,
     /// What it made of the annotated runs.
     pub scores: Vec<Scored>,
     /// Its success on held-out labelled pairs of the target, where there are any.
@@ -157,6 +160,13 @@ impl Setting {
             seed: run.seed,
         };
         let mut task = AdaptTask::new(parts, &Device::Cpu)?;
+        let restyler = match run.adapt.has(Part::Style) {
+            true => match self.restyler(stop, quiet)? {
+                Some(restyler) => Some(Arc::new(restyler)),
+                None => return Ok(None),
+            },
+            false => None,
+        };
         let mut candidates: Vec<Snapshot> = Vec::new();
         if run.adapt.learns() {
             let batches = Arc::new(Batches {
@@ -166,6 +176,10 @@ impl Setting {
                 swap: run.adapt.has(Part::Fourier).then_some(Swap {
                     share: run.adapt.fourier_share,
                     reach: run.adapt.fourier_reach,
+                }),
+                restyle: restyler.clone().map(|by| Restyle {
+                    share: run.style.share,
+                    by,
                 }),
                 labelled: lesson
                     .map(|lesson| {
@@ -244,6 +258,7 @@ impl Setting {
             choice,
             scores: self.scores(&kept)?,
             target_auc: target_auc.transpose()?,
+            restyler,
             kept,
         }))
     }

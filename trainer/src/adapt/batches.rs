@@ -4,19 +4,22 @@
 //! the student sees them changed; both have the same crops of the same frames, so that a box found in one view is the box
 //! in the other.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rand::Rng;
 
 use super::fourier::swap_low_frequencies;
+use super::style::Restyler;
 use crate::augment::AugmentConfig;
 use crate::batch::{Batch, BatchSource};
 use crate::data::DataError;
 use crate::epochs::rng_at;
 use crate::sampler::{Sampler, SamplerScratch};
 
-/// Random stream of what is swapped.
+/// Random streams of what is swapped and what is restyled.
 const SWAPS: u64 = 41;
+const STYLES: u64 = 42;
 
 /// What one step sees.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,8 +56,19 @@ pub struct Batches {
     pub labelled: Option<(Sampler, usize)>,
     /// Of the low frequencies.
     pub swap: Option<Swap>,
-    /// Decides which pairs are swapped.
+    /// Of the manner of a recording.
+    pub restyle: Option<Restyle>,
+    /// Decides which pairs are swapped and restyled.
     pub seed: u64,
+}
+
+/// Which source crops get the manner of the target's.
+#[derive(Clone, Debug)]
+pub struct Restyle {
+    /// Share of the pairs.
+    pub share: f64,
+    /// Who gives it.
+    pub by: Arc<Restyler>,
 }
 
 /// Changes that leave a pair as it was cut; `strong` decides which pairs are grey, which belongs to the plan of a pair.
@@ -93,6 +107,12 @@ impl BatchSource for Batches {
         let (Some(mut source), Some(weak), Some(strong)) = (source, weak, strong) else {
             return Ok(None);
         };
+        if let Some(restyle) = &self.restyle {
+            let recordings = restyle.by.recordings();
+            let chosen = chosen(source.len, restyle.share, recordings, self.seed, step);
+            let changed = restyle.by.restyle_pairs(&mut source, &chosen);
+            changed.map_err(|error| DataError::Restyle(error.to_string()))?;
+        }
         if let Some(swap) = self.swap {
             swapped(&mut source, &weak, swap, self.seed, step);
         }
@@ -103,6 +123,23 @@ impl BatchSource for Batches {
             labelled,
         }))
     }
+}
+
+/// Numbers of the pairs that are restyled in a step, each with that of the recording whose manner it is given.
+fn chosen(
+    pairs: usize,
+    share: f64,
+    recordings: usize,
+    seed: u64,
+    step: u64,
+) -> Vec<(usize, usize)> {
+    let mut rng = rng_at(seed, STYLES, step);
+    let drawn =
+        (0..pairs).map(|pair| (rng.random::<f64>(), (pair, rng.random_range(0..recordings))));
+    drawn
+        .filter(|(drawn, _)| *drawn < share)
+        .map(|(_, chosen)| chosen)
+        .collect()
 }
 
 /// Gives some pairs of `source` the low frequencies of the pairs of `target` in the same places, templates from templates
@@ -156,6 +193,15 @@ mod tests {
         assert!((8..=32).contains(&changed(&half)), "{}", changed(&half));
         assert_eq!(half, with(0.5, 1));
         assert_ne!(half, with(0.5, 2));
+        // What is restyled is drawn apart from what is swapped.
+        let all = chosen(40, 1.0, 3, 5, 1);
+        assert!(all.iter().map(|(pair, _)| *pair).eq(0..40));
+        assert!((0..3).all(|recording| all.iter().any(|(_, r)| *r == recording)));
+        assert!(chosen(40, 0.0, 3, 5, 1).is_empty());
+        let restyled = chosen(40, 0.5, 3, 5, 1);
+        assert!((8..=32).contains(&restyled.len()), "{}", restyled.len());
+        assert!(restyled.iter().all(|chosen| all.contains(chosen)));
+        assert_ne!(restyled, chosen(40, 0.5, 3, 5, 2));
         // Truth stays.
         assert_eq!(half.box_in_search, source.box_in_search);
     }

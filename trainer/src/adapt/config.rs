@@ -17,6 +17,7 @@ use super::domain::DomainConfig;
 use super::labelled::LabelledConfig;
 use super::pseudo::PseudoConfig;
 use super::reversal::strength_at;
+use super::style::StyleConfig;
 use crate::augment::AugmentConfig;
 use crate::config::{ComputeConfig, ConfigError, SystemConfig, check_run, in_range};
 use crate::data::DataConfig;
@@ -41,6 +42,8 @@ pub enum Part {
     Prototypes,
     /// Source crops get the low frequencies' amplitudes of target crops.
     Fourier,
+    /// Source crops get the manner of target crops, which a code in two parts has learned.
+    Style,
     /// Normalisation is re-estimated on the target.
     Adabn,
     /// A few labelled tracks of the target are learned from as the source is.
@@ -49,12 +52,13 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Region,
         Self::Image,
         Self::Teacher,
         Self::Prototypes,
         Self::Fourier,
+        Self::Style,
         Self::Adabn,
         Self::Labelled,
     ];
@@ -67,6 +71,7 @@ impl Part {
             Self::Teacher => "teacher",
             Self::Prototypes => "prototypes",
             Self::Fourier => "fourier",
+            Self::Style => "style",
             Self::Adabn => "adabn",
             Self::Labelled => "labelled",
         }
@@ -238,6 +243,8 @@ pub struct AdaptRun {
     pub clips: ClipConfig,
     /// What is a pseudo-track.
     pub pseudo: PseudoConfig,
+    /// How manners of recordings are learned, where that part takes part.
+    pub style: StyleConfig,
     /// How weights are chosen.
     pub select: SelectConfig,
     /// A few labelled tracks of the target, where there are any.
@@ -265,6 +272,7 @@ impl Default for AdaptRun {
             adapt: AdaptConfig::default(),
             clips: ClipConfig::default(),
             pseudo: PseudoConfig::default(),
+            style: StyleConfig::default(),
             select: SelectConfig::default(),
             labelled: LabelledConfig::default(),
             loss: LossConfig::default(),
@@ -300,6 +308,7 @@ impl SystemConfig for AdaptRun {
         self.adapt.validate()?;
         self.clips.validate()?;
         self.pseudo.validate()?;
+        self.style.validate()?;
         self.labelled.validate()?;
         if self.adapt.has(Part::Labelled) && self.labelled.pack.is_none() {
             return Err(ConfigError::Value(

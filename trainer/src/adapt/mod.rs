@@ -7,9 +7,9 @@
 //! - [`domain`]: the head that tells domains apart, and the loss that it and the features are trained by.
 //! - [`select`]: criteria that choose a model without a label of the target.
 //! - [`probe`]: small heads trained on features that stand still: how well domains, or classes of both, can be told apart.
-//! - [`config`], [`clips`], [`pseudo`], [`fourier`], [`batches`], [`measure`]: the tracker's adaptation, which
+//! - [`config`], [`clips`], [`pseudo`], [`fourier`], [`style`], [`batches`], [`measure`]: the tracker's adaptation, which
 //!   [`crate::task::adapt`] joins: what it is told, unlabelled video, tracks that the tracker believes, light of one domain on
-//!   crops of the other, what a step sees, and which weights are kept.
+//!   crops of the other, the manner of a recording on them, what a step sees, and which weights are kept.
 //! - [`setting`], [`attempt`], [`shown`], [`deliver`]: what adaptations of a bundle share, one of them, their table and
 //!   report, and the bundle that is left.
 //! - [`labelled`], [`score`], [`scenes`]: a few labelled tracks of the target, what annotated clips say of an adaptation, and
@@ -49,3 +49,4 @@ pub mod score;
 pub mod select;
 pub mod setting;
 pub mod shown;
+pub mod style;

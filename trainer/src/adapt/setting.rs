@@ -350,32 +350,34 @@ impl Setting {
 
     /// Objects on held-out clips, or on all where there are too few of these.
     fn target_regions(&self) -> PictureSet {
-        let pictures = |held_out_only: bool| -> Vec<Picture> {
-            let tracks = self.harvest.tracks.iter();
-            let wanted = tracks.filter(|t| !held_out_only || self.clips[t.from.clip].held_out);
-            wanted
-                .flat_map(|track| {
-                    let clip = &self.clips[track.from.clip];
-                    let frames = clip.frames[track.agreed.first..].iter();
-                    frames
-                        .zip(&track.agreed.boxes)
-                        .map(|((path, _), b)| Picture {
-                            path: path.clone(),
-                            group: track.from.clip as u32,
-                            boxes: vec![*b],
-                        })
-                })
-                .collect()
-        };
-        let held_out = pictures(true);
+        let held_out = self.objects_of_target(|held_out| held_out);
         let groups: BTreeSet<u32> = held_out.iter().map(|p| p.group).collect();
         PictureSet {
             pictures: match groups.len() >= NEEDED_GROUPS {
                 true => held_out,
-                false => pictures(false),
+                false => self.objects_of_target(|_| true),
             },
             by_sequence: true,
         }
+    }
+
+    /// Objects of pseudo-tracks, on the clips that are wanted: held out, or not.
+    pub fn objects_of_target(&self, wanted: impl Fn(bool) -> bool) -> Vec<Picture> {
+        let tracks = self.harvest.tracks.iter();
+        let tracks = tracks.filter(|t| wanted(self.clips[t.from.clip].held_out));
+        tracks
+            .flat_map(|track| {
+                let clip = &self.clips[track.from.clip];
+                let frames = clip.frames[track.agreed.first..].iter();
+                frames
+                    .zip(&track.agreed.boxes)
+                    .map(|((path, _), b)| Picture {
+                        path: path.clone(),
+                        group: track.from.clip as u32,
+                        boxes: vec![*b],
+                    })
+            })
+            .collect()
     }
 
     fn measured_before(&self, task: &TrackTask) -> Result<Measures> {

@@ -176,6 +176,10 @@ pub(crate) fn adapt(arguments: &AdaptArguments) -> Result<()> {
     print(&setting.head(), &rows, &kept, &bound, &gaps);
     let mut shown = setting.panels(&kept, &scored_before, &rows);
     shown.extend(setting.panels_of_labels(&gains, bound, &gaps)?);
+    let restyler = all.iter().find_map(|adapted| adapted.restyler.as_ref());
+    if let Some(restyler) = restyler {
+        shown.extend(setting.panels_of_style(restyler, &arguments.out)?);
+    }
     shown.extend(setting.pictures(&kept.kept, &arguments.out)?);
     panels::write(&arguments.out, &shown)?;
     report::refresh(&arguments.out)?;

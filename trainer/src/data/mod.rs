@@ -141,6 +141,9 @@ pub enum DataError {
     /// The crop geometry was refused.
     #[error("cannot crop: {0}")]
     Crop(PreprocessError),
+    /// Crops could not be given another manner.
+    #[error("cannot restyle crops: {0}")]
+    Restyle(String),
     /// A worker thread ended without saying why.
     #[error("worker {worker} of the prefetcher ended before batch {step} was made")]
     WorkerGone {

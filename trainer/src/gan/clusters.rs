@@ -8,6 +8,9 @@
 //!
 //! Two tables are kept with the weights, as normalisation's statistics are: what pairs were seen as of late, and which
 //! category each cluster belongs to. No gradient reaches them.
+//!
+//! Now and then a network ends with two classes in one category all the same, by where it began. It tells less of pairs then,
+//! which needs no label: of several [`Readers`] that began elsewhere, the one is used whose categories tell most.
 
 use candle_core::{D, Result, Tensor, Var};
 
@@ -25,15 +28,13 @@ const KEEP: f64 = 0.997;
 /// Keeps the logarithm of nothing finite.
 const SMALLEST_SHARE: f64 = 1e-8;
 
-/// A reader of clusters, and the categories that they make up.
-pub struct Clusters {
-    stack: Stack,
-    pairs: Var,
-    groups: Var,
+/// Readers of clusters, alike but for where they began.
+pub struct Readers {
+    each: Vec<Clusters>,
 }
 
-impl Clusters {
-    /// A new network for samples of `shape`, and any grouping.
+impl Readers {
+    /// So many new ones as the configuration says, for samples of `shape`.
     ///
     /// # Errors
     /// Samples that the configured network cannot take.
@@ -43,17 +44,82 @@ impl Clusters {
         config: &InvarianceConfig,
         categories: usize,
     ) -> std::result::Result<Self, StackError> {
+        let each = (0..config.readers)
+            .map(|number| Clusters::new(builder, number, shape, config, categories));
+        Ok(Self {
+            each: each.collect::<std::result::Result<_, _>>()?,
+        })
+    }
+
+    /// All of them.
+    pub fn each(&self) -> &[Clusters] {
+        &self.each
+    }
+
+    /// The number of the one whose categories tell most of pairs; the first of those that tell the same.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub fn best(&self) -> Result<usize> {
+        let mut best = (0, f64::NEG_INFINITY);
+        for (number, clusters) in self.each.iter().enumerate() {
+            let told = clusters.told()?;
+            if told > best.1 {
+                best = (number, told);
+            }
+        }
+        Ok(best.0)
+    }
+
+    /// That one.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub fn chosen(&self) -> Result<&Clusters> {
+        let best = self.best()?;
+        match self.each.get(best) {
+            Some(clusters) => Ok(clusters),
+            None => candle_core::bail!("no reader of clusters"),
+        }
+    }
+}
+
+/// A reader of clusters, and the categories that they make up.
+pub struct Clusters {
+    stack: Stack,
+    pairs: Var,
+    groups: Var,
+}
+
+impl Clusters {
+    /// A new network for samples of `shape`, and any grouping; `number` tells its variables from other readers'.
+    ///
+    /// # Errors
+    /// Samples that the configured network cannot take.
+    pub fn new(
+        builder: &mut ParamBuilder,
+        number: usize,
+        shape: Shape,
+        config: &InvarianceConfig,
+        categories: usize,
+    ) -> std::result::Result<Self, StackError> {
         let (clusters, network) = (config.clusters, &config.network);
-        let stack = Stack::encoder(builder, "clusters", shape, network, clusters, true)?;
+        let name = Self::name(number);
+        let stack = Stack::encoder(builder, &name, shape, network, clusters, true)?;
         let zero = Init::Constant(0.0);
         let found = Self {
             stack,
-            pairs: builder.var("clusters.pairs", &[clusters, clusters], zero)?,
-            groups: builder.var("clusters.groups", &[clusters, categories], zero)?,
+            pairs: builder.var(&format!("{name}.pairs"), &[clusters, clusters], zero)?,
+            groups: builder.var(&format!("{name}.groups"), &[clusters, categories], zero)?,
         };
         let any: Vec<usize> = (0..clusters).map(|k| k % categories.max(1)).collect();
         found.group_as(&any)?;
         Ok(found)
+    }
+
+    /// What the variables of a reader's number begin with, before a full stop.
+    pub fn name(number: usize) -> String {
+        format!("clusters.{number}")
     }
 
     /// The network that scores clusters.
@@ -117,11 +183,29 @@ impl Clusters {
     /// # Errors
     /// If an operator fails.
     pub fn regroup(&self) -> Result<()> {
+        self.group_as(&joined(self.table()?, self.counts().1))
+    }
+
+    /// What the category of one of a pair tells of the other's, in nats, by the pairs of late.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub fn told(&self) -> Result<f64> {
+        let (_, categories) = self.counts();
+        let groups = self.membership()?.argmax(D::Minus1)?.to_vec1::<u32>()?;
+        let mut grouped = vec![vec![0.0; categories]; categories];
+        for (row, first) in self.table()?.iter().zip(&groups) {
+            for (share, second) in row.iter().zip(&groups) {
+                grouped[*first as usize][*second as usize] += share;
+            }
+        }
+        Ok(information(&grouped))
+    }
+
+    fn table(&self) -> Result<Vec<Vec<f64>>> {
         let table = self.pairs.to_vec2::<f32>()?;
-        let table = table
-            .iter()
-            .map(|row| row.iter().map(|v| f64::from(*v)).collect());
-        self.group_as(&joined(table.collect(), self.counts().1))
+        let wide = |row: &Vec<f32>| row.iter().map(|v| f64::from(*v)).collect();
+        Ok(table.iter().map(wide).collect())
     }
 
     /// Adds [`scores`](Self::scores) and [`categories`](Self::categories) to a graph; returns the name of the latter.
@@ -150,6 +234,19 @@ impl Clusters {
         self.groups
             .set(&Tensor::from_vec(rows, (clusters, categories), device)?)
     }
+}
+
+/// What one tells of the other, in nats, by a symmetric table of how often they are seen together; 0 of an empty one.
+fn information(table: &[Vec<f64>]) -> f64 {
+    let shares: Vec<f64> = table.iter().map(|row| row.iter().sum()).collect();
+    let total: f64 = shares.iter().sum();
+    let mut nats = 0.0;
+    for (row, first) in table.iter().zip(&shares) {
+        for (share, second) in row.iter().zip(&shares).filter(|(share, _)| **share > 0.0) {
+            nats += share / total * (share * total / (first * second)).ln();
+        }
+    }
+    nats
 }
 
 /// The group of each cluster after joining them until `groups` are left; groups are numbered by their first clusters.
@@ -225,17 +322,6 @@ mod tests {
     use crate::model::stack::StackConfig;
     use candle_core::Device;
 
-    fn told(table: &[Vec<f64>]) -> f64 {
-        let shares: Vec<f64> = table.iter().map(|row| row.iter().sum()).collect();
-        let mut nats = 0.0;
-        for (i, row) in table.iter().enumerate() {
-            for (j, v) in row.iter().enumerate().filter(|(_, v)| **v > 0.0) {
-                nats += v * (v / (shares[i] * shares[j])).ln();
-            }
-        }
-        nats
-    }
-
     #[test]
     fn what_joining_two_loses_is_the_difference_of_what_the_tables_tell() {
         let mut table = vec![
@@ -244,7 +330,7 @@ mod tests {
             vec![0.00, 0.01, 0.25, 0.03],
             vec![0.02, 0.00, 0.03, 0.18],
         ];
-        let before = told(&table);
+        let before = information(&table);
         let shares: Vec<f64> = table.iter().map(|row| row.iter().sum()).collect();
         let lost = loss_of_joining(&table, &shares, 1, 3);
         let gone = table.remove(3);
@@ -255,7 +341,7 @@ mod tests {
             let gone = row.remove(3);
             row[1] += gone;
         }
-        assert!((before - told(&table) - lost).abs() < 1e-12);
+        assert!((before - information(&table) - lost).abs() < 1e-12);
     }
 
     #[test]
@@ -293,7 +379,7 @@ mod tests {
             },
             ..InvarianceConfig::default()
         };
-        let clusters = Clusters::new(&mut builder, shape, &config, 2).unwrap();
+        let clusters = Clusters::new(&mut builder, 0, shape, &config, 2).unwrap();
         clusters.group_as(&[1, 0, 1, 0]).unwrap();
         let scores = Tensor::new(
             &[[0.1f32.ln(), 0.2f32.ln(), 0.3f32.ln(), 0.4f32.ln()]],
@@ -327,6 +413,8 @@ mod tests {
             clusters.membership().unwrap().to_vec2::<f32>().unwrap(),
             wanted
         );
+        // Of twelve pairs, symmetric, six are of either category: all there is to tell.
+        assert!((clusters.told().unwrap() - 2f64.ln()).abs() < 1e-4);
         let mixed = Tensor::new(
             &[[0.6f32, 0.4], [1.0, 0.0], [0.3, 0.7], [0.0, 1.0]],
             &Device::Cpu,
@@ -337,5 +425,48 @@ mod tests {
             clusters.membership().unwrap().to_vec2::<f32>().unwrap(),
             wanted
         );
+    }
+
+    #[test]
+    fn the_reader_is_chosen_whose_categories_tell_most_of_pairs() {
+        let mut builder = ParamBuilder::new(1, &Device::Cpu);
+        let shape = Shape {
+            height: 1,
+            width: 1,
+            channels: 4,
+        };
+        let config = InvarianceConfig {
+            clusters: 4,
+            readers: 3,
+            network: StackConfig {
+                channels: vec![],
+                widths: vec![],
+                ..StackConfig::default()
+            },
+            ..InvarianceConfig::default()
+        };
+        let readers = Readers::new(&mut builder, shape, &config, 2).unwrap();
+        let names = builder.finish();
+        for number in 0..3 {
+            let of = names.of(&[&format!("{}.", Clusters::name(number))]);
+            assert_eq!(of.vars.len() * 3, names.vars.len());
+        }
+        // Nothing was seen yet.
+        assert_eq!(readers.best().unwrap(), 0);
+        // How many of 20 pairs each reader takes for two things.
+        for (number, apart) in [3, 1, 2].into_iter().enumerate() {
+            let clusters = &readers.each()[number];
+            clusters.group_as(&[0, 0, 1, 1]).unwrap();
+            let row = |k: usize| (0..4).map(move |j| if j == k { 60f32 } else { 0.0 });
+            let rows = |of: &dyn Fn(usize) -> usize| {
+                let values: Vec<f32> = (0..20).flat_map(|i| row(of(i))).collect();
+                Tensor::from_vec(values, (20, 4), &Device::Cpu).unwrap()
+            };
+            let first = rows(&|i| i % 4);
+            let second = rows(&|i| if i < apart { (i + 2) % 4 } else { i % 4 });
+            clusters.observe(&first, &second).unwrap();
+        }
+        assert_eq!(readers.best().unwrap(), 1);
+        assert!(std::ptr::eq(readers.chosen().unwrap(), &readers.each()[1]));
     }
 }

@@ -109,6 +109,9 @@ impl Default for MutualConfig {
     }
 }
 
+/// Networks that read clusters, at most.
+pub const MOST_READERS: usize = 8;
+
 /// What is read off a real sample is to be what is read off one of its neighbours, both moved a little, and answers are to be
 /// as different as they can: the mutual information of the two is raised (Ji et al. 2019). No class is needed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,6 +123,8 @@ pub struct InvarianceConfig {
     pub pairs: usize,
     /// What is read; categories are groups of such clusters ([`clusters`](super::clusters)).
     pub clusters: usize,
+    /// Networks that read clusters, each begun elsewhere. One of them is used: the one whose categories tell most of pairs.
+    pub readers: usize,
     /// Nearest samples that are a sample's neighbours ([`Neighbours`](crate::labelled::neighbours::Neighbours)); 0: a pair is
     /// one sample twice.
     pub neighbours: usize,
@@ -141,6 +146,7 @@ impl Default for InvarianceConfig {
             weight: 0.0,
             pairs: 256,
             clusters: 50,
+            readers: 1,
             neighbours: 10,
             hops: 2,
             alone: 0.4,
@@ -352,6 +358,8 @@ impl GanRun {
         in_range(&key("weight"), invariance.weight, 0.0, 1e3)?;
         in_range(&key("pairs"), invariance.pairs as f64, 2.0, 65_536.0)?;
         in_range(&key("clusters"), invariance.clusters as f64, 2.0, 1000.0)?;
+        let readers = (invariance.readers as f64, MOST_READERS as f64);
+        in_range(&key("readers"), readers.0, 1.0, readers.1)?;
         in_range(
             &key("neighbours"),
             invariance.neighbours as f64,

@@ -66,7 +66,7 @@ pub fn graphs(
     g.output("logit", &logit, &[1, 1]);
     let mut outputs = vec![tensor("logit", &[1, 1])];
     let mut parts = Vec::new();
-    if let Some(clusters) = net.clusters() {
+    if let Some(clusters) = net.clusters()? {
         parts.push(clusters.write(&mut g, "x")?);
     }
     if let Some(reader) = net.reader() {

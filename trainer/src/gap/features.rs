@@ -84,7 +84,7 @@ pub fn draw<N: FollowNetwork>(
 }
 
 /// A random order in which every group comes once before one comes twice.
-fn visiting_order<'a>(set: &'a PictureSet, rng: &mut ChaCha8Rng) -> Vec<&'a Picture> {
+pub(crate) fn visiting_order<'a>(set: &'a PictureSet, rng: &mut ChaCha8Rng) -> Vec<&'a Picture> {
     let mut order: Vec<&Picture> = set.pictures.iter().collect();
     shuffle(&mut order, rng);
     let mut visits = std::collections::HashMap::new();

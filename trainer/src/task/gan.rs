@@ -12,9 +12,9 @@ use rand::Rng;
 use super::{BestBy, Player, StepLoss, Task, Turn};
 use crate::contingency::Contingency;
 use crate::epochs::{Shuffled, rng_at};
-use crate::gan::clusters::Clusters;
+use crate::gan::clusters::{Clusters, Readers};
 use crate::gan::coverage::{Coverage, RingConfig};
-use crate::gan::{BatchNorm, CodeConfig, GanRun, MutualConfig, PenaltyBy};
+use crate::gan::{BatchNorm, CodeConfig, GanRun, MOST_READERS, MutualConfig, PenaltyBy};
 use crate::gap::frechet::Moments;
 use crate::labelled::neighbours::Neighbours;
 use crate::labelled::sheet::sheet;
@@ -61,13 +61,27 @@ const FROZEN: Pass = Pass::TrainFrozen {
     precision: Precision::F32,
 };
 
+/// The first player who reads clusters, after discriminator and generator.
+const FIRST_READER: usize = 2;
+/// What the categories of a pair share, of each reader of clusters, in the logs.
+const TOLD: [&str; MOST_READERS] = [
+    "shared_nats",
+    "shared_nats_1",
+    "shared_nats_2",
+    "shared_nats_3",
+    "shared_nats_4",
+    "shared_nats_5",
+    "shared_nats_6",
+    "shared_nats_7",
+];
+
 /// The player who makes samples, the one who judges them, and the reader of codes, who sees what the judge sees.
 pub struct GanNet {
     params: Params,
     generator: Stack,
     discriminator: Stack,
     reader: Option<Stack>,
-    clusters: Option<Clusters>,
+    clusters: Option<Readers>,
     code: CodeConfig,
     pictures: bool,
     device: Device,
@@ -134,7 +148,7 @@ impl GanNet {
         let (reader, clusters) = match invariance.weight > 0.0 {
             true => {
                 let reader = reader_of(code.continuous)?;
-                let clusters = Clusters::new(&mut builder, shape, invariance, code.categories)?;
+                let clusters = Readers::new(&mut builder, shape, invariance, code.categories)?;
                 (reader, Some(clusters))
             }
             false => (reader_of(code.readable())?, None),
@@ -172,9 +186,12 @@ impl GanNet {
         self.reader.as_ref()
     }
 
-    /// Who reads categories, where they are groups of clusters.
-    pub fn clusters(&self) -> Option<&Clusters> {
-        self.clusters.as_ref()
+    /// Who reads categories, where they are groups of clusters: the chosen one of its [`Readers`].
+    ///
+    /// # Errors
+    /// If a table of theirs cannot be read.
+    pub fn clusters(&self) -> Result<Option<&Clusters>> {
+        self.clusters.as_ref().map(Readers::chosen).transpose()
     }
 
     /// What a sample is made of.
@@ -277,8 +294,7 @@ impl GanNet {
     /// Samples or features of another length.
     pub fn read(&self, rows: &Tensor, features: &Tensor, pass: Pass) -> Result<Option<Tensor>> {
         let parts = [
-            self.clusters
-                .as_ref()
+            self.clusters()?
                 .map(|clusters| clusters.categories(&clusters.scores(rows, pass)?)),
             self.reader
                 .as_ref()
@@ -307,7 +323,7 @@ impl GanNet {
         let mut loss = None;
         let (categories, continuous) = (self.code.categories, self.code.continuous);
         if categories > 0 && weights.categorical > 0.0 {
-            let logits = match (&self.clusters, &of_features) {
+            let logits = match (self.clusters()?, &of_features) {
                 // Normalised as real samples are, of which alone it learns how to.
                 (Some(clusters), _) => Some(clusters.categories(&clusters.scores(rows, FROZEN)?)?),
                 (None, Some(read)) => Some(read.narrow(1, 0, categories)?.contiguous()?),
@@ -559,7 +575,13 @@ impl GanTask {
 
     /// The turn of who reads clusters: what is read off one of a pair of real samples is to tell what is read off the other.
     /// Categories are found on the way, until they are settled.
-    fn readers_turn(&self, clusters: &Clusters, batch: &GanBatch, step: u64) -> Result<StepLoss> {
+    fn readers_turn(
+        &self,
+        number: usize,
+        clusters: &Clusters,
+        batch: &GanBatch,
+        step: u64,
+    ) -> Result<StepLoss> {
         let (net, pairs) = (&self.net, batch.pairs);
         let scores = clusters.scores(&net.tensor(batch.views.clone(), 2 * pairs)?, TRAIN)?;
         let first = scores.narrow(0, 0, pairs)?.contiguous()?;
@@ -577,7 +599,7 @@ impl GanTask {
         let told = shared_information(&first, &second)?;
         Ok(StepLoss {
             total: (told * -self.run.mutual.invariance.weight)?,
-            parts: vec![("shared_nats", of_categories.to_scalar()?)],
+            parts: vec![(TOLD[number], of_categories.to_scalar()?)],
         })
     }
 
@@ -842,23 +864,30 @@ impl Task for GanTask {
                 rate: s.generator_rate,
             },
         ];
-        players.extend(self.net.clusters.as_ref().map(|_| Player {
-            params: params.of(&["clusters."]),
+        let readers = self.net.clusters.as_ref().map_or(0, |r| r.each().len());
+        players.extend((0..readers).map(|number| Player {
+            params: params.of(&[&format!("{}.", Clusters::name(number))]),
             rate: self.run.mutual.invariance.rate,
         }));
         players
     }
 
     fn turn(&self, player: usize, batch: &GanBatch, step: u64) -> Result<Turn> {
-        let loss = match (player, &self.net.clusters) {
-            (0, _) => self.discriminators_turn(batch, step)?,
-            (2, Some(clusters)) => self.readers_turn(clusters, batch, step)?,
-            _ => self.generators_turn(batch, step)?,
+        let alone = self.alone_at(step);
+        let (loss, sits_out) = match (player, &self.net.clusters) {
+            (0, _) => (self.discriminators_turn(batch, step)?, alone),
+            (1, _) | (_, None) => (self.generators_turn(batch, step)?, alone),
+            (_, Some(readers)) => {
+                let number = player - FIRST_READER;
+                let sits_out = !alone && number != readers.best()?;
+                let loss = match sits_out {
+                    true => self.waiting(&[(TOLD[number], true)])?,
+                    false => self.readers_turn(number, &readers.each()[number], batch, step)?,
+                };
+                (loss, sits_out)
+            }
         };
-        Ok(Turn {
-            loss,
-            sits_out: player < 2 && self.alone_at(step),
-        })
+        Ok(Turn { loss, sits_out })
     }
 
     fn unit(&self) -> &'static str {
@@ -1323,7 +1352,7 @@ mod tests {
     fn categories_are_settled_when_the_head_start_is_over_and_are_the_same_again_from_a_checkpoint()
     {
         let task = picture_task(INVARIANT);
-        let clusters = task.net.clusters().unwrap();
+        let clusters = task.net.clusters().unwrap().unwrap();
         let grouping = || clusters.membership().unwrap().to_vec2::<f32>().unwrap();
         let first = grouping();
         for step in 0..5 {
@@ -1341,11 +1370,49 @@ mod tests {
             .params()
             .restore(&task.params().snapshot().unwrap())
             .unwrap();
-        let clusters = again.net.clusters().unwrap();
+        let clusters = again.net.clusters().unwrap().unwrap();
         assert_eq!(
             clusters.membership().unwrap().to_vec2::<f32>().unwrap(),
             settled
         );
+    }
+
+    #[test]
+    fn of_several_readers_all_learn_at_first_and_then_the_chosen_one_alone() {
+        let task = picture_task(&INVARIANT.replace("clusters = 16", "clusters = 16\nreaders = 3"));
+        assert_eq!(task.players().len(), 5);
+        let readers = task.net.clusters.as_ref().unwrap();
+        let turns = |step: u64| -> Vec<Turn> {
+            let batch = batch_of(&task, step);
+            let turn = |player| task.turn(player, &batch, step).unwrap();
+            (2..5).map(turn).collect()
+        };
+        for step in 0..5 {
+            for (number, turn) in turns(step).iter().enumerate() {
+                assert!(!turn.sits_out);
+                let own = format!("{}.", Clusters::name(number));
+                let norms = reached(&task, &turn.loss.total);
+                assert!(!norms.is_empty() && norms.keys().all(|name| name.starts_with(&own)));
+            }
+        }
+        let best = readers.best().unwrap();
+        let told: Vec<f64> = readers.each().iter().map(|r| r.told().unwrap()).collect();
+        assert!(told.iter().all(|nats| *nats <= told[best]) && told[best] > 0.0);
+        for step in 5..8 {
+            for (number, turn) in turns(step).iter().enumerate() {
+                assert_eq!(turn.sits_out, number != best);
+                assert_eq!(turn.loss.parts[0].0, TOLD[number]);
+            }
+            assert_eq!(readers.best().unwrap(), best);
+        }
+        // What is read of made samples is the chosen one's.
+        let batch = batch_of(&task, 7);
+        let norms = reached(&task, &task.turn(1, &batch, 7).unwrap().loss.total);
+        let moved = |number: usize| {
+            let own = format!("{}.", Clusters::name(number));
+            norms.iter().any(|(k, v)| k.starts_with(&own) && *v > 0.0)
+        };
+        assert!((0..3).all(|number| moved(number) == (number == best)));
     }
 
     /// Bars at eight angles, of which nobody says which is which.
