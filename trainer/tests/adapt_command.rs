@@ -360,6 +360,7 @@ fn a_bundle_is_adapted_or_given_back_and_what_cannot_be_is_said_in_a_line() {
             "parts",
             "source",
             all,
+            "control",
             "region",
             "image",
             "teacher",
@@ -387,6 +388,9 @@ fn a_bundle_is_adapted_or_given_back_and_what_cannot_be_is_said_in_a_line() {
             "{part}: {losses}"
         );
     }
+    // The control sees nothing of the target, and is nevertheless a network that went on.
+    let weights = |folder: &str| std::fs::read(root.join(folder).join("last.safetensors")).unwrap();
+    assert_ne!(weights("out/parts/control"), weights("out/parts/fourier"));
     let kept = csv.lines().nth(2).unwrap().split(',').nth(1).unwrap();
     let bundle = files(&root.join("out/bundle"));
     match kept {

@@ -29,6 +29,9 @@ use crate::systems::System;
 use crate::task::adapt::{AdaptTask, Parts};
 use crate::train_loop::{Outcome, Run};
 
+/// What [`Setting::control`] is called.
+pub const CONTROL: &str = "control";
+
 /// What an adaptation came to.
 pub struct Adapted {
     /// Its parts.
@@ -92,6 +95,32 @@ impl Setting {
             name: names.join("+"),
             run,
             lesson,
+            guarded: true,
+            out,
+            stop,
+            quiet,
+        })
+    }
+
+    /// As many steps on the source's pairs alone, by the same choice: what the network gains by going on, which what any part
+    /// gains has to be held against. `None` where it was told to stop.
+    ///
+    /// # Errors
+    /// As [`Setting::adapted`].
+    pub fn control(
+        &self,
+        out: &Path,
+        stop: &'static AtomicBool,
+        quiet: bool,
+    ) -> Result<Option<Adapted>> {
+        let mut run = self.run.clone();
+        // A part that sees nothing of the target, and does nothing.
+        run.adapt.parts = [Part::Fourier].into();
+        run.adapt.fourier_share = 0.0;
+        self.attempt(Attempt {
+            name: CONTROL.to_owned(),
+            run,
+            lesson: None,
             guarded: true,
             out,
             stop,

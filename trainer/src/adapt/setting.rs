@@ -19,6 +19,7 @@ use super::config::{AdaptRun, Part};
 use super::labelled::{self, Chosen};
 use super::measure::{Bench, Measures};
 use super::pseudo::{self, Candidate, Harvest};
+use crate::augment::AugmentConfig;
 use crate::batch::Batch;
 use crate::data::{DataConfig, Dataset, PackConfig, PackKind, ReadConfig};
 use crate::export::bundle::{self, BundleFiles};
@@ -237,11 +238,22 @@ impl Setting {
     /// # Errors
     /// Packs without a target.
     pub fn sampler(&self, split: Split) -> Result<Sampler> {
+        self.source_sampler(split, self.run.augment.clone())
+    }
+
+    /// Of the source's training split, pairs as they are cut.
+    ///
+    /// # Errors
+    /// Packs without a target.
+    pub fn source_sampler_as_cut(&self) -> Result<Sampler> {
+        self.source_sampler(Split::Train, weak_of(&self.run.augment))
+    }
+
+    fn source_sampler(&self, split: Split, augment: AugmentConfig) -> Result<Sampler> {
         let run = &self.run;
-        let (sampler, augment) = (run.sampler.clone(), run.augment.clone());
         Ok(Sampler::new(
             self.source.clone(),
-            sampler,
+            run.sampler.clone(),
             augment,
             split,
             split.seed_of(run.seed),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use roadhound_trainer::adapt::attempt::Adapted;
+use roadhound_trainer::adapt::attempt::{Adapted, CONTROL};
 use roadhound_trainer::adapt::config::{AdaptRun, Part};
 use roadhound_trainer::adapt::deliver::Calibration;
 use roadhound_trainer::adapt::score;
@@ -56,7 +56,7 @@ pub(crate) struct AdaptArguments {
     /// Parts that take part, instead of the configuration's.
     #[arg(long, value_enum, value_delimiter = ',')]
     parts: Vec<Part>,
-    /// Also adapt by each part alone, and tabulate.
+    /// Also adapt by each part alone, and go on as long without any (`control`), and tabulate.
     #[arg(long)]
     ablate: bool,
     /// Annotated sequences to score the bundles on, before and after; what they say chooses nothing.
@@ -136,6 +136,12 @@ pub(crate) fn adapt(arguments: &AdaptArguments) -> Result<()> {
     rows.push(setting.row_of(&kept));
     let mut alones = Vec::new();
     if arguments.ablate {
+        let out = arguments.out.join("parts").join(CONTROL);
+        let Some(control) = setting.control(&out, &STOP, arguments.quiet)? else {
+            return Ok(());
+        };
+        rows.push(setting.row_of(&control));
+        alones.push(control);
         let has_labels = setting.few.is_some();
         for part in Part::ALL {
             if part == Part::Labelled && !has_labels {

@@ -251,7 +251,8 @@ impl Setting {
         let net = self.network()?;
         let batch = self.run.train.batch;
         let count = MEASURED.min(self.run.select.source_batches * 2).max(1) as u64;
-        let sources = drawn(&self.sampler(crate::sampler::Split::Train)?, batch, count)?;
+        // As they were cut, both: what training changes besides would be measured too.
+        let sources = drawn(&self.source_sampler_as_cut()?, batch, count)?;
         let targets = drawn(&self.target_sampler(true)?, batch, count)?;
         let changed = |change: &dyn Fn(&mut Batch, &Batch) -> Result<()>| -> Result<Vec<Batch>> {
             let mut batches = sources.clone();
@@ -321,7 +322,7 @@ impl Setting {
             Panel::Picture {
                 title: "In the target's manner".into(),
                 file: file.into(),
-                note: "Columns are pairs. Search crops of the source as training has them; restyled after recordings of the target in turn; with the low frequencies of the target's crops in the last row.".into(),
+                note: "Columns are pairs. Search crops of the source as they are cut; restyled after recordings of the target in turn; with the low frequencies of the target's crops in the last row.".into(),
             },
         ])
     }
