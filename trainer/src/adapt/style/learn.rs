@@ -47,8 +47,8 @@ pub const FOLDER: &str = "style";
 const PER_IMAGE: usize = 4;
 /// A recording with fewer crops says nothing of what its crops have in common.
 const FEWEST_CROPS: usize = 4;
-/// Every so many crops one is held out.
-const HELD_OUT_EVERY: usize = 5;
+/// Every so many crops of a recording one is held out: one of the fewest.
+const HELD_OUT_EVERY: usize = FEWEST_CROPS;
 /// Batches that distances are measured on, at most.
 const MEASURED: usize = 60;
 /// Pairs on the sheet.
@@ -179,15 +179,9 @@ impl Setting {
                 labels.push(*class);
             }
         }
-        let all = Samples::new(
-            self.shape_of_style(),
-            Values::Bytes(values),
-            labels,
-            names.clone(),
-        );
+        let all = Samples::new(self.shape_of_style(), Values::Bytes(values), labels, names);
         let all = all.map_err(|reason| anyhow!("crops to learn manners from: {reason}"))?;
-        let is_held_out = |at: &usize| at % HELD_OUT_EVERY == HELD_OUT_EVERY - 1;
-        let (held_out, train): (Vec<usize>, Vec<usize>) = (0..all.len()).partition(is_held_out);
+        let (train, held_out) = split(all.labels());
         let of_target = classes.iter().filter(|(recording, _)| recording.0);
         Ok(Crops {
             train: all.chosen(&train),
@@ -328,6 +322,17 @@ impl Setting {
     }
 }
 
+/// Numbers of samples to learn from and to hold out, some of every class: crops come in turns of recordings, so that one
+/// crop in so many of all could be all of one recording's.
+fn split(labels: &[u32]) -> (Vec<usize>, Vec<usize>) {
+    let mut seen: BTreeMap<u32, usize> = BTreeMap::new();
+    (0..labels.len()).partition(|at| {
+        let seen = seen.entry(labels[*at]).or_default();
+        *seen += 1;
+        !seen.is_multiple_of(HELD_OUT_EVERY)
+    })
+}
+
 fn is_inside(window: &CropWindow, width_px: u32, height_px: u32) -> bool {
     let inside = |centre: f32, side: f32, all: u32| {
         centre >= side / 2.0 && centre + side / 2.0 <= all as f32
@@ -431,6 +436,19 @@ mod tests {
             channels: 3,
         };
         Samples::new(shape, Values::Bytes(values), labels, Vec::new()).unwrap()
+    }
+
+    #[test]
+    fn some_crops_of_every_recording_are_held_out_and_most_are_learned_from() {
+        // Four recordings in turn: one crop in four of all would be all of the last one's.
+        let labels: Vec<u32> = (0..40).map(|at| at % 4).chain([4; 4]).collect();
+        let (train, held_out) = split(&labels);
+        let of = |numbers: &[usize], class: u32| {
+            let wanted = |at: &&usize| labels[**at] == class;
+            numbers.iter().filter(wanted).count()
+        };
+        assert!((0..4).all(|class| (of(&train, class), of(&held_out, class)) == (8, 2)));
+        assert_eq!((of(&train, 4), of(&held_out, 4)), (3, 1));
     }
 
     #[test]
