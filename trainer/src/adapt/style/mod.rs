@@ -86,12 +86,7 @@ impl Default for StyleConfig {
                 widths: vec![128],
                 ..StackConfig::default()
             },
-            optim: OptimConfig {
-                learning_rate: 1e-3,
-                weight_decay: 0.0,
-                clip_norm: 1e3,
-                ..OptimConfig::default()
-            },
+            optim: DisentangleRun::default().optim,
             train: EpochsConfig {
                 epochs: 25.0,
                 full_epochs: 25.0,
