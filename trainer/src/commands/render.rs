@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 use roadhound_shared::world::{Region, Scenario, WorldConfig};
-use roadhound_trainer::config::one_line;
 use roadhound_trainer::outputs;
 use roadhound_trainer::render::{self, RenderJob};
 
@@ -43,7 +42,7 @@ pub(crate) struct RenderArguments {
     /// Traffic as it comes, or somebody who is hidden for two seconds; instead of the world's.
     #[arg(long, value_enum)]
     scenario: Option<ScenarioName>,
-    /// TOML file with the whole world, instead of the region's defaults.
+    /// TOML file with what differs from the region's world.
     #[arg(long)]
     world: Option<PathBuf>,
     /// Draw frames with their boxes into this PNG.
@@ -96,8 +95,8 @@ pub(crate) fn render(arguments: &RenderArguments) -> Result<()> {
         Some(path) => {
             let shown = || format!("{}", path.display());
             let text = std::fs::read_to_string(path).with_context(shown)?;
-            toml::from_str(&text)
-                .map_err(|error| anyhow!(one_line(&text, &error)))
+            render::world_of_file(&text, arguments.region)
+                .map_err(|reason| anyhow!(reason))
                 .with_context(shown)?
         }
     };

@@ -32,8 +32,10 @@ mod clips;
 mod jpeg;
 mod pack;
 mod sheet;
+mod world_file;
 
 pub use sheet::sheet;
+pub use world_file::world_of_file;
 
 /// How the folder is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
