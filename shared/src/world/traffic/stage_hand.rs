@@ -5,7 +5,7 @@ use crate::world::models::Make;
 use crate::world::random::{Dice, hash};
 use crate::world::road::Road;
 
-/// What a stage direction may do: see [`super::stage`].
+/// What a stage direction may do: see [`crate::world::stage`].
 pub(in crate::world) struct StageHand<'s, 'a> {
     pub(super) simulation: &'s mut Simulation<'a>,
 }
