@@ -37,7 +37,9 @@ use alloc::vec::Vec;
 
 use super::contract::ProposeContract;
 use super::decode::{MAX_PROPOSALS, Proposals, ProposeDecoder};
-use super::views::{Closer, MAX_VIEWS, Seen, SeenInViews, SeenOnce, ViewsConfig, is_cut, merge};
+use super::views::{
+    Closer, MAX_VIEWS, Seen, SeenInViews, SeenOnce, ViewsConfig, is_cut, leave_to_closest, merge,
+};
 use super::{ProposeNetwork, ProposeOutputs};
 use crate::contract::ContractError;
 use crate::frame::FrameView;
@@ -119,7 +121,11 @@ impl<N: ProposeNetwork> Finder<N> {
         match windows.len() {
             // As decoded: they are apart already.
             1 => self.once.extend(self.in_views.iter().copied()),
-            _ => merge(&mut self.in_views, views, &mut self.once),
+            _ => {
+                let input = self.contract.input_size();
+                leave_to_closest(&mut self.in_views, &windows, input, width_px, height_px);
+                merge(&mut self.in_views, views, &mut self.once);
+            }
         }
         Ok(())
     }
@@ -269,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_closer_view_shows_is_smaller_on_the_image_and_stands_beside_what_the_whole_shows() {
+    fn what_a_closer_view_shows_whole_is_smaller_on_the_image_and_told_by_it_alone() {
         // The same maps for every view: 60 px of the input in the middle of it.
         let mut finder = sees(&[16 * 52 + 26]);
         let pixels = std::vec![90; 832 * 512 * 3];
@@ -278,22 +284,27 @@ mod tests {
             horizon: 0.5,
             ..ViewsConfig::with(Closer::Middle)
         };
-        finder.find_in(&frame, &views).unwrap();
-        let found: std::vec::Vec<_> = finder.found().collect();
-        // Twice and four fifths as large; too small beside the other to be the same.
-        let widths: std::vec::Vec<f32> = found.iter().map(|d| d.box_in_image.w_px).collect();
+        let mut widths = |views: &ViewsConfig| -> std::vec::Vec<f32> {
+            finder.find_in(&frame, views).unwrap();
+            assert!(
+                finder
+                    .found()
+                    .all(|d| d.score == 0.9 && d.embedding[0] == 1.0)
+            );
+            finder.found().map(|d| d.box_in_image.w_px).collect()
+        };
+        // Half as large as the input's pixels say, and a fifth: what the whole shows lies in the middle.
+        let closer = widths(&views);
         assert!(
-            (widths[0] - 120.0).abs() < 1e-3 && (widths[1] - 48.0).abs() < 1e-3,
-            "{widths:?}"
-        );
-        assert!(
-            found
-                .iter()
-                .all(|d| d.score == 0.9 && d.embedding[0] == 1.0)
+            closer.len() == 1 && (closer[0] - 48.0).abs() < 1e-3,
+            "{closer:?}"
         );
         // Nothing of it is left in a look at the whole.
-        finder.find(&frame).unwrap();
-        assert_eq!(finder.found().len(), 1);
+        let whole = widths(&ViewsConfig::with(Closer::Nothing));
+        assert!(
+            whole.len() == 1 && (whole[0] - 120.0).abs() < 1e-3,
+            "{whole:?}"
+        );
     }
 
     #[test]

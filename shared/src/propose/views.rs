@@ -7,8 +7,10 @@
 //! In: the size of a frame, and who was seen in each view. Out: windows to look through, and everybody once. Nothing is
 //! allocated.
 //!
-//! Who is cut off by the border of a closer view is left to the others. Of two views that show the same object the closer one
-//! knows better where it ends; that both saw it makes it surer.
+//! Everybody is told by the closest view that shows them whole: who is cut off by the border of a closer view is left to the
+//! others, and who is not is left to it, whether it sees them or not. What the whole frame makes of a car at eighty metres is a
+//! loose box, too unlike the closer view's to be taken for the same car. Two views of one fineness that show the same object
+//! make it surer.
 //!
 //! ```
 //! use roadhound_shared::preprocess::CropSize;
@@ -31,6 +33,8 @@ use crate::preprocess::{CropSize, CropWindow};
 pub const MAX_VIEWS: usize = 4;
 /// Who is so near to the border of a closer view, in pixels of the input, may go on behind it.
 const BORDER_PX: f32 = 4.0;
+/// Views whose fineness differs by less see the same.
+const SAME_FINENESS: f32 = 1.01;
 /// Two that one view tells apart are two, unless they overlap like this: the same as in decoding.
 const SAME_VIEW_FROM_IOU: f32 = 0.6;
 const SAME_VIEW_OTHER_KIND_FROM_IOU: f32 = 0.75;
@@ -218,6 +222,24 @@ pub(super) fn is_cut(
     across || down
 }
 
+/// Leaves everybody to the closest of the `windows` that shows them whole.
+pub(super) fn leave_to_closest(
+    all: &mut SeenInViews,
+    windows: &[CropWindow],
+    input: CropSize,
+    frame_width_px: u32,
+    frame_height_px: u32,
+) {
+    all.retain(|seen| {
+        !windows.iter().any(|view| {
+            let fineness = input.width_px as f32 / view.w_px;
+            let b = &seen.box_in_image;
+            fineness > SAME_FINENESS * seen.fineness
+                && !is_cut(b, view, fineness, frame_width_px, frame_height_px)
+        })
+    });
+}
+
 /// Everybody once, best first; of equal ones the earlier.
 pub(super) fn merge(all: &mut SeenInViews, config: &ViewsConfig, once: &mut SeenOnce) {
     let best_first = |a: &Seen, b: &Seen| b.score.total_cmp(&a.score).then(a.slot.cmp(&b.slot));
@@ -342,6 +364,42 @@ mod tests {
         assert!(!cut(&left, 0.0, 30.0) && cut(&right, 300.0, 30.0));
         assert!(cut(&left, 310.0, 25.0) && !cut(&right, 600.0, 40.0));
         assert!(!cut(&left, 310.0, 20.0) && !cut(&right, 310.0, 20.0));
+    }
+
+    #[test]
+    fn everybody_is_left_to_the_closest_view_that_shows_them_whole() {
+        let views = ViewsConfig::with(Closer::All);
+        let windows = views.windows(640, 360, INPUT);
+        let fineness = |view: usize| 416.0 / windows[view].w_px;
+        // The halves lie beside 303.4 to 336.6, the middle is 192 to 448.
+        // Whose word counts, of all views that show it whole.
+        let told = |x_px: f32, w_px: f32| -> std::vec::Vec<usize> {
+            let b = BoxXywh::new(x_px, 150.0, w_px, 20.0);
+            let shows = |view: &usize| !is_cut(&b, &windows[*view], fineness(*view), 640, 360);
+            let seen_by = |view: usize| Seen {
+                box_in_image: b,
+                fineness: fineness(view),
+                ..car(0.0, 0.5, view as u8, view)
+            };
+            let mut all: SeenInViews = (0..windows.len()).filter(shows).map(seen_by).collect();
+            leave_to_closest(&mut all, &windows, INPUT, 640, 360);
+            all.iter().map(|seen| seen.slot).collect()
+        };
+        assert_eq!(told(210.0, 40.0), [3], "in the left half and in the middle");
+        assert_eq!(told(20.0, 40.0), [1], "in the left half");
+        assert_eq!(told(180.0, 40.0), [1], "cut by the middle");
+        assert_eq!(told(100.0, 440.0), [0], "cut by all but the whole");
+        // A whole frame that shows more than it should is not believed, though nobody else is there.
+        let alone = Seen {
+            box_in_image: BoxXywh::new(210.0, 150.0, 40.0, 20.0),
+            fineness: fineness(0),
+            ..car(0.0, 0.9, 0, 0)
+        };
+        let mut all = SeenInViews::from_slice(&[alone]).unwrap();
+        leave_to_closest(&mut all, &windows[..1], INPUT, 640, 360);
+        assert_eq!(all.len(), 1);
+        leave_to_closest(&mut all, &windows, INPUT, 640, 360);
+        assert!(all.is_empty());
     }
 
     #[test]
