@@ -14,6 +14,8 @@
 #          made samples are to the judge, and the nats that moved digits share, which know no label.
 # disentangle  what a probe finds of the digit in z and in s, of Jha's and of Mathieu's method.
 #
+# WHICH="mathieu" (or plain, bare, published, ...) before the command takes those of the compared ones alone.
+#
 # It needs the MNIST files of configs/*.toml; --data says where they are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -52,7 +54,7 @@ vae)
     done | median "negative ELBO, nats"
     ;;
 robust)
-    for kind in stratified convex plain; do
+    for kind in ${WHICH:-stratified convex plain}; do
         for ((seed = 0; seed < seeds; seed++)); do
             name=robust-$kind-$seed
             case $kind in
@@ -66,7 +68,7 @@ robust)
     done
     ;;
 ring)
-    for how in stabilised bare; do
+    for how in ${WHICH:-stabilised bare}; do
         for ((seed = 0; seed < seeds; seed++)); do
             name=ring-$how-$seed
             case $how in
@@ -80,7 +82,7 @@ ring)
     done
     ;;
 infogan)
-    for how in infogan published gan; do
+    for how in ${WHICH:-infogan published gan}; do
         for ((seed = 0; seed < seeds; seed++)); do
             case $how in
             published) sed '/^\[mutual.invariance\]/,/^weight/s/^weight = [0-9.]*/weight = 0.0/' configs/infogan-mnist.toml ;;
@@ -93,7 +95,7 @@ infogan)
     done
     ;;
 disentangle)
-    for method in jha mathieu; do
+    for method in ${WHICH:-jha mathieu}; do
         for ((seed = 0; seed < seeds; seed++)); do
             name=$method-$seed
             case $method in
