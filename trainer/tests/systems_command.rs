@@ -234,8 +234,6 @@ fn disentangle_leaves_a_probe_table_a_swap_grid_and_a_model_for_both_methods() {
         let html = std::fs::read_to_string(run.join("report.html")).unwrap();
         for part in [
             "What a probe finds of the class in the code",
-            "66.83",
-            "17.56",
             "Each sample&#39;s class in each sample&#39;s manner",
             "Map of s",
         ] {
@@ -244,6 +242,8 @@ fn disentangle_leaves_a_probe_table_a_swap_grid_and_a_model_for_both_methods() {
                 "{part}"
             );
         }
+        // Figures that were published for MNIST say nothing of these samples.
+        assert!(!html.contains("66.83"));
         assert_eq!(
             html.contains("Which values of the code know a factor"),
             kind == "jha"

@@ -81,7 +81,7 @@ mod tests {
             ("[place", "line 1: "),
             ("fps = 30.0\nwidth_px = \"wide\"\n", "line 2: "),
             ("fps = 30.0\nnight = 1.0\n", "line 2: unknown field `night`"),
-            ("[place]\nlanes = [1]\n[conditions]\nnigth = 1.0\n", "lanes"),
+            ("[place]\nlanes = [1]\n", "invalid length 1"),
             ("[conditions]\nnigth = 1.0\n", "unknown field `nigth`"),
             ("place = 3\n", "line 1: "),
         ] {

@@ -483,16 +483,6 @@ impl DisentangleTask {
         Ok(grid)
     }
 
-    /// Whether figures that were published for ten classes of small grey pictures say anything here.
-    fn looks_like_mnist(&self) -> bool {
-        let mnist = Shape {
-            height: 28,
-            width: 28,
-            channels: 1,
-        };
-        self.held_out.shape() == mnist && self.held_out.class_count() == 10
-    }
-
     fn table(&self) -> Panel {
         let percent = |name: &str| {
             let found = self.figures.iter().find(|(n, _)| *n == name);
@@ -504,12 +494,10 @@ impl DisentangleTask {
             percent("z_mean_accuracy"),
             percent("s_accuracy"),
         ]];
-        if self.looks_like_mnist() {
-            rows.extend(PUBLISHED.map(|(name, z, s)| {
-                let name = format!("{name}, published for MNIST, 16 and 16 values");
-                vec![name, z.to_owned(), String::new(), s.to_owned()]
-            }));
-        }
+        rows.extend(published_beside(
+            self.held_out.shape(),
+            self.held_out.class_count(),
+        ));
         let columns = ["method", "z as drawn, %", "mean of z, %", "s, %"];
         Panel::Table {
             title: "What a probe finds of the class in the code".into(),
@@ -551,6 +539,23 @@ impl DisentangleTask {
             rows: rows.collect(),
             note: "Mutual information in shares of the factor's entropy.".into(),
         })
+    }
+}
+
+/// The rows of [`PUBLISHED`], where samples look like those of MNIST; beside others they say nothing.
+fn published_beside(shape: Shape, classes: usize) -> Vec<Vec<String>> {
+    let mnist = Shape {
+        height: 28,
+        width: 28,
+        channels: 1,
+    };
+    let row = |(name, z, s): (&str, &str, &str)| {
+        let name = format!("{name}, published for MNIST, 16 and 16 values");
+        vec![name, z.to_owned(), String::new(), s.to_owned()]
+    };
+    match shape == mnist && classes == 10 {
+        true => PUBLISHED.map(row).to_vec(),
+        false => Vec::new(),
     }
 }
 
@@ -755,6 +760,23 @@ mod tests {
             .filter(|(_, var)| gradients.get(var).is_some())
             .map(|(name, _)| name.clone())
             .collect()
+    }
+
+    #[test]
+    fn figures_published_for_mnist_stand_beside_small_grey_pictures_of_ten_classes_alone() {
+        let shape = |side, channels| Shape {
+            height: side,
+            width: side,
+            channels,
+        };
+        let rows = published_beside(shape(28, 1), 10);
+        assert_eq!(
+            (rows[0][1].as_str(), rows[1][1].as_str()),
+            ("66.83", "17.56")
+        );
+        for (shape, classes) in [(shape(28, 1), 8), (shape(28, 3), 10), (shape(12, 1), 10)] {
+            assert!(published_beside(shape, classes).is_empty());
+        }
     }
 
     #[test]
