@@ -31,6 +31,19 @@ run() {
     ${ROADHOUND_TRAIN:-$train} "$system" --config "$out/$name.toml" --out "$out/$name" --seed "$seed" --quiet "$@" 2>>"$out/$name.log"
     sed -n "s/^$figure = //p" "$out/$name/model/model.toml"
 }
+# chosen NAME...: those that WHICH names, or all.
+chosen() {
+    local name
+    for name in ${WHICH:-"$@"}; do
+        case " $* " in
+        *" $name "*) echo "$name" ;;
+        *)
+            echo "WHICH: $name: expected some of $*" >&2
+            return 2
+            ;;
+        esac
+    done
+}
 # median NAME: of the lines on standard input.
 median() {
     sort -g | awk -v name="$1" '{v[NR] = $1} END {printf "%s: median %.4f of %d\n", name, (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2, NR}'
@@ -54,7 +67,8 @@ vae)
     done | median "negative ELBO, nats"
     ;;
 robust)
-    for kind in ${WHICH:-stratified convex plain}; do
+    chosen=$(chosen stratified convex plain)
+    for kind in $chosen; do
         for ((seed = 0; seed < seeds; seed++)); do
             name=robust-$kind-$seed
             case $kind in
@@ -68,7 +82,8 @@ robust)
     done
     ;;
 ring)
-    for how in ${WHICH:-stabilised bare}; do
+    chosen=$(chosen stabilised bare)
+    for how in $chosen; do
         for ((seed = 0; seed < seeds; seed++)); do
             name=ring-$how-$seed
             case $how in
@@ -82,7 +97,8 @@ ring)
     done
     ;;
 infogan)
-    for how in ${WHICH:-infogan published gan}; do
+    chosen=$(chosen infogan published gan)
+    for how in $chosen; do
         for ((seed = 0; seed < seeds; seed++)); do
             case $how in
             published) sed '/^\[mutual.invariance\]/,/^weight/s/^weight = [0-9.]*/weight = 0.0/' configs/infogan-mnist.toml ;;
@@ -95,7 +111,8 @@ infogan)
     done
     ;;
 disentangle)
-    for method in ${WHICH:-jha mathieu}; do
+    chosen=$(chosen jha mathieu)
+    for method in $chosen; do
         for ((seed = 0; seed < seeds; seed++)); do
             name=$method-$seed
             case $method in

@@ -293,7 +293,7 @@ mod tests {
             );
             finder.found().map(|d| d.box_in_image.w_px).collect()
         };
-        // Half as large as the input's pixels say, and a fifth: what the whole shows lies in the middle.
+        // They are 120 px of the frame in a look at all of it, and 48 in the middle, in which both lie.
         let closer = widths(&views);
         assert!(
             closer.len() == 1 && (closer[0] - 48.0).abs() < 1e-3,

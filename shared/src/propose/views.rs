@@ -9,8 +9,8 @@
 //!
 //! Everybody is told by the closest view that shows them whole: who is cut off by the border of a closer view is left to the
 //! others, and who is not is left to it, whether it sees them or not. What the whole frame makes of a car at eighty metres is a
-//! loose box, too unlike the closer view's to be taken for the same car. Two views of one fineness that show the same object
-//! make it surer.
+//! loose box, too unlike the closer view's to be taken for the same car. Where two views still tell of one object (two halves, or
+//! boxes that differ at a border), the closer one knows better where it ends, and that both saw it makes it surer.
 //!
 //! ```
 //! use roadhound_shared::preprocess::CropSize;
@@ -95,7 +95,7 @@ pub struct ViewsConfig {
     /// Height of the middle of closer views, as a share of the frame's height from the top: a little above the horizon's
     /// usual place, for people and signs stand up from it.
     pub horizon: f32,
-    /// From this IoU on what two views of one fineness show, of one kind, is one.
+    /// From this IoU on what two views still tell of, of one kind, is one.
     pub same_from_iou: f32,
     /// The same for two kinds: the surer one is believed.
     pub other_kind_from_iou: f32,
