@@ -222,9 +222,9 @@ impl<R: Read + Seek> Frames<R> {
                 return Ok(false);
             };
             let end = self.end_of(chunk.bytes);
-            let video = chunk.name[0].wrapping_sub(b'0') * 10 == self.header.stream / 10 * 10
-                && chunk.name[1].wrapping_sub(b'0') == self.header.stream % 10
-                && matches!(&chunk.name[2..], b"dc" | b"db");
+            let stream = self.header.stream;
+            let digits = [stream / 10, stream % 10].map(|digit| b'0' + digit);
+            let video = chunk.name[..2] == digits && matches!(&chunk.name[2..], b"dc" | b"db");
             match &chunk.name {
                 b"RIFF" | b"LIST" => {
                     let inner = self.list_name()?;
@@ -425,6 +425,17 @@ mod tests {
         let header = Frames::open(Cursor::new(bytes)).unwrap().header;
         assert_eq!((header.stream, header.frames), (1, Some(3)));
         assert!((header.fps - 29.97).abs() < 0.001);
+    }
+
+    #[test]
+    fn a_chunk_whose_number_is_none_is_not_of_the_stream() {
+        let mut bytes = avi(&[b"one", b"two"], b"MJPG");
+        let name = bytes.windows(4).position(|w| w == b"01dc").unwrap();
+        // 128 above the digit: ten times that is the same in eight bits.
+        for first in [b'0' + 128, b'0' - 1, 0, 255] {
+            bytes[name] = first;
+            assert_eq!(read_all(bytes.clone()).unwrap(), [&b"two"[..], b"last"]);
+        }
     }
 
     #[test]
