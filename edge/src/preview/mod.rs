@@ -26,7 +26,7 @@ pub mod server;
 pub mod stand_in;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -338,7 +338,11 @@ fn is_loopback(host: &str) -> bool {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+    let address = match name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) {
+        Some(six) => six.parse().map(IpAddr::V6),
+        None => name.parse().map(IpAddr::V4),
+    };
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Answers a request at a time.
@@ -729,6 +733,27 @@ mod tests {
                 ..Request::default()
             };
             assert_eq!(client.ask(rebound).status, 403, "{host}");
+        }
+    }
+
+    /// A page may listen on any of them without a token.
+    #[test]
+    fn every_loopback_address_is_this_machine_and_no_other_is() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("127.0.0.1:8080", true),
+            ("127.0.0.2:8080", true),
+            ("127.255.255.254", true),
+            ("[::1]:8080", true),
+            ("[0:0::1]", true),
+            ("128.0.0.1", false),
+            ("[::2]:80", false),
+            ("[127.0.0.1]", false),
+            ("::1", false),
+            ("127.1", false),
+            ("[::1", false),
+        ] {
+            assert_eq!(is_loopback(host), expected, "{host}");
         }
     }
 

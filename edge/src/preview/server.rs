@@ -318,6 +318,7 @@ const fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
         410 => "Gone",
         411 => "Length Required",
         413 => "Content Too Large",
@@ -395,6 +396,19 @@ mod tests {
         assert_eq!(refused("Content-Length: 2\r\nContent-Length: 3"), Err(400));
         assert_eq!(refused("Transfer-Encoding: chunked"), Err(411));
         assert_eq!(refused(&"X: y\r\n".repeat(100)), Err(431));
+    }
+
+    #[test]
+    fn a_status_goes_out_with_its_own_words() {
+        let said = [
+            200, 204, 400, 401, 403, 404, 405, 408, 409, 410, 411, 413, 415, 431, 503,
+        ]
+        .map(reason);
+        let mut different = said.to_vec();
+        different.sort_unstable();
+        different.dedup();
+        assert_eq!(different.len(), said.len(), "{said:?}");
+        assert_eq!((said[8], said[14]), ("Conflict", "Service Unavailable"));
     }
 
     proptest! {
