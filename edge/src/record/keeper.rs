@@ -124,6 +124,15 @@ impl Shelf {
         oldest.map_or(Ok(false), |oldest| self.delete(&oldest.name).map(|()| true))
     }
 
+    /// Does what needs room, at the cost of the oldest plain segments for as long as the disk has none.
+    pub(super) fn making_room<T>(&self, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let mut done = work();
+        while done.as_ref().is_err_and(is_full) && self.delete_oldest()? {
+            done = work();
+        }
+        done
+    }
+
     /// Deletes what there is no room for.
     fn tidy(&self) -> io::Result<()> {
         let open_from = self.open_from.load(Relaxed);
@@ -326,16 +335,11 @@ impl Work {
         if ended.event {
             self.rename_to_event(&ended.name)?;
         }
-        let mut finish = || {
+        self.shelf.making_room(|| {
             ended.track.write()?;
             self.disk.data(&ended.track.file)?;
             ended.pictures.finish_by(|file| self.disk.data(file))
-        };
-        let mut finished = finish();
-        while finished.as_ref().is_err_and(is_full) && self.shelf.delete_oldest()? {
-            finished = finish();
-        }
-        finished?;
+        })?;
         self.disk.names(&self.shelf.folder)?;
         self.shelf.safe_until.store(ended.as_of.0, Relaxed);
         Ok(())

@@ -43,7 +43,7 @@ use crate::sink::live::jsonl::json;
 use avi::Recovered;
 use encode::Jpegs;
 use keeper::{Disk, Ended, Grown, Keeper, Shelf, System, rename};
-use segments::{Name, delete, list, paths};
+use segments::{Name, Segment, delete, list, paths};
 
 /// Frames that wait for the disk; more are dropped and counted.
 pub const QUEUE: usize = 4;
@@ -160,7 +160,7 @@ impl Recorder {
     /// Ends what a power cut left, and starts the thread that writes.
     ///
     /// # Errors
-    /// A folder that cannot be made or read; no thread.
+    /// A folder that cannot be made or read; no thread. What cannot be ended of what is in it is said and left as it is.
     pub fn start(config: RecordingConfig) -> io::Result<Self> {
         let stats = Arc::new(RecordStats::default());
         let mut tape = Tape::open(config, Arc::clone(&stats), Box::new(System))?;
@@ -329,7 +329,7 @@ impl Tape {
         let named =
             |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", config.folder.display()));
         std::fs::create_dir_all(&config.folder).map_err(named)?;
-        recover_all(&config.folder).map_err(named)?;
+        recover_all(&config, &stats).map_err(named)?;
         let last = list(&config.folder).map_err(named)?.last().copied();
         let next_number = last.map_or(1, |last| last.name.number + 1);
         let shelf = Shelf::new(&config, Arc::clone(&stats), next_number);
@@ -430,15 +430,12 @@ impl Tape {
         if self.open.is_none() {
             self.open = Some(self.begin(frame, now)?);
         }
-        let mut pushed = self.push(jpeg);
-        // Recording goes on at the cost of what is oldest, for as long as there is something.
-        while pushed.as_ref().is_err_and(is_full) && self.keeper.shelf().delete_oldest()? {
-            pushed = self.push(jpeg);
-        }
-        pushed?;
         let Some(open) = self.open.as_mut() else {
             return Ok(());
         };
+        // Recording goes on at the cost of what is oldest, for as long as there is something.
+        let shelf = self.keeper.shelf();
+        shelf.making_room(|| open.pictures.push(jpeg))?;
         if open.pictures.frames() == 1 {
             open.first_at = frame.captured_at;
         }
@@ -452,12 +449,6 @@ impl Tape {
         };
         open.track.push(&serde_json::to_vec(&line)?);
         Ok(())
-    }
-
-    fn push(&mut self, jpeg: &[u8]) -> io::Result<()> {
-        self.open
-            .as_mut()
-            .map_or(Ok(()), |open| open.pictures.push(jpeg))
     }
 
     fn begin(&mut self, frame: &Frame, now: Timestamp) -> io::Result<Open> {
@@ -611,53 +602,71 @@ fn is_full(e: &io::Error) -> bool {
     )
 }
 
-/// Ends segments that were cut off, gives tracks the name of their pictures, and takes away what holds nothing.
-fn recover_all(folder: &Path) -> io::Result<()> {
+/// Ends segments that were cut off, gives tracks the name of their pictures, and takes away what holds nothing. One that this
+/// fails for is left as it is, for the next start: what it holds can be read, and the pictures to come are worth more.
+///
+/// # Errors
+/// A folder that cannot be read.
+fn recover_all(config: &RecordingConfig, stats: &Arc<RecordStats>) -> io::Result<()> {
+    let folder = &config.folder;
     for segment in list(folder)? {
-        let name = segment.name;
-        let [pictures, track] = paths(folder, &name);
-        let [_, other] = paths(
-            folder,
-            &Name {
-                event: !name.event,
-                ..name
-            },
-        );
-        // The power went between two renamings.
-        if !track.exists() && other.exists() {
-            std::fs::rename(other, &track)?;
+        // Its index may need room. Only what is older goes for that.
+        let shelf = Shelf::new(config, Arc::clone(stats), segment.name.number);
+        if let Err(e) = shelf.making_room(|| recover(folder, &segment)) {
+            stats.errors.fetch_add(1, Relaxed);
+            log::error!(
+                "recording: {}: cannot be ended: {e}",
+                paths(folder, &segment.name)[0].display()
+            );
         }
-        match avi::recover(&pictures) {
-            Ok(Recovered { pictures: 0, .. }) => delete(folder, &name)?,
-            Ok(Recovered { was_cut: false, .. }) => {}
-            Ok(Recovered {
-                was_cut: true,
-                pictures,
-            }) => {
-                log::warn!(
-                    "recording: {} was cut off and has {pictures} pictures",
-                    name.stem()
-                );
-                let text = whole_lines(&track)?;
-                if !name.event && HAPPENED.iter().any(|words| text.contains(words)) {
-                    rename(
-                        folder,
-                        &name,
-                        &Name {
-                            event: true,
-                            ..name
-                        },
-                    )?;
-                }
+    }
+    Ok(())
+}
+
+fn recover(folder: &Path, segment: &Segment) -> io::Result<()> {
+    let name = segment.name;
+    let [pictures, track] = paths(folder, &name);
+    let [_, other] = paths(
+        folder,
+        &Name {
+            event: !name.event,
+            ..name
+        },
+    );
+    // The power went between two renamings.
+    if !track.exists() && other.exists() {
+        std::fs::rename(other, &track)?;
+    }
+    match avi::recover(&pictures) {
+        Ok(Recovered { pictures: 0, .. }) => delete(folder, &name)?,
+        Ok(Recovered { was_cut: false, .. }) => {}
+        Ok(Recovered {
+            was_cut: true,
+            pictures,
+        }) => {
+            log::warn!(
+                "recording: {} was cut off and has {pictures} pictures",
+                name.stem()
+            );
+            let text = whole_lines(&track)?;
+            if !name.event && HAPPENED.iter().any(|words| text.contains(words)) {
+                rename(
+                    folder,
+                    &name,
+                    &Name {
+                        event: true,
+                        ..name
+                    },
+                )?;
             }
-            // Shorter than a header, or not ours: not even its name was on the disk for long.
-            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
-                if segment.bytes < avi::HEADER_BYTES {
-                    delete(folder, &name)?;
-                }
-            }
-            Err(e) => return Err(e),
         }
+        // Shorter than a header, or not ours: not even its name was on the disk for long.
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+            if segment.bytes < avi::HEADER_BYTES {
+                delete(folder, &name)?;
+            }
+        }
+        Err(e) => return Err(e),
     }
     Ok(())
 }
@@ -823,6 +832,28 @@ mod tests {
     }
 
     #[test]
+    fn one_segment_that_cannot_be_ended_is_left_and_the_others_are_and_recording_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let mut cut = tape(&config);
+        record(&mut cut, 0..18, None);
+        drop(cut);
+        let two = list(folder.path()).unwrap()[1].name;
+        // Names of pictures, which no pictures can be read from or written to.
+        let three = Name { number: 3, ..two };
+        std::fs::rename(&paths(folder.path(), &two)[0], folder.path().join("aside")).unwrap();
+        for name in [&two, &three] {
+            std::fs::create_dir(&paths(folder.path(), name)[0]).unwrap();
+        }
+        let mut next = tape(&config);
+        assert!(next.stats.errors.load(Relaxed) > 0);
+        record(&mut next, 20..22, None);
+        next.end();
+        let numbers: Vec<u64> = segments(folder.path()).iter().map(|s| s.0).collect();
+        assert_eq!(numbers, [1, 2, 3, 4]);
+    }
+
+    #[test]
     fn a_disk_that_takes_nothing_for_half_a_minute_costs_no_picture_and_says_what_a_power_cut_would()
      {
         let folder = tempfile::tempdir().unwrap();
@@ -954,6 +985,34 @@ mod tests {
         tape.failed(&full(), Timestamp(0));
         tape.failed(&full(), Timestamp(0));
         assert_eq!(segments(folder.path()), [(2, true)]);
+    }
+
+    #[test]
+    fn what_was_cut_off_gets_room_for_its_index_from_what_is_older() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let mut tape = tape(&config);
+        record(&mut tape, 0..35, Some(15));
+        tape.end();
+        assert_eq!(
+            segments(folder.path()),
+            [(1, false), (2, true), (3, false), (4, false)]
+        );
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let shelf = Shelf::new(&config, Arc::default(), 4);
+        let mut refusals = 2;
+        let done = shelf.making_room(|| match refusals {
+            0 => Ok(()),
+            _ => {
+                refusals -= 1;
+                Err(full())
+            }
+        });
+        done.unwrap();
+        assert_eq!(segments(folder.path()), [(2, true), (4, false)]);
+        let refused = shelf.making_room(|| Err::<(), _>(full())).unwrap_err();
+        assert!(is_full(&refused));
+        assert_eq!(segments(folder.path()), [(2, true), (4, false)]);
     }
 
     #[test]
