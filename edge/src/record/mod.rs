@@ -23,6 +23,7 @@ pub mod encode;
 mod keeper;
 pub mod segments;
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -307,7 +308,8 @@ struct Tape {
     jpegs: Jpegs,
     open: Option<Open>,
     next_number: u64,
-    previous: Option<Name>,
+    /// Plain segments that were ended, and when: what happens soon enough afterwards makes events of them.
+    recent: VecDeque<(Name, Timestamp)>,
     /// When something last happened.
     happened_at: Option<Timestamp>,
     last_phase: Phase,
@@ -338,7 +340,7 @@ impl Tape {
             jpegs: Jpegs::new(config.quality),
             open: None,
             next_number,
-            previous: None,
+            recent: VecDeque::new(),
             happened_at: None,
             last_phase: Phase::Idle,
             due: Timestamp(0),
@@ -499,16 +501,11 @@ impl Tape {
         }
         self.happened_at = Some(now);
         let around = self.around_micros();
-        let reaches_back = self
-            .open
-            .as_ref()
-            .is_none_or(|open| now.micros_since(open.began) < around);
-        if reaches_back
-            && let Some(previous) = self.previous.as_mut()
-            && !previous.event
-        {
-            self.keeper.keep(*previous);
-            previous.event = true;
+        // What is too old now is so whatever happens next.
+        for (name, ended_at) in self.recent.drain(..) {
+            if now.micros_since(ended_at) < around {
+                self.keeper.keep(name);
+            }
         }
     }
 
@@ -564,7 +561,11 @@ impl Tape {
         let event = self
             .happened_at
             .is_some_and(|at| at.0 + around >= open.began.0);
-        self.previous = Some(Name { event, ..open.name });
+        self.recent
+            .retain(|(_, ended_at)| now.micros_since(*ended_at) < around);
+        if !event {
+            self.recent.push_back((open.name, now));
+        }
         self.keeper.end(Ended {
             name: open.name,
             pictures: open.pictures,
@@ -829,6 +830,21 @@ mod tests {
         assert_eq!(lost_in(15), [2]);
         assert_eq!(lost_in(11), [1, 2]);
         assert_eq!(lost_in(18), [2, 3]);
+    }
+
+    #[test]
+    fn what_happened_keeps_as_many_segments_before_it_as_its_time_reaches_back_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path());
+        config.event_seconds = 25;
+        let mut tape = tape(&config);
+        record(&mut tape, 0..50, Some(48));
+        tape.end();
+        // The first and the second were ended 38 and 28 seconds before.
+        assert_eq!(
+            segments(folder.path()),
+            [(1, false), (2, false), (3, true), (4, true), (5, true)]
+        );
     }
 
     #[test]
