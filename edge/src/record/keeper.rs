@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use roadhound_shared::frame::Timestamp;
 
-use super::segments::{Limits, Name, delete, list, paths, to_delete};
+use super::segments::{Limits, Name, delete, list, no_older_than_their_run, paths, to_delete};
 use super::{RecordStats, RecordingConfig, Track, avi, is_full};
 use crate::clock;
 
@@ -77,6 +77,9 @@ pub(super) struct Shelf {
     limits: Limits,
     least_free_bytes: u64,
     stats: Arc<RecordStats>,
+    /// The first segment of this run, and when it began: no segment of it is older, whatever the wall clock says.
+    first: u64,
+    began: Timestamp,
     /// Segments from this number on grow, or wait to be ended.
     open_from: AtomicU64,
     /// What grows is on its way to the disk.
@@ -101,6 +104,8 @@ impl Shelf {
             },
             least_free_bytes: u64::from(config.free_mib) * MIB,
             stats,
+            first: next_number,
+            began: clock::monotonic(),
             open_from: AtomicU64::new(next_number),
             syncing: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
@@ -133,10 +138,12 @@ impl Shelf {
         done
     }
 
-    /// Deletes what there is no room for.
+    /// Deletes what there is no room for, and what is too old.
     fn tidy(&self) -> io::Result<()> {
         let open_from = self.open_from.load(Relaxed);
-        let all = list(&self.folder)?;
+        let mut all = list(&self.folder)?;
+        let run_seconds = clock::monotonic().micros_since(self.began) / 1_000_000;
+        no_older_than_their_run(&mut all, self.first, run_seconds);
         for segment in to_delete(&all, &self.limits).filter(|s| s.name.number < open_from) {
             self.delete(&segment.name)?;
         }

@@ -1032,6 +1032,35 @@ mod tests {
     }
 
     #[test]
+    fn what_was_recorded_before_the_clock_was_set_is_as_old_as_the_run_and_not_as_the_clock_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path());
+        config.keep_hours = 1;
+        let mut tape = tape(&config);
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(50 * 365 * 86_400);
+        let set_back = |number: u64| {
+            let all = list(folder.path()).unwrap();
+            let segment = all.iter().find(|s| s.name.number == number).unwrap();
+            let pictures = &paths(folder.path(), &segment.name)[0];
+            File::open(pictures)
+                .unwrap()
+                .set_modified(long_ago)
+                .unwrap();
+        };
+        record(&mut tape, 0..25, None);
+        [1, 2].into_iter().for_each(set_back);
+        record(&mut tape, 25..45, None);
+        assert_eq!(segments(folder.path()).len(), 5);
+        tape.end();
+        // Another run has nothing to go by but the clock.
+        let mut next = self::tape(&config);
+        record(&mut next, 50..52, None);
+        next.end();
+        let numbers: Vec<u64> = segments(folder.path()).iter().map(|s| s.0).collect();
+        assert_eq!(numbers, [3, 4, 5, 6]);
+    }
+
+    #[test]
     fn jpegs_of_the_camera_are_stored_byte_for_byte() {
         let folder = tempfile::tempdir().unwrap();
         let mut tape = tape(&config(folder.path()));

@@ -106,7 +106,7 @@ pub struct Segment {
     pub name: Name,
     /// Of the pictures and the track together.
     pub bytes: u64,
-    /// Since it was last written to.
+    /// Since it was last written to, by the wall clock.
     pub age_seconds: u64,
 }
 
@@ -148,6 +148,24 @@ pub fn to_delete<'a>(
         }
         goes
     })
+}
+
+/// Takes back what a clock that was set says about the age of segments from `first` on: a run of `seconds` has recorded
+/// them, so none of them is older. A board without a clock of its own is in the past until the network tells it the time,
+/// and all that it has recorded since it started would be too old at that moment. How long ago an earlier run was, only the
+/// clock can say.
+///
+/// ```
+/// use roadhound_edge::record::segments::{Name, Segment, no_older_than_their_run};
+/// let segment = |number, age_seconds| Segment { name: Name { number, unix_seconds: 0, event: false }, bytes: 1, age_seconds };
+/// let mut all = [segment(1, 90_000), segment(2, 90_000), segment(3, 5)];
+/// no_older_than_their_run(&mut all, 2, 60);
+/// assert_eq!(all.map(|segment| segment.age_seconds), [90_000, 60, 5]);
+/// ```
+pub fn no_older_than_their_run(segments: &mut [Segment], first: u64, seconds: u64) {
+    for segment in segments.iter_mut().filter(|s| s.name.number >= first) {
+        segment.age_seconds = segment.age_seconds.min(seconds);
+    }
 }
 
 /// Paths of a segment's pictures and of its track.
