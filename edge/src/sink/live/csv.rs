@@ -23,7 +23,8 @@ impl CsvLines {
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut out = lines_file(path)?;
         if std::fs::metadata(path).map_or(true, |file| file.len() == 0) {
-            writeln!(out, "{HEADER}")?;
+            // One call: half of it would be taken for the header of a file that is there already.
+            out.write_all(format!("{HEADER}\n").as_bytes())?;
         }
         Ok(Self {
             out,

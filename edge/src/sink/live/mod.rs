@@ -27,7 +27,7 @@ pub mod mqtt;
 pub mod udp;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -219,17 +219,79 @@ where
     }
 }
 
-/// A file that lines are appended to, or standard output for `-`.
+/// A file that lines are appended to, or standard output for `-`. A line is one call of `write_all`; in a file it is whole or
+/// absent, also where the disk is full half way through it.
 pub(crate) fn lines_file(path: &Path) -> io::Result<Box<dyn Write + Send>> {
     if path == Path::new("-") {
         return Ok(Box::new(io::stdout()));
     }
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-    Ok(Box::new(append(path).map_err(named)?))
+    Ok(Box::new(Appended::open(path).map_err(named)?))
 }
 
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+/// A file whose last line is whole.
+struct Appended(File);
+
+impl Appended {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        let mut file = Self(file);
+        // A kill or a power cut left half a line: it is lost, and the next one is not to be lost with it.
+        if file.0.metadata()?.is_file() && ends_within_a_line(path) {
+            file.write_all(b"\n")?;
+        }
+        Ok(file)
+    }
+
+    /// Takes away what was written of a line. Where somebody else has written behind it, it stays.
+    fn take_back(&mut self, bytes: usize) -> io::Result<()> {
+        let end = self.0.stream_position()?;
+        if self.0.metadata()?.len() == end {
+            self.0.set_len(end.saturating_sub(bytes as u64))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file has a last line without an end. One that may be written and not read is taken to have none.
+fn ends_within_a_line(path: &Path) -> bool {
+    let mut last = [b'\n'];
+    let read = File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)
+    });
+    read.is_ok() && last != [b'\n']
+}
+
+impl Write for Appended {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        while written < line.len() {
+            let failed = match self.0.write(&line[written..]) {
+                Ok(0) => io::ErrorKind::WriteZero.into(),
+                Ok(more) => {
+                    written += more;
+                    continue;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => e,
+            };
+            // A pipe cannot take anything back, and what it was given is gone anyway.
+            if written > 0 {
+                let _ = self.take_back(written);
+            }
+            return Err(failed);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Whether a file could be there at all: said before anything starts.
@@ -282,6 +344,41 @@ mod tests {
             queue.stats().dropped()
         );
         queue.finish(Duration::from_millis(10));
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_does_not_take_the_next_one_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        for (there, expected) in [
+            ("", "{}\n"),
+            ("{\"frame\":1}\n", "{\"frame\":1}\n{}\n"),
+            ("{\"frame\":1}\n{\"fra", "{\"frame\":1}\n{\"fra\n{}\n"),
+        ] {
+            std::fs::write(&path, there).unwrap();
+            lines_file(&path).unwrap().write_all(b"{}\n").unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn what_was_written_of_a_line_is_taken_back_unless_somebody_wrote_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        let (mut ours, mut theirs) = (
+            Appended::open(&path).unwrap(),
+            Appended::open(&path).unwrap(),
+        );
+        ours.write_all(b"{}\n").unwrap();
+        theirs.write_all(b"[]\n").unwrap();
+        ours.write_all(b"{\"fra").unwrap();
+        ours.take_back(5).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n[]\n");
+        ours.write_all(b"{\"fra").unwrap();
+        theirs.write_all(b"[]\n").unwrap();
+        ours.take_back(5).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "{}\n[]\n{\"fra[]\n");
     }
 
     #[test]
