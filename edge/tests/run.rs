@@ -55,10 +55,11 @@ impl Board {
         )
     }
 
+    /// Whole lines so far: whoever reads while somebody writes may see a part of the last one.
     fn lines(&self, name: &str) -> Vec<Value> {
-        std::fs::read_to_string(self.path(name))
-            .unwrap_or_default()
-            .lines()
+        let mut text = std::fs::read_to_string(self.path(name)).unwrap_or_default();
+        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+        text.lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
     }
@@ -213,6 +214,8 @@ fn sigterm_ends_the_program_with_status_0_and_whole_lines() {
     assert_eq!(skipped + lines.len() as u64, numbers.last().unwrap() + 1);
     let csv = std::fs::read_to_string(board.path("a.csv")).unwrap();
     assert!(csv.ends_with('\n') && csv.lines().count() > 50);
+    let text = std::fs::read_to_string(board.path("a.jsonl")).unwrap();
+    assert!(text.ends_with("}\n"));
 }
 
 #[test]
