@@ -291,6 +291,26 @@ fn a_reload_with_a_mistake_changes_nothing_and_one_without_keeps_the_target() {
 }
 
 #[test]
+fn the_last_figures_count_what_the_sinks_wrote() {
+    let board = Board::new();
+    let images = write_images(board.folder.path(), 96, &BRIGHT_DARK_BRIGHT);
+    let running = board.start(&format!(
+        "[camera.replay]\npath = \"{}\"\nlockstep = true\n[sinks.jsonl]\npath = \"{{}}/a.jsonl\"\nqueue = 1000\n\
+         [metrics]\ntextfile = \"{{}}/a.prom\"\n",
+        images.display()
+    ));
+    let (status, stderr) = running.wait();
+    assert!(status.success(), "{stderr}");
+    let text = std::fs::read_to_string(board.path("a.prom")).unwrap();
+    let written = metric(
+        &text,
+        "roadhound_sink_events_total{sink=\"jsonl\",fate=\"written\"}",
+    );
+    assert_eq!(written, board.lines("a.jsonl").len() as f64);
+    assert_eq!(written, 40.0);
+}
+
+#[test]
 fn a_board_chooses_whom_to_follow_once_somebody_is_there_and_a_model_that_cannot_is_refused() {
     let board = Board::new();
     // Nobody for ten frames; then a car to the left.

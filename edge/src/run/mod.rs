@@ -695,8 +695,8 @@ impl Program {
         }
         let old = std::mem::replace(&mut self.config, new);
         if old.sinks != self.config.sinks {
-            let leaving = std::mem::take(&mut *self.shared.sinks());
-            finish_all(leaving, LAST_WORDS);
+            let mut leaving = std::mem::take(&mut *self.shared.sinks());
+            finish_all(&mut leaving, LAST_WORDS);
             *self.shared.sinks() = sinks(&self.config.sinks);
         }
         if old.manoeuvre != self.config.manoeuvre {
@@ -781,9 +781,9 @@ impl Program {
         while self.tracking.as_ref().is_some_and(|t| !t.is_finished()) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }
-        let leaving = std::mem::take(&mut *self.shared.sinks());
+        // They stay where they are: the last figures are theirs too.
+        finish_all(&mut self.shared.sinks(), LAST_WORDS);
         self.metrics_due = Instant::now();
-        finish_all(leaving, LAST_WORDS);
         self.write_metrics();
         self.finish_recording();
         captured

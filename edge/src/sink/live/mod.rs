@@ -135,11 +135,11 @@ impl Queue {
     }
 
     /// Ends the sink: what is in the queue is still written, if that takes no longer than `patience`.
-    pub fn finish(self, patience: Duration) {
+    pub fn finish(mut self, patience: Duration) {
         self.finish_until(Instant::now() + patience);
     }
 
-    fn finish_until(mut self, end: Instant) {
+    fn finish_until(&mut self, end: Instant) {
         self.events = None;
         while !self.stats.done.load(Relaxed) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
@@ -150,11 +150,12 @@ impl Queue {
     }
 }
 
-/// Ends several sinks at once, all within the same `patience`: the service manager's watchdog does not wait for each.
-pub fn finish_all(mut queues: Vec<Queue>, patience: Duration) {
+/// Ends several sinks at once, all within the same `patience`: the service manager's watchdog does not wait for each. What
+/// they counted can still be read then.
+pub fn finish_all(queues: &mut [Queue], patience: Duration) {
     let end = Instant::now() + patience;
     queues.iter_mut().for_each(|queue| queue.events = None);
-    queues.into_iter().for_each(|queue| queue.finish_until(end));
+    queues.iter_mut().for_each(|queue| queue.finish_until(end));
 }
 
 /// When to say that a sink is broken: a disk that is full would say so thirty times a second.
