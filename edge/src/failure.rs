@@ -63,17 +63,23 @@ pub enum Failure {
         /// For how long.
         seconds: u64,
     },
+    /// A thread of the running program panicked; what it said was said there.
+    #[error("{stage}: ended by a panic, ending so that the service manager starts anew")]
+    Panicked {
+        /// Which one.
+        stage: &'static str,
+    },
 }
 
 impl Failure {
-    /// 3 where the camera is gone for good, 4 where a disk is full, 5 where the program hangs, else 2.
+    /// 3 where the camera is gone for good, 4 where a disk is full, 5 where the program hangs or panicked, else 2.
     pub fn status(&self) -> ExitCode {
         match self {
             Self::CameraGone { .. } => ExitCode::from(3),
             Self::Sink(e) | Self::Capture(CaptureError::Sink(e)) if e.is_full() => {
                 ExitCode::from(4)
             }
-            Self::Stalled { .. } => ExitCode::from(5),
+            Self::Stalled { .. } | Self::Panicked { .. } => ExitCode::from(5),
             _ => ExitCode::from(2),
         }
     }

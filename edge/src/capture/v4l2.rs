@@ -119,19 +119,10 @@ impl Opener for V4l2 {
             0 => row_bytes(encoding, agreed.width),
             told => told,
         };
-        let mut stream = MmapStream::with_buffers(&device, Type::VideoCapture, self.config.buffers)
+        let stream = MmapStream::with_buffers(&device, Type::VideoCapture, self.config.buffers)
             .map_err(failed)?;
-        // All but the first, which `next` will give to the driver; how many there are, only the driver knows. It refuses
-        // the one behind the last, and a driver with a single buffer the second.
-        for index in 1..MOST_BUFFERS {
-            match CaptureStream::queue(&mut stream, index) {
-                Ok(()) => {}
-                Err(e) if index == 1 => return Err(failed(e)),
-                Err(_) => break,
-            }
-        }
-        stream.start().map_err(failed)?;
-        Ok(Box::new(Stream {
+        // From here on it is closed under guard, also where it does not start.
+        let mut stream = Stream {
             path: path.clone(),
             format,
             least_bytes: least_bytes(encoding, stride_bytes, agreed.width, agreed.height),
@@ -139,7 +130,9 @@ impl Opener for V4l2 {
             last_sequence: 0,
             stream: Some(stream),
             _device: device,
-        }))
+        };
+        stream.start().map_err(failed)?;
+        Ok(Box::new(stream))
     }
 
     fn name(&self) -> String {
@@ -270,6 +263,24 @@ struct Stream {
     last_sequence: u64,
     stream: Option<MmapStream<'static>>,
     _device: Device,
+}
+
+impl Stream {
+    fn start(&mut self) -> io::Result<()> {
+        let Some(stream) = self.stream.as_mut() else {
+            return Err(io::Error::from_raw_os_error(libc::ENODEV));
+        };
+        // All but the first, which `next` will give to the driver; how many there are, only the driver knows. It refuses
+        // the one behind the last, and a driver with a single buffer the second.
+        for index in 1..MOST_BUFFERS {
+            match CaptureStream::queue(stream, index) {
+                Ok(()) => {}
+                Err(e) if index == 1 => return Err(e),
+                Err(_) => break,
+            }
+        }
+        stream.start()
+    }
 }
 
 impl Drop for Stream {

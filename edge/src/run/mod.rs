@@ -9,8 +9,8 @@
 //! ```
 //!
 //! The thread that captures never waits for the one that tracks, and that one never for a sink. A stage that is silent
-//! for too long ends the program with status 5, for the service manager to start it anew: a thread that hangs in a
-//! driver cannot be restarted from within.
+//! for too long or panics ends the program with status 5, for the service manager to start it anew: a thread that hangs
+//! in a driver cannot be restarted from within.
 
 pub mod event;
 pub mod manoeuvre;
@@ -595,7 +595,7 @@ impl Program {
                 notify.ready();
             }
             if let Some(end) = self.capture_ended() {
-                match end {
+                match end? {
                     End::Over => self.shared.over.store(true, Relaxed),
                     End::Stopped => {}
                     End::Gone { device, cause } => {
@@ -607,14 +607,9 @@ impl Program {
                     End::Failed(error) => return Err(error.into()),
                 }
             }
-            if self.tracking.as_ref().is_none_or(JoinHandle::is_finished) {
-                if self.shared.over.load(Relaxed) {
-                    return Ok(());
-                }
-                return Err(Failure::Stalled {
-                    stage: "tracking",
-                    seconds: 0,
-                });
+            if let Some(tracking) = self.tracking.take_if(|thread| thread.is_finished()) {
+                // The last frame of a recording is done, or should have been.
+                return of_thread("tracking", tracking.join());
             }
             self.check_stages()?;
             let now = Instant::now();
@@ -637,16 +632,12 @@ impl Program {
         }
     }
 
-    fn capture_ended(&mut self) -> Option<End> {
+    fn capture_ended(&mut self) -> Option<Result<End, Failure>> {
         if !self.capture.as_ref()?.thread.is_finished() {
             return None;
         }
-        // A panic in a driver's binding ends the thread: the service manager starts the program anew.
         let end = self.capture.take()?.thread.join();
-        Some(end.unwrap_or(End::Gone {
-            device: "camera".into(),
-            cause: crate::capture::Cause::Io,
-        }))
+        Some(of_thread("capture", end))
     }
 
     fn check_stages(&self) -> Result<(), Failure> {
@@ -797,6 +788,14 @@ impl Program {
     }
 }
 
+/// What a thread came to.
+///
+/// # Errors
+/// It panicked, in a driver's binding for instance, and nobody can go on from there.
+fn of_thread<T>(stage: &'static str, ended: std::thread::Result<T>) -> Result<T, Failure> {
+    ended.map_err(|_| Failure::Panicked { stage })
+}
+
 fn recorder(config: Option<&RecordingConfig>) -> Result<Option<Recorder>, Failure> {
     let Some(config) = config else {
         return Ok(None);
@@ -887,5 +886,24 @@ fn track(mut stage: Stage<TractNetwork>, shared: &Shared, told: &Receiver<Told>)
         if let Some(captured) = &taken {
             stage.look_around(captured);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::ExitCode;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_ends_the_program_with_status_5_and_one_that_ends_does_not() {
+        let ended = std::thread::spawn(|| End::Over).join();
+        assert!(matches!(of_thread("capture", ended), Ok(End::Over)));
+        let ended = std::thread::spawn(|| -> End { panic!("in a driver, on purpose") }).join();
+        let Err(failure) = of_thread("capture", ended) else {
+            panic!("a panic is no end");
+        };
+        assert_eq!(failure.status(), ExitCode::from(5));
+        assert!(failure.line().starts_with("capture: ended by a panic"));
     }
 }
