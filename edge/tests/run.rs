@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{
@@ -107,6 +108,22 @@ impl Running {
         (status, stderr)
     }
 
+    /// What it says from now on. It can be stopped by [`Heard::stop`] then, and no longer by [`Running::stop`].
+    fn heard(mut self) -> Heard {
+        let stderr = BufReader::new(self.0.stderr.take().unwrap());
+        let said = Arc::new(Mutex::new(String::new()));
+        let hears = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                hears.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        Heard {
+            running: self,
+            said,
+        }
+    }
+
     fn stop(self) -> (ExitStatus, String) {
         self.signal(15);
         self.wait()
@@ -123,6 +140,41 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A program that is listened to while it runs.
+struct Heard {
+    running: Running,
+    said: Arc<Mutex<String>>,
+}
+
+impl Heard {
+    fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    fn count(&self, words: &str) -> usize {
+        self.said().matches(words).count()
+    }
+
+    /// Has the configuration read again, and waits until the words are said once more.
+    fn reload(&self, words: &str) {
+        let before = self.count(words);
+        self.running.signal(1);
+        let end = Instant::now() + PATIENCE;
+        while self.count(words) == before {
+            assert!(Instant::now() < end, "never '{words}': {}", self.said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends it, which has to go well.
+    fn stop(mut self) -> String {
+        self.running.signal(15);
+        let status = wait(&mut self.running.0);
+        assert!(status.success(), "{status}: {}", self.said());
+        self.said()
     }
 }
 
@@ -288,6 +340,31 @@ fn a_reload_with_a_mistake_changes_nothing_and_one_without_keeps_the_target() {
     );
     let since = |line: &Value| line["since_micros"].as_u64().unwrap();
     assert_eq!(since(&lines[0]), since(&board.lines("a.jsonl")[0]));
+}
+
+#[test]
+fn time_goes_on_from_a_recording_that_ran_ahead_of_the_clock_to_the_next_camera() {
+    let board = Board::new();
+    board.dump("a.grey", &[200; 30]);
+    let sinks = "[sinks.jsonl]\npath = \"{}/a.jsonl\"\nqueue = 1000\n";
+    let camera = |rest: &str| {
+        format!("[camera.replay]\npath = \"{{}}/a.grey\"\nrepeat = true\n{rest}{sinks}")
+    };
+    let running = board
+        .start(&camera("raw = \"96x96@1\"\nlockstep = true\n"))
+        .heard();
+    until("a minute", || board.lines("a.jsonl").len() > 60);
+    board.config(&camera("raw = \"96x96@100\"\n"));
+    running.reload("read again");
+    let before = board.lines("a.jsonl").len();
+    until("more lines", || board.lines("a.jsonl").len() > before + 50);
+    running.stop();
+    let lines = board.lines("a.jsonl");
+    let at = |line: &Value| line["t_micros"].as_u64().unwrap();
+    assert!(lines.windows(2).all(|pair| at(&pair[0]) < at(&pair[1])));
+    // Frames are as old as they are, whatever their stamps say.
+    let latency = lines.last().unwrap()["latency_ms"].as_f64().unwrap();
+    assert!(latency > 0.0, "{latency} ms");
 }
 
 #[test]

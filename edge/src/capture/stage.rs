@@ -49,6 +49,10 @@ pub struct CaptureStats {
     pub is_open: AtomicBool,
     /// When the thread last came by, in microseconds on the monotonic clock.
     pub alive_at: AtomicU64,
+    /// When the newest frame was taken: the next capture's are behind it.
+    pub newest_at: AtomicU64,
+    /// By how much the frames of this capture are stamped later than its camera says, to be behind those before them.
+    pub moved_micros: AtomicU64,
 }
 
 /// Why the thread ended.
@@ -70,7 +74,8 @@ pub enum End {
 }
 
 /// Makes time stamps grow, whatever a camera says that was opened again, or a recording that was played faster than it
-/// was made: a stream that begins in the past of the one before is moved behind it as a whole, so that its steps stay true.
+/// was made, also by another capture: a stream that begins in the past of the one before is moved behind it as a whole, so
+/// that its steps stay true.
 #[derive(Debug, Default)]
 struct Times {
     last: Timestamp,
@@ -78,6 +83,14 @@ struct Times {
 }
 
 impl Times {
+    /// Goes on where the capture before ended.
+    fn after(newest_at: Timestamp) -> Self {
+        Self {
+            last: newest_at,
+            moved_micros: 0,
+        }
+    }
+
     fn growing(&mut self, told: Timestamp) -> Timestamp {
         let at = told.0.saturating_add(self.moved_micros);
         let late = (self.last.0.saturating_add(1)).saturating_sub(at);
@@ -122,7 +135,7 @@ pub fn capture(
     let mut pool = Pool::new(buffers);
     let mut next = Frame::default();
     let mut last_sequence: Option<u64> = None;
-    let mut times = Times::default();
+    let mut times = Times::after(Timestamp(stats.newest_at.load(Relaxed)));
     let mut refusal = Refusal::default();
     while !stop.load(Relaxed) {
         let now = clock::monotonic();
@@ -169,6 +182,8 @@ pub fn capture(
                         let number = stats.captured.fetch_add(1, Relaxed);
                         count_gap(&mut last_sequence, next.sequence, stats);
                         next.captured_at = times.growing(next.captured_at);
+                        stats.newest_at.store(times.last.0, Relaxed);
+                        stats.moved_micros.store(times.moved_micros, Relaxed);
                         let waits = open.waits();
                         let frame = pool.fill(|free| std::mem::swap(free, &mut next));
                         match frame {
@@ -249,7 +264,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Delivers buffers with these numbers, the damaged ones marked, and is over.
+    /// Delivers buffers with these numbers, which are their times as well, the damaged ones marked, and is over.
     struct Numbered(std::vec::IntoIter<(u64, Poll)>);
 
     impl LiveSource for Numbered {
@@ -258,6 +273,7 @@ mod tests {
                 return Ok(Poll::End);
             };
             frame.sequence = sequence;
+            frame.captured_at = Timestamp(sequence);
             Ok(poll)
         }
 
@@ -329,6 +345,31 @@ mod tests {
         let told = [100, 133, 166, 20, 53, 86, 500];
         let found = told.map(|at| times.growing(Timestamp(at)).0);
         assert_eq!(found, [100, 133, 166, 167, 200, 233, 647]);
+    }
+
+    #[test]
+    fn time_goes_on_behind_the_last_frame_of_the_capture_before() {
+        let stats = CaptureStats::default();
+        let seen = std::sync::Mutex::new(Vec::new());
+        let mut moved = Vec::new();
+        // A recording that ran ahead of the clock, a camera, and the same camera later.
+        for mut buffers in
+            [[900, 933], [40, 73], [2_000, 2_033]].map(|at| at.map(|at| (at, Poll::Frame)).to_vec())
+        {
+            capture(
+                &mut buffers,
+                RetryConfig::default(),
+                8,
+                &Newest::default(),
+                &stats,
+                &AtomicBool::new(false),
+                &|captured| seen.lock().unwrap().push(captured.frame.captured_at.0),
+            );
+            moved.push(stats.moved_micros.load(Relaxed));
+        }
+        let seen = seen.into_inner().unwrap();
+        assert_eq!(seen, [900, 933, 934, 967, 2_000, 2_033]);
+        assert_eq!(moved, [0, 894, 0]);
     }
 
     proptest! {

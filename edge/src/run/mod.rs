@@ -29,6 +29,7 @@ use roadhound_host::apart::{Read, Written, clash};
 use roadhound_shared::contract::ContractError;
 use roadhound_shared::follow::Follower;
 use roadhound_shared::follow::refind::{RefindConfig, Refinder};
+use roadhound_shared::frame::Timestamp;
 use roadhound_shared::propose::Finder;
 
 use crate::bundle::{Bundle, Model, ModelSource};
@@ -132,6 +133,12 @@ impl Shared {
 
     fn recorder(&self) -> std::sync::MutexGuard<'_, Option<Recorder>> {
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Now, on the clock of the frames: that of the machine, but for frames that are stamped later than they were taken.
+    fn frames_now(&self) -> Timestamp {
+        let moved_micros = self.capture.moved_micros.load(Relaxed);
+        Timestamp(clock::monotonic().0.saturating_add(moved_micros))
     }
 
     fn prometheus(&self) -> String {
@@ -856,14 +863,15 @@ fn track(mut stage: Stage<TractNetwork>, shared: &Shared, told: &Receiver<Told>)
             Some(captured) => {
                 let taken_at = clock::monotonic();
                 let mut event = stage.on_frame(captured);
-                let now = clock::monotonic();
-                event.track_micros = now.micros_since(taken_at);
-                event.latency_micros = now.micros_since(captured.frame.captured_at);
+                event.track_micros = clock::monotonic().micros_since(taken_at);
+                event.latency_micros = shared
+                    .frames_now()
+                    .micros_since(captured.frame.captured_at);
                 Some(event)
             }
             None if shared.over.load(Relaxed) && shared.place.is_empty() => return,
             None if shared.waits.load(Relaxed) => None,
-            None => stage.on_silence(clock::monotonic()),
+            None => stage.on_silence(shared.frames_now()),
         };
         if let Some(complaint) = stage.take_complaint() {
             log::warn!("{complaint}");
