@@ -780,6 +780,35 @@ fn a_full_disk_costs_lines_and_nothing_else() {
 }
 
 #[test]
+fn a_disk_that_takes_half_a_line_is_left_with_whole_ones() {
+    let board = Board::new();
+    board.dump("a.grey", &[200; 60]);
+    let config = board.config(
+        "[camera]\nreplay = { path = \"{}/a.grey\", raw = \"96x96@200\", repeat = true }\n\
+         [sinks.jsonl]\npath = \"{}/a.jsonl\"\n[sinks.csv]\npath = \"{}/a.csv\"\n",
+    );
+    // No file may become longer than some tens of KiB: what does not fit of a line is refused as on a full disk.
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "trap '' XFSZ; ulimit -f 40; exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_roadhound"),
+    ]);
+    let running = Running::start(command, &config).heard();
+    for sink in ["jsonl", "csv"] {
+        let refused = format!("{sink}: cannot be written: ");
+        until("no room", || running.count(&refused) > 0);
+    }
+    running.stop();
+    let text = std::fs::read_to_string(board.path("a.jsonl")).unwrap();
+    assert!(text.ends_with("}\n") && board.lines("a.jsonl").len() > 20);
+    let text = std::fs::read_to_string(board.path("a.csv")).unwrap();
+    let columns = |line: &str| line.split(',').count();
+    let expected = columns(text.lines().next().unwrap());
+    assert!(text.ends_with('\n') && text.lines().all(|line| columns(line) == expected));
+}
+
+#[test]
 fn standard_output_carries_one_object_a_frame() {
     let board = Board::new();
     board.dump("a.grey", &[200; 30]);
