@@ -3,7 +3,8 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -178,6 +179,24 @@ impl Heard {
     }
 }
 
+/// A port that nobody listens on.
+fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// The status with which the page answers, if it does.
+fn page(at: SocketAddr, token: &str) -> Option<u16> {
+    let mut stream = TcpStream::connect(at).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let request =
+        format!("GET /state HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.split(' ').nth(1)?.parse().ok()
+}
+
 fn wait(child: &mut Child) -> ExitStatus {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -340,6 +359,58 @@ fn a_reload_with_a_mistake_changes_nothing_and_one_without_keeps_the_target() {
     );
     let since = |line: &Value| line["since_micros"].as_u64().unwrap();
     assert_eq!(since(&lines[0]), since(&board.lines("a.jsonl")[0]));
+}
+
+#[test]
+fn a_reload_takes_up_a_new_token_and_leaves_the_camera_alone() {
+    let board = Board::new();
+    board.dump("a.grey", &[200; 30]);
+    let ours = free_port();
+    let (old, new) = ("0123456789abcdef", "fedcba9876543210");
+    std::fs::write(board.path("token"), old).unwrap();
+    let running = board
+        .start(&format!(
+            "[camera.replay]\npath = \"{{}}/a.grey\"\nraw = \"96x96@100\"\nrepeat = true\n\
+             [preview]\nlisten = \"{ours}\"\ntoken_file = \"{{}}/token\"\n"
+        ))
+        .heard();
+    until("the page", || page(ours, old) == Some(200));
+    std::fs::write(board.path("token"), new).unwrap();
+    assert_eq!(page(ours, new), Some(401));
+    running.reload("read again");
+    assert_eq!((page(ours, old), page(ours, new)), (Some(401), Some(200)));
+    let said = running.stop();
+    assert_eq!(said.matches("a.grey: open").count(), 1, "{said}");
+}
+
+/// A broker that only listens to how it is greeted.
+#[cfg(feature = "mqtt")]
+#[test]
+fn a_reload_takes_up_a_new_password() {
+    let board = Board::new();
+    board.dump("a.grey", &[200; 30]);
+    let broker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let greeted_with = |password: &str| {
+        until(password, || {
+            let (mut stream, _) = broker.accept().unwrap();
+            let mut greeting = [0; 512];
+            let read = stream.read(&mut greeting).unwrap_or(0);
+            String::from_utf8_lossy(&greeting[..read]).contains(password)
+        });
+    };
+    std::fs::write(board.path("password"), "open sesame\n").unwrap();
+    let port = broker.local_addr().unwrap().port();
+    let running = board
+        .start(&format!(
+            "[camera.replay]\npath = \"{{}}/a.grey\"\nraw = \"96x96@100\"\nrepeat = true\n\
+             [sinks.mqtt]\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"a\"\npassword_file = \"{{}}/password\"\n"
+        ))
+        .heard();
+    greeted_with("open sesame");
+    std::fs::write(board.path("password"), "shut sesame\n").unwrap();
+    running.reload("read again");
+    greeted_with("shut sesame");
+    running.stop();
 }
 
 #[test]

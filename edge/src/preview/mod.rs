@@ -99,6 +99,12 @@ impl std::fmt::Debug for Token {
     }
 }
 
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(&other.0)
+    }
+}
+
 impl Token {
     /// Reads the first line of a file.
     ///

@@ -161,13 +161,13 @@ impl Shared {
 /// # Errors
 /// A configuration, model or recording that does not work; a camera that is gone for good; a stage that hangs.
 pub fn run(options: &RunOptions) -> Result<(), Failure> {
-    let config = read(options)?;
+    let (config, secrets) = read(options)?;
     if options.check {
         return Ok(());
     }
     let signals = Signals::register()?;
     let notify = Notify::from_environment();
-    let mut program = Program::start(config)?;
+    let mut program = Program::start(config, secrets)?;
     log::info!("running");
     notify.ready();
     let outcome = program.watch(options, &signals, &notify);
@@ -176,8 +176,15 @@ pub fn run(options: &RunOptions) -> Result<(), Failure> {
     outcome.and(tidied)
 }
 
-/// Reads a configuration, and checks what only this machine can tell.
-fn read(options: &RunOptions) -> Result<RunConfig, Failure> {
+/// What is in the files that a configuration names for a secret. They change without it.
+#[derive(Default, PartialEq)]
+struct Secrets {
+    token: Option<preview::Token>,
+    password: Option<String>,
+}
+
+/// Reads a configuration and its secrets, and checks what only this machine can tell.
+fn read(options: &RunOptions) -> Result<(RunConfig, Secrets), Failure> {
     let path = &options.config;
     let mut config = RunConfig::read(path).map_err(Failure::Usage)?;
     if options.adapt {
@@ -192,12 +199,14 @@ fn read(options: &RunOptions) -> Result<RunConfig, Failure> {
             "this program was built without the feature `camera`".into(),
         ));
     }
+    let mut secrets = Secrets::default();
     if let Some(token) = config
         .preview
         .as_ref()
         .and_then(|p| p.token_file.as_deref())
     {
-        preview::Token::read(token).map_err(|e| at("preview.token_file", e))?;
+        let token = preview::Token::read(token).map_err(|e| at("preview.token_file", e))?;
+        secrets.token = Some(token);
     }
     #[cfg(feature = "mqtt")]
     if let Some(file) = config
@@ -206,8 +215,9 @@ fn read(options: &RunOptions) -> Result<RunConfig, Failure> {
         .as_ref()
         .and_then(|mqtt| mqtt.password_file.as_deref())
     {
-        crate::sink::live::mqtt::password(file)
+        let password = crate::sink::live::mqtt::password(file)
             .map_err(|e| at("sinks.mqtt.password_file", e.to_string()))?;
+        secrets.password = Some(password);
     }
     if config.sinks.mqtt.is_some() && !cfg!(feature = "mqtt") {
         return Err(at(
@@ -215,7 +225,7 @@ fn read(options: &RunOptions) -> Result<RunConfig, Failure> {
             "this program was built without the feature `mqtt`".into(),
         ));
     }
-    Ok(config)
+    Ok((config, secrets))
 }
 
 /// Whether what is written can be there, and is neither read nor written by another part of the configuration.
@@ -303,6 +313,7 @@ impl Signals {
 /// The running stages.
 struct Program {
     config: RunConfig,
+    secrets: Secrets,
     shared: Arc<Shared>,
     capture: Option<CaptureThread>,
     tracking: Option<JoinHandle<()>>,
@@ -473,7 +484,7 @@ fn spawn<T: Send + 'static>(
 }
 
 impl Program {
-    fn start(config: RunConfig) -> Result<Self, Failure> {
+    fn start(config: RunConfig, secrets: Secrets) -> Result<Self, Failure> {
         let shared = Arc::new(Shared::default());
         let now = clock::monotonic().0;
         shared.tracking_alive_at.store(now, Relaxed);
@@ -498,6 +509,7 @@ impl Program {
             tell,
             shared,
             config,
+            secrets,
             preview: None,
             accelerometer: None,
         };
@@ -668,8 +680,8 @@ impl Program {
 
     /// Reads the configuration again and restarts what changed. A file with a mistake changes nothing.
     fn reload(&mut self, options: &RunOptions) -> Result<(), Failure> {
-        let new = match read(options) {
-            Ok(new) => new,
+        let (new, secrets) = match read(options) {
+            Ok(read) => read,
             Err(e) => {
                 log::error!("{}; going on as before", e.line());
                 return Ok(());
@@ -692,7 +704,8 @@ impl Program {
             }
         }
         let old = std::mem::replace(&mut self.config, new);
-        if old.sinks != self.config.sinks {
+        let old_secrets = std::mem::replace(&mut self.secrets, secrets);
+        if old.sinks != self.config.sinks || old_secrets.password != self.secrets.password {
             let mut leaving = std::mem::take(&mut *self.shared.sinks());
             finish_all(&mut leaving, LAST_WORDS);
             *self.shared.sinks() = sinks(&self.config.sinks);
@@ -700,15 +713,20 @@ impl Program {
         if old.manoeuvre != self.config.manoeuvre {
             self.start_accelerometer()?;
         }
-        let shows = old.preview != self.config.preview;
-        if shows && let Err(e) = self.start_preview() {
+        let another = old.preview != self.config.preview || old_secrets.token != self.secrets.token;
+        if another && let Err(e) = self.start_preview() {
             log::error!("{e}; no preview");
             self.config.preview = None;
         }
+        let shows = |config: &RunConfig| config.preview.is_some();
+        let (camera, recording) = (
+            old.camera != self.config.camera,
+            old.recording != self.config.recording,
+        );
         // Frames are held by whoever records or shows, so the number of buffers goes with them.
-        if old.camera != self.config.camera || old.recording != self.config.recording || shows {
+        if camera || recording || shows(&old) != shows(&self.config) {
             self.stop_capture()?;
-            if old.recording != self.config.recording {
+            if recording {
                 self.finish_recording();
                 match recorder(self.config.recording.as_ref()) {
                     Ok(recorder) => *self.shared.recorder() = recorder,
@@ -864,9 +882,7 @@ fn track(mut stage: Stage<TractNetwork>, shared: &Shared, told: &Receiver<Told>)
                 let taken_at = clock::monotonic();
                 let mut event = stage.on_frame(captured);
                 event.track_micros = clock::monotonic().micros_since(taken_at);
-                event.latency_micros = shared
-                    .frames_now()
-                    .micros_since(captured.frame.captured_at);
+                event.latency_micros = shared.frames_now().micros_since(captured.frame.captured_at);
                 Some(event)
             }
             None if shared.over.load(Relaxed) && shared.place.is_empty() => return,
