@@ -362,6 +362,42 @@ fn a_reload_with_a_mistake_changes_nothing_and_one_without_keeps_the_target() {
 }
 
 #[test]
+fn a_reload_with_a_page_or_a_recording_that_cannot_be_had_leaves_those_that_work() {
+    let board = Board::new();
+    board.dump("a.grey", &[200; 30]);
+    let (ours, taken) = (free_port(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let config = |page: SocketAddr, folder: &str| {
+        format!(
+            "[camera.replay]\npath = \"{{}}/a.grey\"\nraw = \"96x96@100\"\nrepeat = true\n\
+             [preview]\nlisten = \"{page}\"\n[recording]\nfolder = \"{folder}\"\nfree_mib = 0\n"
+        )
+    };
+    let good = config(ours, "{}/video");
+    let running = board.start(&good).heard();
+    let segments = || std::fs::read_dir(board.path("video")).map_or(0, Iterator::count);
+    until("a segment and its track", || segments() == 2);
+    until("the page", || page(ours, "") == Some(200));
+    board.config(&config(taken.local_addr().unwrap(), "/proc/nothing/here"));
+    running.reload("read again");
+    until("the page again", || page(ours, "") == Some(200));
+    until("the next segment", || segments() == 4);
+    // Nothing has changed for a file that says what runs.
+    board.config(&good);
+    running.reload("read again");
+    let said = running.stop();
+    assert_eq!(segments(), 4, "{said}");
+    let refused: Vec<&str> = said.lines().filter(|line| line.contains("ERROR")).collect();
+    assert_eq!(refused.len(), 2, "{said}");
+    for (line, what) in refused
+        .iter()
+        .zip(["preview: 127.0.0.1:", "recording: /proc/nothing"])
+    {
+        assert!(line.contains(what), "{said}");
+        assert!(line.ends_with("going on as before"), "{said}");
+    }
+}
+
+#[test]
 fn a_reload_takes_up_a_new_token_and_leaves_the_camera_alone() {
     let board = Board::new();
     board.dump("a.grey", &[200; 30]);

@@ -713,10 +713,8 @@ impl Program {
         if old.manoeuvre != self.config.manoeuvre {
             self.start_accelerometer()?;
         }
-        let another = old.preview != self.config.preview || old_secrets.token != self.secrets.token;
-        if another && let Err(e) = self.start_preview() {
-            log::error!("{e}; no preview");
-            self.config.preview = None;
+        if old.preview != self.config.preview || old_secrets.token != self.secrets.token {
+            self.change_preview(&old);
         }
         let shows = |config: &RunConfig| config.preview.is_some();
         let (camera, recording) = (
@@ -727,15 +725,7 @@ impl Program {
         if camera || recording || shows(&old) != shows(&self.config) {
             self.stop_capture()?;
             if recording {
-                self.finish_recording();
-                match recorder(self.config.recording.as_ref()) {
-                    Ok(recorder) => *self.shared.recorder() = recorder,
-                    Err(e) => {
-                        log::error!("{}; not recording", e.line());
-                        // Asked for again by the next reload.
-                        self.config.recording = None;
-                    }
-                }
+                self.change_recording(&old);
             }
             self.start_capture()?;
         }
@@ -751,6 +741,36 @@ impl Program {
         }
         log::info!("{}: read again", options.config.display());
         Ok(())
+    }
+
+    /// Starts the page anew; the one of before where that fails.
+    fn change_preview(&mut self, old: &RunConfig) {
+        let Err(e) = self.start_preview() else {
+            return;
+        };
+        log::error!("{e}; going on as before");
+        // Asked for again by the next reload.
+        self.config.preview.clone_from(&old.preview);
+        if let Err(e) = self.start_preview() {
+            log::error!("{e}; no preview");
+            self.config.preview = None;
+        }
+    }
+
+    /// Ends the recording and begins another; the one of before where that fails. Both at once could be in one folder.
+    fn change_recording(&mut self, old: &RunConfig) {
+        self.finish_recording();
+        let begun = recorder(self.config.recording.as_ref()).or_else(|e| {
+            log::error!("{}; going on as before", e.line());
+            // Asked for again by the next reload.
+            self.config.recording.clone_from(&old.recording);
+            recorder(self.config.recording.as_ref())
+        });
+        *self.shared.recorder() = begun.unwrap_or_else(|e| {
+            log::error!("{}; not recording", e.line());
+            self.config.recording = None;
+            None
+        });
     }
 
     fn stop_capture(&mut self) -> Result<(), Failure> {
@@ -882,7 +902,9 @@ fn track(mut stage: Stage<TractNetwork>, shared: &Shared, told: &Receiver<Told>)
                 let taken_at = clock::monotonic();
                 let mut event = stage.on_frame(captured);
                 event.track_micros = clock::monotonic().micros_since(taken_at);
-                event.latency_micros = shared.frames_now().micros_since(captured.frame.captured_at);
+                event.latency_micros = shared
+                    .frames_now()
+                    .micros_since(captured.frame.captured_at);
                 Some(event)
             }
             None if shared.over.load(Relaxed) && shared.place.is_empty() => return,
