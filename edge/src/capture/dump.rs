@@ -87,17 +87,40 @@ impl Times {
     }
 }
 
+/// The files of a dump, made when the first camera is open. Whoever has a copy goes on in the same ones.
+#[derive(Clone)]
+pub struct Dump {
+    path: PathBuf,
+    files: Arc<Mutex<Option<Files>>>,
+}
+
+impl Dump {
+    /// One that nothing was written to yet; files that are there will be written over.
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            files: Arc::default(),
+        }
+    }
+
+    /// Where the frames go.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// Wraps the opener of any camera; every frame is written down before it is handed on.
 pub struct Dumping<O> {
     inner: O,
-    path: PathBuf,
-    files: Arc<Mutex<Option<Files>>>,
+    dump: Dump,
 }
 
 struct Files {
     frames: BufWriter<File>,
     times: BufWriter<File>,
     path: PathBuf,
+    /// Of every frame: a dump has no other way to tell where one ends.
+    layout: Layout,
     first: Option<Timestamp>,
     next: u64,
     last_micros: u64,
@@ -105,18 +128,25 @@ struct Files {
 }
 
 impl<O: Opener> Dumping<O> {
-    /// Writes to `path` what `inner` delivers. A camera that is opened again goes on in the same file.
-    pub fn new(inner: O, path: PathBuf) -> Self {
-        Self {
-            inner,
-            path,
-            files: Arc::default(),
-        }
+    /// Writes to `dump` what `inner` delivers. A camera that is opened again goes on in the same file, for as long as it
+    /// delivers frames of the same layout.
+    pub fn new(inner: O, dump: Dump) -> Self {
+        Self { inner, dump }
+    }
+}
+
+/// How a frame is laid out, and its size in pixels.
+#[derive(Clone, Copy, PartialEq)]
+struct Layout(Encoding, u32, u32);
+
+impl std::fmt::Display for Layout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{} {}", self.1, self.2, self.0.name())
     }
 }
 
 impl Files {
-    fn create(path: &Path) -> Result<Self, SinkError> {
+    fn create(path: &Path, layout: Layout) -> Result<Self, SinkError> {
         let create = |path: PathBuf| {
             File::create(&path)
                 .map(BufWriter::new)
@@ -126,6 +156,7 @@ impl Files {
             frames: create(path.to_path_buf())?,
             times: create(times_path(path))?,
             path: path.to_path_buf(),
+            layout,
             first: None,
             next: 0,
             last_micros: 0,
@@ -164,19 +195,30 @@ impl Files {
 impl<O: Opener> Opener for Dumping<O> {
     fn open(&mut self) -> Result<Box<dyn LiveSource>, CaptureError> {
         let inner = self.inner.open()?;
-        if inner.format().encoding == Encoding::Mjpeg {
-            return Err(CaptureError::Setting(format!(
-                "camera.dump {}: {} delivers MJPEG, which a dump cannot hold; use [recording]",
-                self.path.display(),
-                self.inner.name()
-            )));
+        let format = inner.format();
+        let layout = Layout(format.encoding, format.width_px, format.height_px);
+        let Dump { path, files } = &self.dump;
+        let refused = |why: String| {
+            let (path, camera) = (path.display(), self.inner.name());
+            CaptureError::Setting(format!("camera.dump {path}: {camera} delivers {why}"))
+        };
+        if format.encoding == Encoding::Mjpeg {
+            let why = "MJPEG, which a dump cannot hold; use [recording]";
+            return Err(refused(why.into()));
         }
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if files.is_none() {
-            *files = Some(Files::create(&self.path)?);
+        let mut opened = files.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*opened {
+            None => *opened = Some(Files::create(path, layout)?),
+            Some(there) if there.layout != layout => {
+                let held = there.layout;
+                return Err(refused(format!(
+                    "{layout}, and it holds {held}; name another file"
+                )));
+            }
+            Some(_) => {}
         }
-        drop(files);
-        let files = Arc::clone(&self.files);
+        drop(opened);
+        let files = Arc::clone(files);
         Ok(Box::new(Stream { inner, files }))
     }
 
@@ -262,7 +304,7 @@ mod tests {
         let copy = folder.path().join("b.yuyv");
         let seen = frames(&mut Dumping::new(
             Replay::new(config(&original)),
-            copy.clone(),
+            Dump::new(copy.clone()),
         ));
         assert_eq!(seen.len(), 9);
         assert_eq!((seen[1].0, seen[1].1), (2, 66_000));
@@ -291,7 +333,8 @@ mod tests {
             kinds: vec![FaultKind::Io],
             ..FaultConfig::default()
         };
-        let mut opener = Dumping::new(Faulty::new(replay, faults), copy.clone());
+        let dump = Dump::new(copy.clone());
+        let mut opener = Dumping::new(Faulty::new(replay, faults), dump.clone());
         let mut frame = Frame::default();
         for _ in 0..2 {
             let mut source = opener.open().unwrap();
@@ -306,6 +349,28 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(times.of(5).0, 5);
+
+        // So does another camera, but for one of another layout.
+        let mut other = |raw: &str| {
+            let replay = Replay::new(ReplayConfig {
+                path: folder.path().join("a.grey"),
+                raw: Some(raw.into()),
+                fps: None,
+                lockstep: true,
+                repeat: false,
+            });
+            let mut source = Dumping::new(replay, dump.clone()).open()?;
+            while source.poll(&mut frame, Duration::from_millis(100))? != Poll::End {}
+            Ok::<_, CaptureError>(())
+        };
+        other("4x3").unwrap();
+        let said = other("3x4").unwrap_err().to_string();
+        assert!(
+            said.contains("a.grey delivers 3x4 grey, and it holds 4x3 grey; name another"),
+            "{said}"
+        );
+        let copy = std::fs::read(folder.path().join("b.grey")).unwrap();
+        assert_eq!(copy.len(), 2 * 36 + 60);
     }
 
     #[test]

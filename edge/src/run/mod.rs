@@ -38,7 +38,10 @@ use crate::capture::newest::Newest;
 use crate::capture::rendered::Rendered;
 use crate::capture::replay::Replay;
 use crate::capture::stage::{CaptureStats, Captured, End, capture};
-use crate::capture::{LiveSource, Opener, dump::Dumping};
+use crate::capture::{
+    LiveSource, Opener,
+    dump::{Dump, Dumping},
+};
 use crate::clock;
 use crate::config::{CameraConfig, RunConfig, SinksConfig, TargetConfig, WebcamConfig};
 use crate::failure::Failure;
@@ -314,6 +317,8 @@ impl Signals {
 struct Program {
     config: RunConfig,
     secrets: Secrets,
+    /// Where frames are written down, for as long as the configuration says so.
+    dump: Option<Dump>,
     shared: Arc<Shared>,
     capture: Option<CaptureThread>,
     tracking: Option<JoinHandle<()>>,
@@ -417,7 +422,7 @@ fn wanted(target: &TargetConfig) -> Option<Target> {
     }
 }
 
-fn opener(config: &CameraConfig) -> Result<Box<dyn Opener>, Failure> {
+fn opener(config: &CameraConfig, dump: Option<Dump>) -> Result<Box<dyn Opener>, Failure> {
     let plain: Box<dyn Opener> = if let Some(replay) = &config.replay {
         Box::new(Replay::new(replay.clone()))
     } else if let Some(rendered) = &config.rendered {
@@ -432,8 +437,8 @@ fn opener(config: &CameraConfig) -> Result<Box<dyn Opener>, Failure> {
     } else {
         plain
     };
-    Ok(match &config.dump {
-        Some(path) => Box::new(Dumping::new(failing, path.clone())),
+    Ok(match dump {
+        Some(dump) => Box::new(Dumping::new(failing, dump)),
         None => failing,
     })
 }
@@ -510,6 +515,7 @@ impl Program {
             shared,
             config,
             secrets,
+            dump: None,
             preview: None,
             accelerometer: None,
         };
@@ -553,7 +559,12 @@ impl Program {
     }
 
     fn start_capture(&mut self) -> Result<(), Failure> {
-        let mut opener = opener(&self.config.camera)?;
+        let dump = self.config.camera.dump.as_deref();
+        // Another one would write over what is there.
+        if self.dump.as_ref().map(Dump::path) != dump {
+            self.dump = dump.map(|path| Dump::new(path.into()));
+        }
+        let mut opener = opener(&self.config.camera, self.dump.clone())?;
         let retry = self.config.camera.retry;
         let stop = Arc::new(AtomicBool::new(false));
         let waits = |c: &CameraConfig| {
