@@ -540,10 +540,14 @@ fn range(key: &'static str, found: u32, least: u32, most: u32) -> Result<(), Con
 }
 
 fn rate(key: &'static str, found: f64) -> Result<(), ConfigError> {
-    if found.is_finite() && (0.1..=1000.0).contains(&found) {
+    rate_within(key, found, 0.1, 1000.0)
+}
+
+fn rate_within(key: &'static str, found: f64, least: f64, most: f64) -> Result<(), ConfigError> {
+    if (least..=most).contains(&found) {
         Ok(())
     } else {
-        Err(wrong(key, format!("{found}, expected 0.1 to 1000")))
+        Err(wrong(key, format!("{found}, expected {least} to {most}")))
     }
 }
 
@@ -592,7 +596,8 @@ impl CameraConfig {
         if let Some(rendered) = &self.rendered {
             range("camera.rendered.width_px", rendered.width_px, 32, 4096)?;
             range("camera.rendered.height_px", rendered.height_px, 32, 4096)?;
-            rate("camera.rendered.fps", f64::from(rendered.fps))?;
+            // What the world can be rendered at.
+            rate_within("camera.rendered.fps", rendered.fps.into(), 1.0, 240.0)?;
         }
         let retry = &self.retry;
         range("camera.retry.first_millis", retry.first_millis, 1, 60_000)?;
@@ -903,6 +908,14 @@ mod tests {
                 "camera.rendered.width_px",
             ),
             (
+                "[camera.rendered]\nfps = 0.5\n",
+                "camera.rendered.fps: 0.5, expected 1 to 240",
+            ),
+            (
+                "[camera.rendered]\nfps = 241\n",
+                "camera.rendered.fps: 241, expected 1 to 240",
+            ),
+            (
                 "[camera.replay]\npath = \"a.yuyv\"\nraw = \"4\"\n",
                 "camera.replay.raw",
             ),
@@ -962,6 +975,16 @@ mod tests {
         ] {
             let error = refused(text);
             assert!(error.contains(key), "{text:?} gives {error}");
+        }
+    }
+
+    #[test]
+    fn every_rate_of_a_rendered_drive_that_is_accepted_can_be_rendered() {
+        use crate::capture::{Opener, rendered::Rendered};
+        for fps in [1, 30, 240] {
+            let text = format!("[camera.rendered]\nwidth_px = 64\nheight_px = 48\nfps = {fps}\n");
+            let rendered = RunConfig::parse(&text).unwrap().camera.rendered.unwrap();
+            assert!(Rendered::new(rendered).open().is_ok(), "{fps}");
         }
     }
 

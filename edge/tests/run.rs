@@ -362,6 +362,60 @@ fn a_reload_with_a_mistake_changes_nothing_and_one_without_keeps_the_target() {
 }
 
 #[test]
+fn a_reload_with_a_camera_that_cannot_be_used_leaves_the_one_that_runs() {
+    let board = Board::new();
+    board.dump("a.grey", &[200; 30]);
+    let sinks = "[sinks.jsonl]\npath = \"{}/a.jsonl\"\n";
+    let camera = "[camera.replay]\npath = \"{}/a.grey\"\nraw = \"96x96@100\"\nrepeat = true\n";
+    let running = board.start(&format!("{camera}{sinks}")).heard();
+    until("lines", || board.lines("a.jsonl").len() > 10);
+    let gone = "[camera.v4l2]\ndevice = \"/dev/no-such-camera\"\n[camera.retry]\ngive_up_after_seconds = 1\n";
+    let of_v4l2 = match cfg!(feature = "camera") {
+        true => "(gone), giving up; going on with the camera of before",
+        false => "without the feature `camera`; going on as before",
+    };
+    for (camera, said) in [
+        (gone, of_v4l2),
+        (
+            "[camera.replay]\npath = \"{}/none.grey\"\n",
+            "none.grey: No such file or directory (os error 2); going on as before",
+        ),
+        (
+            "[camera.rendered]\nfps = 0.5\n",
+            "camera.rendered.fps: 0.5, expected 1 to 240; going on as before",
+        ),
+        // Only whoever opens it knows.
+        (
+            "[camera.replay]\npath = \"{}/roadhound.toml\"\n",
+            "; going on with the camera of before",
+        ),
+        (
+            "[camera]\ndump = \"/dev/full\"\n[camera.replay]\npath = \"{}/a.grey\"\nraw = \"96x96\"\n",
+            "; going on with the camera of before",
+        ),
+    ] {
+        board.config(&format!("{camera}{sinks}"));
+        running.reload(said);
+        let before = board.lines("a.jsonl").len();
+        until("it goes on", || board.lines("a.jsonl").len() > before + 30);
+    }
+    // A camera that works is taken.
+    let other = camera.replace("@100", "@50");
+    board.config(&format!("{other}{sinks}"));
+    running.reload("96x96 grey at 50");
+    let said = running.stop();
+    assert!(said.contains("not a folder of images"), "{said}");
+    if !cfg!(feature = "webcam") {
+        board.config("[camera.webcam]\n");
+        let at = board.path("roadhound.toml");
+        check_refused(
+            &["run", "--check", "--config", at.to_str().unwrap()],
+            &["camera.webcam", "without the feature `webcam`"],
+        );
+    }
+}
+
+#[test]
 fn a_reload_with_a_page_or_a_recording_that_cannot_be_had_leaves_those_that_work() {
     let board = Board::new();
     board.dump("a.grey", &[200; 30]);
@@ -447,6 +501,37 @@ fn a_reload_takes_up_a_new_password() {
     running.reload("read again");
     greeted_with("shut sesame");
     running.stop();
+}
+
+#[test]
+fn a_reload_goes_on_in_the_same_dump_and_refuses_frames_of_another_layout_for_it() {
+    let board = Board::new();
+    board.dump("a.grey", &[200; 30]);
+    let config = |raw: &str, rest: &str| {
+        format!(
+            "[camera]\ndump = \"{{}}/d.grey\"\n\
+             replay = {{ path = \"{{}}/a.grey\", raw = \"{raw}\", repeat = true }}\n{rest}"
+        )
+    };
+    let frames = || {
+        let times = std::fs::read_to_string(board.path("d.grey.times"));
+        times.map_or(0, |text| text.lines().count())
+    };
+    let running = board.start(&config("96x96@100", "")).heard();
+    until("frames", || frames() > 100);
+    let before = frames();
+    board.config(&config("96x96@50", "[camera.retry]\nfirst_millis = 20\n"));
+    running.reload("grey at 50");
+    assert!(frames() >= before, "{} frames, {before} before", frames());
+    until("more frames", || frames() > before + 30);
+    let before = frames();
+    board.config(&config("48x48@50", ""));
+    running
+        .reload("delivers 48x48 grey, and it holds 96x96 grey; name another file; going on with");
+    until("more frames", || frames() > before + 30);
+    running.stop();
+    let bytes = std::fs::metadata(board.path("d.grey")).unwrap().len();
+    assert_eq!(bytes, frames() as u64 * 96 * 96);
 }
 
 #[test]

@@ -11,6 +11,8 @@
 //! The thread that captures never waits for the one that tracks, and that one never for a sink. A stage that is silent
 //! for too long or panics ends the program with status 5, for the service manager to start it anew: a thread that hangs
 //! in a driver cannot be restarted from within.
+//!
+//! A reload never costs what works: where a new page, recording or camera cannot be had, the old one is started again.
 
 pub mod event;
 pub mod manoeuvre;
@@ -202,6 +204,17 @@ fn read(options: &RunOptions) -> Result<(RunConfig, Secrets), Failure> {
             "this program was built without the feature `camera`".into(),
         ));
     }
+    if config.camera.webcam.is_some() && !cfg!(feature = "webcam") {
+        return Err(at(
+            "camera.webcam",
+            "this program was built without the feature `webcam`".into(),
+        ));
+    }
+    if let Some(replay) = &config.camera.replay {
+        let path = &replay.path;
+        std::fs::metadata(path)
+            .map_err(|e| at("camera.replay.path", format!("{}: {e}", path.display())))?;
+    }
     let mut secrets = Secrets::default();
     if let Some(token) = config
         .preview
@@ -319,6 +332,10 @@ struct Program {
     secrets: Secrets,
     /// Where frames are written down, for as long as the configuration says so.
     dump: Option<Dump>,
+    /// The camera to go back to while the one of the last reload has not delivered a frame.
+    before: Option<Before>,
+    /// Frames that were captured before the capture that runs.
+    captured_before: u64,
     shared: Arc<Shared>,
     capture: Option<CaptureThread>,
     tracking: Option<JoinHandle<()>>,
@@ -326,6 +343,12 @@ struct Program {
     metrics_due: Instant,
     preview: Option<preview::server::Server>,
     accelerometer: Option<Sensor>,
+}
+
+/// A camera that worked.
+struct Before {
+    camera: CameraConfig,
+    dump: Option<Dump>,
 }
 
 /// Commands that may wait for the thread that tracks, which looks for them between two frames.
@@ -516,6 +539,8 @@ impl Program {
             config,
             secrets,
             dump: None,
+            before: None,
+            captured_before: 0,
             preview: None,
             accelerometer: None,
         };
@@ -575,6 +600,7 @@ impl Program {
         shared.waits.store(waits(&self.config.camera), Relaxed);
         shared.over.store(false, Relaxed);
         shared.capture.alive_at.store(clock::monotonic().0, Relaxed);
+        self.captured_before = shared.capture.captured.load(Relaxed);
         let stopped = Arc::clone(&stop);
         let recorder = shared.recorder().clone();
         let buffers = BUFFERS
@@ -629,18 +655,17 @@ impl Program {
                     End::Over => self.shared.over.store(true, Relaxed),
                     End::Stopped => {}
                     End::Gone { device, cause } => {
-                        return Err(Failure::CameraGone {
-                            device,
-                            cause: cause.name(),
-                        });
+                        let cause = cause.name();
+                        self.go_back_after(Failure::CameraGone { device, cause })?;
                     }
-                    End::Failed(error) => return Err(error.into()),
+                    End::Failed(error) => self.go_back_after(error.into())?,
                 }
             }
             if let Some(tracking) = self.tracking.take_if(|thread| thread.is_finished()) {
                 // The last frame of a recording is done, or should have been.
                 return of_thread("tracking", tracking.join());
             }
+            self.forget_before();
             self.check_stages()?;
             let now = Instant::now();
             if let Some(every) = notify.watchdog_every()
@@ -668,6 +693,27 @@ impl Program {
         }
         let end = self.capture.take()?.thread.join();
         Some(of_thread("capture", end))
+    }
+
+    /// Forgets the camera of before once the one that runs has delivered a frame.
+    fn forget_before(&mut self) {
+        if self.shared.capture.captured.load(Relaxed) > self.captured_before {
+            self.before = None;
+        }
+    }
+
+    /// Starts the camera of before the last reload again, where the one of that reload fails without a single frame.
+    ///
+    /// # Errors
+    /// The failure, where there is nothing to go back to.
+    fn go_back_after(&mut self, failure: Failure) -> Result<(), Failure> {
+        self.forget_before();
+        let Some(Before { camera, dump }) = self.before.take() else {
+            return Err(failure);
+        };
+        log::error!("{}; going on with the camera of before", failure.line());
+        (self.config.camera, self.dump) = (camera, dump);
+        self.start_capture()
     }
 
     fn check_stages(&self) -> Result<(), Failure> {
@@ -738,7 +784,16 @@ impl Program {
             if recording {
                 self.change_recording(&old);
             }
-            self.start_capture()?;
+            self.forget_before();
+            if camera && self.before.is_none() {
+                self.before = Some(Before {
+                    camera: old.camera,
+                    dump: self.dump.clone(),
+                });
+            }
+            if let Err(e) = self.start_capture() {
+                self.go_back_after(e)?;
+            }
         }
         if old.target != self.config.target {
             let command = match wanted(&self.config.target) {
@@ -913,9 +968,7 @@ fn track(mut stage: Stage<TractNetwork>, shared: &Shared, told: &Receiver<Told>)
                 let taken_at = clock::monotonic();
                 let mut event = stage.on_frame(captured);
                 event.track_micros = clock::monotonic().micros_since(taken_at);
-                event.latency_micros = shared
-                    .frames_now()
-                    .micros_since(captured.frame.captured_at);
+                event.latency_micros = shared.frames_now().micros_since(captured.frame.captured_at);
                 Some(event)
             }
             None if shared.over.load(Relaxed) && shared.place.is_empty() => return,
