@@ -38,7 +38,7 @@ pub struct CadenceConfig {
     /// What a frame may cost on average, looks included. Where looks cost more they are taken less often.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_millis: Option<f32>,
-    /// However dear a look is, nobody waits longer for the next.
+    /// However dear a look is, nobody waits longer for the next: the budget gives way, `looks_per_second` does not.
     pub longest_gap_seconds: f32,
 }
 
@@ -115,12 +115,10 @@ impl Cadence {
         if let Some(every) = c.every {
             return self.frames_since >= every;
         }
-        if passed_seconds >= c.longest_gap_seconds {
-            return true;
-        }
         let interval_seconds = 1.0 / c.looks_per_second;
-        self.frames_since >= self.frames_a_look()
-            && passed_seconds >= interval_seconds * (1.0 - EARLY)
+        let affordable =
+            self.frames_since >= self.frames_a_look() || passed_seconds >= c.longest_gap_seconds;
+        affordable && passed_seconds >= interval_seconds * (1.0 - EARLY)
     }
 
     /// A look took so long. Only a budget needs to know.
@@ -176,6 +174,20 @@ mod tests {
         assert_eq!(looks(budget(10.0), 30.0, 29.0).len(), 10);
         // Three seconds a look: 0.4 s are 12 frames.
         assert_eq!(looks(budget(10.0), 30.0, 3e3), [0, 12, 24]);
+    }
+
+    #[test]
+    fn a_rate_is_kept_where_it_makes_gaps_longer_than_those_that_dear_looks_may() {
+        let once_a_second = |budget_millis| CadenceConfig {
+            looks_per_second: 1.0,
+            budget_millis,
+            longest_gap_seconds: 0.4,
+            ..CadenceConfig::default()
+        };
+        assert_eq!(looks(once_a_second(None), 8.0, 1.0), [0, 8, 16, 24]);
+        // Three hundred frames a look, and all the same a look whenever the rate allows it.
+        let dear = once_a_second(Some(10.0));
+        assert_eq!(looks(dear, 8.0, 3e3), [0, 8, 16, 24]);
     }
 
     #[test]
