@@ -590,7 +590,8 @@ impl Matcher {
     }
 }
 
-/// A place for somebody new: a free one, or that of whoever is lost for longest.
+/// A place for somebody new: a free one, or that of whoever is lost for longest. Who was found in this very look is lost no
+/// more, though their lives change only after it.
 fn free_place(tracks: &mut [Track]) -> Option<&mut Track> {
     let at = match tracks.iter().position(|t| t.life.is_none()) {
         Some(at) => at,
@@ -598,8 +599,8 @@ fn free_place(tracks: &mut [Track]) -> Option<&mut Track> {
             let lost = tracks
                 .iter()
                 .enumerate()
-                .filter_map(|(at, t)| match t.life {
-                    Some(Life::Lost { since }) => Some((since, at)),
+                .filter_map(|(at, t)| match (t.life, t.found) {
+                    (Some(Life::Lost { since }), None) => Some((since, at)),
                     _ => None,
                 });
             lost.min()?.1

@@ -223,6 +223,25 @@ fn whoever_leaves_the_picture_is_forgotten_and_another_gets_another_name() {
     assert_eq!(scene.who(along(1200.0)), Some(2));
 }
 
+#[test]
+fn whoever_is_found_again_keeps_the_place_that_somebody_new_would_have() {
+    let mut config = WatchConfig::default();
+    config.room.tracks = 1;
+    let mut scene = Scene::with(config);
+    let (known, new) = (along(300.0), along(900.0));
+    for frame in 0..80 {
+        let both = [car(known), car(new)];
+        let seen = match frame {
+            0..20 => &both[..1],
+            // Two thirds of a second: lost, and not yet forgotten.
+            20..40 => &[],
+            _ => &both[..],
+        };
+        scene.look(frame as f32 / 30.0, seen);
+    }
+    assert_eq!((scene.who(known), scene.who(new)), (Some(1), None));
+}
+
 /// Four cars that stand in the world, seen by a camera that turned by so many pixels.
 fn parked(turned_px: f32) -> Vec<Detection<'static>> {
     [(200.0, 40.0), (420.0, 70.0), (700.0, 55.0), (880.0, 90.0)]
