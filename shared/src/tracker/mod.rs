@@ -853,7 +853,7 @@ impl Tracker {
 
     fn after_silence(&self, target: &Target, now: Timestamp) -> State {
         let event = Event::Silence {
-            seconds: now.seconds_since(target.looked_at),
+            last_look: target.looked_at,
         };
         let c = &self.config;
         self.state

@@ -9,7 +9,7 @@
 //! | Tracking | Uncertain | presence < `uncertain_below`, score < `uncertain_below_score`, or similarity < `uncertain_below_similarity` |
 //! | Tracking, Uncertain | Lost | presence <= `lost_at_once_below` |
 //! | Tracking, Uncertain | Lost | presence < `lost_below` in every look for `lost_after_millis` |
-//! | Tracking, Uncertain | Lost | no look for more than `lost_without_result_millis` |
+//! | Tracking, Uncertain | Lost | no look for more than `lost_without_result_millis`: lost since that time was over, however long nobody asked |
 //! | Uncertain | Lost | Uncertain for `uncertain_at_most_millis`, where that is not 0 |
 //! | Uncertain | Tracking | presence >= `tracking_above`, and score and similarity not below theirs |
 //! | Lost | Tracking | `frames` looks in a row, over `millis`, find a box at one place that meets `min_presence`, `min_score`, `min_similarity`, `max_side_ratio` |
@@ -81,8 +81,8 @@ pub(crate) enum State {
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Event {
-    /// Time passed; the last look was this long ago.
-    Silence { seconds: f32 },
+    /// Time passed; the last look was then.
+    Silence { last_look: Timestamp },
     /// The network looked at a crop.
     Look {
         presence: f32,
@@ -142,20 +142,19 @@ impl State {
         reclaim_config: &ReclaimConfig,
     ) -> Self {
         let p = presence_config;
-        let lost = Self::Lost {
-            since: now,
+        let lost_since = |since| Self::Lost {
+            since,
             last_trusted: trusted,
             claim: None,
         };
+        let lost = lost_since(now);
         match (self, event) {
             (Self::Idle, _) => Self::Idle,
 
-            (Self::Tracking { .. } | Self::Uncertain { .. }, Event::Silence { seconds }) => {
-                if seconds * 1e3 > p.lost_without_result_millis as f32 {
-                    lost
-                } else {
-                    self
-                }
+            (Self::Tracking { .. } | Self::Uncertain { .. }, Event::Silence { last_look }) => {
+                // Not since now: who comes back after a minute was not lost a moment ago.
+                let since = last_look.plus_millis(u64::from(p.lost_without_result_millis));
+                if now > since { lost_since(since) } else { self }
             }
 
             (Self::Tracking { .. }, Event::Look { presence, .. })

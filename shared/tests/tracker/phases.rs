@@ -149,6 +149,37 @@ fn a_long_gap_without_a_word_loses_the_target_too() {
 }
 
 #[test]
+fn a_target_seen_again_after_a_minute_without_a_word_was_lost_for_most_of_it() {
+    let mut script = Script::new();
+    script.see(car());
+    let last_seen = script.at;
+    let report = script.look_after(60_000_000, 0.95, &[Object::target(car())]);
+    assert_eq!(report.phase, Phase::Lost);
+    assert_eq!(report.since, last_seen.plus_millis(1500));
+    // As whoever was lost for long: looks in a row.
+    assert_eq!(script.see(car()).phase, Phase::Tracking);
+}
+
+#[test]
+fn a_frame_that_is_skipped_after_a_minute_says_since_when_the_target_is_lost() {
+    let mut script = Script::new();
+    script.see(car());
+    let last_seen = script.at;
+    let report = script.skip(60_000_000);
+    assert_eq!(report.phase, Phase::Lost);
+    assert_eq!(report.since, last_seen.plus_millis(1500));
+    assert_eq!(script.see(car()).phase, Phase::Lost);
+}
+
+#[test]
+fn a_target_that_silence_lost_a_moment_ago_comes_back_in_one_look() {
+    let mut script = Script::new();
+    script.see(car());
+    let report = script.look_after(1_600_000, 0.95, &[Object::target(car())]);
+    assert_eq!(report.phase, Phase::Tracking);
+}
+
+#[test]
 fn a_skipped_frame_reports_where_the_target_should_be() {
     let mut script = Script::overridden("motion.prediction_weight = 1.0");
     for step in 1..20 {
