@@ -227,7 +227,7 @@ impl Watch {
                     pairs: Vec::with_capacity(tracks),
                     assigner: Assigner::with_capacity(tracks.max(detections)),
                 },
-                ballot: Ballot::new(detections),
+                ballot: Ballot::new(tracks, detections),
             },
         })
     }
