@@ -28,7 +28,7 @@ const CONTINUES: f64 = 1000.0;
 
 /// Counts, and the sum that MOTP is made of. A sequence without true or without found boxes has no frames to be scored:
 /// its shares are 0 (and all objects mostly lost), as TrackEval leaves them, but its misses and false alarms count when
-/// sequences are taken together.
+/// sequences are taken together. Shares of those are computed from the sums, whatever each sequence was.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Clear {
     /// Frames scored: none where a sequence has no true or no found box, as TrackEval counts.
@@ -51,6 +51,8 @@ pub struct Clear {
     pub mostly_lost: u64,
     /// Sum of the overlaps of matches.
     pub overlap_sum: f64,
+    /// Of one sequence that has no true or no found box; never of several taken together.
+    pub one_sided: bool,
 }
 
 /// What is known of one true identity.
@@ -77,6 +79,7 @@ impl Clear {
             clear.misses = judged.truth_boxes();
             clear.false_alarms = judged.found_boxes();
             clear.mostly_lost = judged.truth_sizes.len() as u64;
+            clear.one_sided = true;
             return clear;
         }
         clear.frames = judged.frames.len() as u64;
@@ -149,13 +152,14 @@ impl Clear {
             partly_tracked: all.partly_tracked + s.partly_tracked,
             mostly_lost: all.mostly_lost + s.mostly_lost,
             overlap_sum: all.overlap_sum + s.overlap_sum,
+            one_sided: false,
         })
     }
 
     fn of_truth(&self, figure: f64) -> f64 {
-        match self.frames {
-            0 => 0.0,
-            _ => share(figure, (self.matches + self.misses) as f64),
+        match self.one_sided {
+            true => 0.0,
+            false => share(figure, (self.matches + self.misses) as f64),
         }
     }
 
@@ -221,9 +225,9 @@ impl Clear {
     /// False alarms a frame.
     #[must_use]
     pub fn false_alarms_a_frame(&self) -> f64 {
-        match self.frames {
-            0 => 0.0,
-            frames => share(self.false_alarms as f64, frames as f64),
+        match self.one_sided {
+            true => 0.0,
+            false => share(self.false_alarms as f64, self.frames as f64),
         }
     }
 
@@ -242,9 +246,9 @@ impl Clear {
     /// MLR.
     #[must_use]
     pub fn mostly_lost_share(&self) -> f64 {
-        match self.frames {
-            0 => 1.0,
-            _ => self.of_objects(self.mostly_lost),
+        match self.one_sided {
+            true => 1.0,
+            false => self.of_objects(self.mostly_lost),
         }
     }
 }

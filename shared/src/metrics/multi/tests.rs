@@ -125,6 +125,29 @@ fn nothing_to_find_and_nothing_found_scores_nothing_and_breaks_nothing() {
 }
 
 #[test]
+fn sequences_without_true_or_without_found_boxes_are_judged_when_they_are_taken_together() {
+    // TrackEval computes the figures of sequences taken together from their sums, whatever each of them was.
+    let miss: Frame<'_> = (&[(1, 0)], &[]);
+    let missed = score(&[miss; 5]);
+    let alarms = score(&[(&[], &[(1, 0), (2, 5), (3, 10)])]);
+    let all = MultiScore::combined(&[missed.clone(), alarms.clone()]).clear;
+    assert_eq!((all.frames, all.misses, all.false_alarms), (0, 5, 3));
+    near(all.accuracy(), -0.6);
+    near(all.detection_accuracy(), -0.6);
+    near(all.false_alarms_a_frame(), 3.0);
+    near(all.mostly_lost_share(), 1.0);
+    // Nobody was there to be lost.
+    let only_alarms = MultiScore::combined(core::slice::from_ref(&alarms)).clear;
+    near(only_alarms.mostly_lost_share(), 0.0);
+    // By themselves they are as TrackEval leaves them.
+    for alone in [missed.clear, alarms.clear] {
+        near(alone.accuracy(), 0.0);
+        near(alone.false_alarms_a_frame(), 0.0);
+        near(alone.mostly_lost_share(), 1.0);
+    }
+}
+
+#[test]
 fn what_finds_a_spared_object_is_neither_right_nor_wrong() {
     let role = |role, column| Truth {
         role,
@@ -273,7 +296,9 @@ proptest! {
         let s = MultiScore::of(&judge_drawn(&frames, |i| i));
         let combined = MultiScore::combined(core::slice::from_ref(&s));
         prop_assert!((combined.hota.hota() - s.hota.hota()).abs() < 1e-12);
-        prop_assert_eq!(combined.clear, s.clear);
+        // All but the figures of a sequence in which there is nothing to be scored.
+        let clear = Clear { one_sided: false, ..s.clear };
+        prop_assert_eq!(combined.clear, clear);
         let twice = MultiScore::combined(&vec![s.clone(); 2]);
         prop_assert!((twice.hota.association() - s.hota.association()).abs() < 1e-12);
         prop_assert_eq!(twice.identity.matches, 2 * s.identity.matches);
