@@ -8,7 +8,8 @@ use crate::world::models::Make;
 use crate::world::random::Dice;
 use crate::world::road::STREET_HALF_M;
 
-/// Most agents of a sequence: a bound on time and memory.
+/// Once there are so many agents, nobody is added but whom a stage direction asks for: a bound on time and memory, however
+/// long the drive is.
 pub(super) const MOST_AGENTS: usize = 420;
 
 /// Shares of those who come out of a side street, and of those who pass one in the outermost lane, that turn.
@@ -186,6 +187,9 @@ impl Simulation<'_> {
             for lane in 0..road.lanes {
                 let mut s = -BEHIND_M + dice.range(0.0, self.density_m);
                 while s < AHEAD_M {
+                    if self.is_full() {
+                        return;
+                    }
                     let mut m = self.driver(dice, with_us, s);
                     if !keeps_outside(m.make) {
                         let shift = m.d - road.lane_d(m.lane, with_us);
@@ -213,12 +217,18 @@ impl Simulation<'_> {
             dice.unit() * (0.25 + 0.75 * road.town),
         );
         for _ in 0..(crowd * span_km) as usize {
+            if self.is_full() {
+                return;
+            }
             let s = dice.range(-20.0, reach);
             let m = self.walker(dice, Make::Person, s);
             self.movers.push(m);
         }
         let herd = (dice.within(place.animals_per_km) * span_km + dice.unit()) as usize;
         for _ in 0..herd {
+            if self.is_full() {
+                return;
+            }
             let (s, make) = (
                 dice.range(5.0, reach),
                 if dice.chance(0.6) && place.keeps_left {
@@ -237,6 +247,9 @@ impl Simulation<'_> {
         );
         for side in [-1.0_f32, 1.0] {
             for _ in 0..(parked * span_km) as usize {
+                if self.is_full() {
+                    return;
+                }
                 let s = dice.range(-20.0, reach);
                 let make = Make::draw(dice, &place.mix);
                 let (half_len, half_width) = size(make);
@@ -276,6 +289,9 @@ impl Simulation<'_> {
             }
             let count = 1 + dice.below(if waits { 6 } else { 3 });
             for k in 0..count {
+                if self.is_full() {
+                    return;
+                }
                 let make = Make::draw(dice, &place.mix);
                 let from_left = (k + index) % 2 == 0;
                 let sign = if from_left { 1.0 } else { -1.0 };
@@ -296,6 +312,10 @@ impl Simulation<'_> {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.movers.len() >= MOST_AGENTS
+    }
+
     pub(super) fn free(&self, s: f32, d: f32, half_len: f32, half_width: f32) -> bool {
         self.movers.iter().all(|m| {
             (m.s - s).abs() > m.half_len + half_len
@@ -313,7 +333,7 @@ impl Simulation<'_> {
                 m.s = -9e3;
             }
         }
-        if self.movers.len() >= MOST_AGENTS {
+        if self.is_full() {
             return;
         }
         for with_us in [true, false] {
@@ -358,5 +378,28 @@ impl Simulation<'_> {
         // The near lane of the street is on the side that is met first.
         let lane = STREET_HALF_M * 0.45 + TURN_RADIUS_M;
         m.turns_at = nearest.map(|j| j - forward * lane);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::road::Road;
+    use crate::world::{Region, WorldConfig};
+
+    #[test]
+    fn a_drive_of_an_hour_has_no_more_agents_than_there_may_be() {
+        for region in [Region::Us, Region::India] {
+            let config = WorldConfig {
+                fps: 1.0,
+                frames: 3600,
+                ..WorldConfig::of(region)
+            };
+            let road = Road::new(&config, 5, 1e5);
+            let mut simulation = Simulation::new(&config, &road, 5);
+            simulation.populate(&mut Dice::new(5, 1), 15.0);
+            let agents = simulation.movers.len();
+            assert_eq!(agents, MOST_AGENTS, "{region:?}");
+        }
     }
 }
