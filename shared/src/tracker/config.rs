@@ -273,14 +273,14 @@ pub struct SearchConfig {
     /// How much neighbouring windows of the sweep overlap, as a share of their side.
     pub sweep_overlap: f32,
     /// Of the looks of a lost target that do not sweep, every n-th goes to where it would be had it kept its course; 0 is
-    /// off, 1 is always. With `looks_beside`: of those looks, and all of them before the sweep begins.
+    /// off, 1 is always. With `looks_beside`: of those looks, and before the sweep begins one in each frame; never more.
     pub ahead_every: u32,
     /// The course is the mean velocity of trusted boxes over about this time.
     pub course_seconds: f32,
     /// A course is believed for this long.
     pub ahead_at_most_seconds: f32,
-    /// While lost, so many more windows of each frame are looked at, ahead or of the sweep, each for one more run of the search
-    /// graph, and the usual window stays where the target was last seen; 0 lets them take turns with the usual window.
+    /// While lost, up to so many more windows of each frame are looked at, ahead or of the sweep, each for one more run of the
+    /// search graph, and the usual window stays where the target was last seen; 0 lets them take turns with the usual window.
     pub looks_beside: u32,
 }
 

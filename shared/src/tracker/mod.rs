@@ -896,7 +896,8 @@ impl Tracker {
         self.on_course(target, last_trusted, now)
     }
 
-    /// The window that is next beside the usual one: where the target was heading, and the places of the sweep in turn.
+    /// The window that is next beside the usual one: where the target was heading, once a frame, and the places of the sweep in
+    /// turn.
     fn beside(
         &self,
         target: &Target,
@@ -906,21 +907,28 @@ impl Tracker {
     ) -> Option<Pending> {
         let c = &self.config.search;
         let frames = target.lost_looks.saturating_sub(1);
-        let turn = frames
-            .wrapping_mul(c.looks_beside)
-            .wrapping_add(self.looks_in_frame - 1);
+        // Turns are counted through all frames; the first of this one, and the one that it is now.
+        let first = frames.wrapping_mul(c.looks_beside);
+        let turn = first.wrapping_add(self.looks_in_frame - 1);
         let near = self.look_at(target, target.sane(last_trusted, &self.config.shape), now);
         let sweeps = c.sweep_every > 0 && lost_seconds >= 1e-3 * c.sweep_after_millis as f32;
         // A parked target has nothing ahead.
         let ahead = self
             .on_course(target, last_trusted, now)
             .filter(|ahead| c.ahead_every > 0 && ahead.window != near.window);
-        match ahead {
-            Some(ahead) if !sweeps || turn % c.ahead_every == c.ahead_every - 1 => Some(ahead),
-            _ if !sweeps => None,
-            Some(_) => Some(self.sweep_to(target, &near, turn - turn / c.ahead_every)),
-            None => Some(self.sweep_to(target, &near, turn)),
+        let Some(ahead) = ahead else {
+            return sweeps.then(|| self.sweep_to(target, &near, turn));
+        };
+        if !sweeps {
+            return (self.looks_in_frame == 1).then_some(ahead);
         }
+        // A second look there would be at the same window: from then on the frame's turns are the sweep's.
+        let was_ahead = turn / c.ahead_every > first / c.ahead_every;
+        if turn % c.ahead_every == c.ahead_every - 1 && !was_ahead {
+            return Some(ahead);
+        }
+        let looks_ahead = (first / c.ahead_every).min(frames) + u32::from(was_ahead);
+        Some(self.sweep_to(target, &near, turn.wrapping_sub(looks_ahead)))
     }
 
     fn on_course(&self, target: &Target, last_trusted: BoxXywh, now: Timestamp) -> Option<Pending> {

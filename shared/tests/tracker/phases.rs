@@ -404,6 +404,48 @@ fn the_sweep_beside_leaves_no_place_out_whether_the_target_had_a_course_or_not()
 }
 
 #[test]
+fn no_window_of_a_frame_is_looked_at_twice_and_no_place_of_the_sweep_is_left_out() {
+    for (looks_beside, ahead_every) in [(2, 2), (3, 2), (4, 1), (4, 2), (3, 5)] {
+        let mut script = Script::overridden(&format!(
+            "search.looks_beside = {looks_beside}\nsearch.ahead_every = {ahead_every}\n\
+             search.widen_per_second = 0"
+        ));
+        for step in 1..31 {
+            script.see(car().translated(-4.0 * step as f32, 0.0));
+        }
+        script.lose();
+        let (mut places, mut most, mut least) = (Vec::new(), 0, usize::MAX);
+        for frame in 0..60 {
+            script.look_once(0.1, &[]);
+            let mut windows = vec![script.window];
+            while script.look_again(0.1, &[]).is_some() {
+                windows.push(script.beside.unwrap());
+            }
+            for (n, window) in windows.iter().enumerate() {
+                assert!(
+                    !windows[..n].contains(window),
+                    "{looks_beside}, {ahead_every}, frame {frame}: {windows:?}"
+                );
+            }
+            most = most.max(windows.len());
+            least = least.min(windows.len());
+            places.extend(windows);
+        }
+        // Ahead alone before the sweep begins, and all that there may be after.
+        assert_eq!((least, most), (2, 1 + looks_beside));
+        for x in (2..IMAGE_PX.0).step_by(60) {
+            for y in (2..IMAGE_PX.1).step_by(60) {
+                let seen = places.iter().any(|w| {
+                    let side = 0.5 * w.w_px;
+                    (w.cx_px - x as f32).abs() <= side && (w.cy_px - y as f32).abs() <= side
+                });
+                assert!(seen, "{looks_beside}, {ahead_every}: {x}, {y}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_frame_whose_usual_window_supports_a_claim_is_not_swept() {
     let mut script = Script::overridden("reclaim.soon_millis = 0\nreclaim.frames = 5");
     script.lose();
