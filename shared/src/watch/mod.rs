@@ -166,9 +166,29 @@ pub struct Watch {
     work: Work,
 }
 
+/// Detections of one look that there is room for. They are counted among themselves; only reports name them by their places
+/// among all.
+#[derive(Clone, Copy, Debug)]
+struct Taken<'a, 'e> {
+    all: &'a [Detection<'e>],
+    numbers: &'a [u32],
+}
+
+impl<'a, 'e> Taken<'a, 'e> {
+    fn number(&self, at: usize) -> usize {
+        self.numbers[at] as usize
+    }
+
+    fn get(&self, at: usize) -> &'a Detection<'e> {
+        &self.all[self.number(at)]
+    }
+}
+
 /// Room for one look.
 #[derive(Clone, Debug)]
 struct Work {
+    /// Which of the detections there is room for.
+    numbers: Vec<u32>,
     /// By detection, as filters measure it.
     measured: Vec<Measured>,
     gallery: Gallery,
@@ -215,6 +235,7 @@ impl Watch {
             next_identity: 1,
             reports: Vec::with_capacity(tracks),
             work: Work {
+                numbers: Vec::with_capacity(detections),
                 measured: Vec::with_capacity(detections),
                 gallery,
                 strong: Vec::with_capacity(detections),
@@ -261,10 +282,22 @@ impl Watch {
             });
         }
         self.pass(now);
-        let detections = self.sort(detections);
-        self.compensate(now_from_last, detections);
-        self.match_all(now, detections);
-        self.give_birth(now, detections);
+        // Lent out, so that detections can be named while everybody changes.
+        let mut numbers = core::mem::take(&mut self.work.numbers);
+        choose(
+            detections,
+            self.config.room.detections as usize,
+            &mut numbers,
+        );
+        let taken = Taken {
+            all: detections,
+            numbers: &numbers,
+        };
+        self.sort(taken);
+        self.compensate(now_from_last, taken);
+        self.match_all(now, taken);
+        self.give_birth(now, taken);
+        self.work.numbers = numbers;
         self.live_on(now);
         self.report(now);
         Ok(&self.reports)
@@ -291,17 +324,17 @@ impl Watch {
         self.last = Some(self.last.map_or(now, |last| last.max(now)));
     }
 
-    /// Strong and weak ones by number; boxes that are none are passed over. Returns those that there is room for.
-    fn sort<'d, 'e>(&mut self, detections: &'d [Detection<'e>]) -> &'d [Detection<'e>] {
-        let (room, scores) = (self.config.room.detections as usize, &self.scores);
+    /// Strong and weak ones by number; boxes that are none are passed over.
+    fn sort(&mut self, taken: Taken<'_, '_>) {
+        let scores = &self.scores;
         let work = &mut self.work;
         for list in [&mut work.strong, &mut work.weak] {
             list.clear();
         }
         work.measured.clear();
         work.gallery.clear();
-        let detections = &detections[..detections.len().min(room)];
-        for (at, d) in detections.iter().enumerate() {
+        for at in 0..taken.numbers.len() {
+            let d = taken.get(at);
             work.measured.push(Measured::of(d));
             work.gallery.add(d);
             if !d.box_in_image.is_proper() {
@@ -313,10 +346,9 @@ impl Watch {
                 work.weak.push(at as u32);
             }
         }
-        detections
     }
 
-    fn compensate(&mut self, told: Option<&Affine2>, detections: &[Detection<'_>]) {
+    fn compensate(&mut self, told: Option<&Affine2>, taken: Taken<'_, '_>) {
         if let Some(map) = told {
             self.carry(map);
             return;
@@ -326,7 +358,7 @@ impl Watch {
             return;
         }
         let Work { ballot, strong, .. } = &mut self.work;
-        let boxes = strong.iter().map(|&d| detections[d as usize].box_in_image);
+        let boxes = strong.iter().map(|&d| taken.get(d as usize).box_in_image);
         ballot.open(self.width_px as f32, &c, boxes);
         let seen = |track: &&Track| matches!(track.life, Some(Life::Seen { .. }));
         for track in self.tracks.iter().filter(seen) {
@@ -347,7 +379,7 @@ impl Watch {
         }
     }
 
-    fn match_all(&mut self, now: Timestamp, detections: &[Detection<'_>]) {
+    fn match_all(&mut self, now: Timestamp, taken: Taken<'_, '_>) {
         let c = &self.config;
         let tracks = &mut self.tracks;
         let Work {
@@ -359,14 +391,14 @@ impl Watch {
             ..
         } = &mut self.work;
         let measured = measured.as_slice();
-        let looks = |at: usize| gallery.of(at, &detections[at]);
+        let looks = |at: usize| gallery.of(at, taken.get(at));
         let likely = |track: &Track, at: usize, share: f32| {
             let waited = match track.life {
                 // Who was seen on the last look has waited a frame, which is nobody's fault.
                 Some(Life::Hidden { since }) => now.seconds_since(since),
                 _ => 0.0,
             };
-            let cost = cost::seen(track, &detections[at], looks(at).as_ref(), share, &c.cost);
+            let cost = cost::seen(track, taken.get(at), looks(at).as_ref(), share, &c.cost);
             cost + waited * c.cost.unseen_per_second
         };
         let within = |gate: f32, below: f32| Limits { gate, below };
@@ -374,45 +406,43 @@ impl Watch {
         let limits = within(c.cost.gate, c.cost.strong_below);
         matcher.pair(tracks, known, (&*strong, measured), limits, likely);
         matcher.take(tracks, strong, |track, at| {
-            track.see(&detections[at], looks(at), at, now, false, c);
+            let number = taken.number(at);
+            track.see(taken.get(at), looks(at), number, now, false, c);
         });
 
         let just_seen = |life| matches!(life, Life::Seen { .. });
         let limits = within(c.cost.gate, c.cost.weak_below);
         matcher.pair(tracks, just_seen, (&*weak, measured), limits, likely);
         matcher.take(tracks, weak, |track, at| {
-            track.see(&detections[at], looks(at), at, now, true, c);
+            let number = taken.number(at);
+            track.see(taken.get(at), looks(at), number, now, true, c);
         });
 
         let lost = |life| matches!(life, Life::Lost { .. });
         let limits = within(c.reclaim.gate, c.reclaim.below);
         let perhaps = |track: &Track, at: usize, share: f32| {
-            cost::lost(
-                track,
-                &detections[at],
-                looks(at).as_ref(),
-                share,
-                &c.reclaim,
-            )
+            cost::lost(track, taken.get(at), looks(at).as_ref(), share, &c.reclaim)
         };
         matcher.pair(tracks, lost, (&*strong, measured), limits, perhaps);
         matcher.take(tracks, strong, |track, at| {
-            track.see(&detections[at], looks(at), at, now, false, c);
+            let number = taken.number(at);
+            track.see(taken.get(at), looks(at), number, now, false, c);
         });
 
         let tentative = |life| matches!(life, Life::Tentative { .. });
         let limits = within(c.cost.gate, c.cost.tentative_below);
         matcher.pair(tracks, tentative, (&*strong, measured), limits, likely);
         matcher.take(tracks, strong, |track, at| {
-            track.see(&detections[at], looks(at), at, now, false, c);
+            let number = taken.number(at);
+            track.see(taken.get(at), looks(at), number, now, false, c);
         });
     }
 
     /// Whoever is left over is somebody new.
-    fn give_birth(&mut self, now: Timestamp, detections: &[Detection<'_>]) {
+    fn give_birth(&mut self, now: Timestamp, taken: Taken<'_, '_>) {
         let c = &self.config;
-        for &at in &self.work.strong {
-            let d = &detections[at as usize];
+        for at in self.work.strong.iter().map(|&at| at as usize) {
+            let d = taken.get(at);
             if d.score < self.scores.birth_from {
                 continue;
             }
@@ -424,8 +454,8 @@ impl Watch {
             }
             if let Some(place) = free_place(&mut self.tracks) {
                 let believed = d.score >= self.scores.believed_from;
-                let looks = self.work.gallery.of(at as usize, d);
-                place.start(d, looks, at as usize, now, believed, c);
+                let looks = self.work.gallery.of(at, d);
+                place.start(d, looks, taken.number(at), now, believed, c);
             }
         }
     }
@@ -588,6 +618,34 @@ impl Matcher {
         }
         pool.retain(|d| !self.pairs.iter().any(|(_, taken)| taken == d));
     }
+}
+
+/// Numbers of the detections with the best scores, as many as there is room for, in the order in which they came. Of equals
+/// the first; boxes that are none are the last, whatever they score.
+fn choose(detections: &[Detection<'_>], room: usize, numbers: &mut Vec<u32>) {
+    numbers.clear();
+    let all = 0..detections.len() as u32;
+    if detections.len() <= room {
+        numbers.extend(all);
+        return;
+    }
+    let score = |number: u32| {
+        let d = &detections[number as usize];
+        if d.box_in_image.is_proper() && !d.score.is_nan() {
+            d.score
+        } else {
+            f32::NEG_INFINITY
+        }
+    };
+    // The best first; whoever falls off the end is one too many.
+    for number in all {
+        let place = numbers.partition_point(|&before| score(before) >= score(number));
+        if place < room {
+            numbers.truncate(room - 1);
+            numbers.insert(place, number);
+        }
+    }
+    numbers.sort_unstable();
 }
 
 /// A place for somebody new: a free one, or that of whoever is lost for longest. Who was found in this very look is lost no

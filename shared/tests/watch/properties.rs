@@ -163,7 +163,9 @@ fn once_it_is_made_watching_a_hundred_allocates_nothing() {
     let learned = LooksMetric {
         rows: vec![vec![0.2; 64]; 32],
     };
-    for metric in [None, Some(learned)] {
+    // With room for everybody, and where the surest have to be chosen.
+    for (room, metric) in [(256, None), (256, Some(learned)), (90, None)] {
+        config.room.detections = room;
         let mut watch = Watch::by_looks(config, metric, 1920, 1080).unwrap();
         let mut most = 0;
         // From the first look on: there is no warming up.

@@ -242,6 +242,31 @@ fn whoever_is_found_again_keeps_the_place_that_somebody_new_would_have() {
     assert_eq!((scene.who(known), scene.who(new)), (Some(1), None));
 }
 
+#[test]
+fn where_there_is_not_room_for_all_detections_the_surest_are_taken() {
+    let mut config = WatchConfig::default();
+    config.room.detections = 2;
+    let mut scene = Scene::with(config);
+    let at = [300.0, 500.0, 700.0, 900.0].map(along);
+    let scores = [f32::NAN, 0.4, 0.9, 0.8];
+    for frame in 0..10 {
+        let seen: Vec<Detection<'_>> = at
+            .iter()
+            .zip(scores)
+            .map(|(b, score)| Detection { score, ..car(*b) })
+            .collect();
+        let reports = scene.look(frame as f32 / 30.0, &seen);
+        if frame > 5 {
+            let sights: Vec<Sight> = reports.iter().map(|r| r.sight).collect();
+            // By their places among all.
+            let seen = |detection| Sight::Seen { detection };
+            assert_eq!(sights, [seen(2), seen(3)]);
+        }
+    }
+    let who = at.map(|b| scene.who(b));
+    assert_eq!(who, [None, None, Some(1), Some(2)]);
+}
+
 /// Four cars that stand in the world, seen by a camera that turned by so many pixels.
 fn parked(turned_px: f32) -> Vec<Detection<'static>> {
     [(200.0, 40.0), (420.0, 70.0), (700.0, 55.0), (880.0, 90.0)]
