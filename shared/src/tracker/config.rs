@@ -2,7 +2,9 @@
 //!
 //! In: TOML, through [`crate::contract`]. Out: numbers within stated ranges. There is no default at
 //! any place of use; [`TrackerConfig::default`] is where training starts from, and the bundle
-//! carries what validation settled on. All rates are per second of capture time, never per frame.
+//! carries what validation settled on. All rates are per second of capture time, never per frame. One thing depends on the
+//! frame rate all the same: how unsure `motion.acceleration_sides` and `motion.log_size_acceleration` make the motion
+//! model in a second, which is less the more frames there are ([`AxisFilter::predict`](super::AxisFilter::predict)).
 //!
 //! ```
 //! use roadhound_shared::tracker::TrackerConfig;

@@ -21,7 +21,8 @@
 /// Noise and limits of one axis. All values are finite and positive.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AxisNoise {
-    /// Standard deviation of the acceleration, units per second squared.
+    /// Standard deviation of the acceleration, units per second squared. What it makes of a second depends on the frame rate
+    /// in [`AxisFilter::predict`], and does not in [`AxisFilter::drift`].
     pub acceleration: f32,
     /// Standard deviation of a measurement, units.
     pub measurement: f32,
@@ -120,6 +121,10 @@ impl AxisFilter {
     }
 
     /// Lets time pass. A step that is negative or not a number is no step.
+    ///
+    /// The acceleration is one for the whole step and another for the next, so what a step adds to the variance of the
+    /// velocity grows with its square, and at twice the frame rate a second adds half as much. The tracker's constants
+    /// were tuned with it as it is; [`Self::drift`] is for who needs the same at any rate.
     pub fn predict(&mut self, dt_seconds: f32, noise: &AxisNoise) {
         let dt = if dt_seconds > 0.0 { dt_seconds } else { 0.0 };
         self.position += self.rate * dt;
