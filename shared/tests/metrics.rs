@@ -30,6 +30,15 @@ fn close(found: f64, expected: f64) {
 }
 
 #[test]
+fn boxes_whose_areas_are_no_numbers_overlap_by_nothing() {
+    // Of 1e-400 and 4e400 there is nothing and infinity.
+    let speck = ScoreBox::new(0.0, 0.0, 1e-200, 1e-200);
+    assert_eq!(speck.iou(&speck), 0.0);
+    let world = ScoreBox::new(-1e200, -1e200, 2e200, 2e200);
+    assert_eq!(world.iou(&world), 0.0);
+}
+
+#[test]
 fn figures_of_a_short_run_are_as_worked_out_by_hand() {
     let truth = [
         Some(TRUTH),

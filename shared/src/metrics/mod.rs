@@ -68,7 +68,8 @@ impl ScoreBox {
         }
     }
 
-    /// Intersection over union, 0 to 1; zero without common area.
+    /// Intersection over union, 0 to 1; zero without common area, and where areas are too small or too large to be numbers.
+    /// A box with itself may come to a last digit more than 1: other scorers compute it so, and count it above a threshold of 1.
     #[must_use]
     pub fn iou(&self, other: &Self) -> f64 {
         let w = (self.x_px + self.w_px).min(other.x_px + other.w_px) - self.x_px.max(other.x_px);
@@ -76,7 +77,9 @@ impl ScoreBox {
         if !(w > 0.0 && h > 0.0) {
             return 0.0;
         }
-        w * h / (self.w_px * self.h_px + other.w_px * other.h_px - w * h)
+        let union = self.w_px * self.h_px + other.w_px * other.h_px - w * h;
+        // A NaN is no union either.
+        if union > 0.0 { w * h / union } else { 0.0 }
     }
 
     /// Whether it has area; a NaN has none.
