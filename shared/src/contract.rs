@@ -184,9 +184,11 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
-    /// How many values it holds.
+    /// How many values it holds; where there are more than can be counted, as many as can.
     pub fn len(&self) -> usize {
-        self.shape.iter().product()
+        // A product that wraps round could pass for a small one.
+        let sides = self.shape.iter();
+        sides.fold(1, |values, side| values.saturating_mul(*side))
     }
 
     /// Whether it holds no value.
@@ -521,6 +523,17 @@ fn is_sha256(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tensor_of_more_values_than_can_be_counted_is_too_long_and_not_empty() {
+        // The product of the sides is one more than the largest number.
+        let spec = TensorSpec {
+            name: "score".to_owned(),
+            shape: alloc::vec![1 << (usize::BITS / 2); 2],
+        };
+        assert_eq!(spec.len(), usize::MAX);
+        assert!(!spec.is_empty() && spec.len() > MAX_TENSOR_VALUES);
+    }
 
     #[test]
     fn sha256_is_the_one_of_fips_180() {
