@@ -51,6 +51,8 @@ impl Sequence {
         };
         let middle = camera.view_from_world(place([0.0, mesh.middle_m, 0.0]));
         let radius = mesh.radius_m * thing.size;
+        // Too narrow for the strongest barrels: far things that these would show at the very edges are passed over. Wider, it
+        // would change pictures that there are.
         let half_w = camera.cx_px / camera.focal_px * 1.15 + 0.05;
         if middle[2] < -radius
             || middle[0].abs() > half_w * middle[2].max(0.0) + radius * (1.0 + half_w)
