@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains, exports and quantises the shipped model: six stages, then the bundle. Stopped anywhere, the same command goes on.
+# Trains, exports and quantises the first six stages of the shipped model; the card says how the eighth and ninth went on. Stopped
+# anywhere, the same command goes on. The bundle is RUNS/bundle where none is named.
 #   scripts/train-roadhound-s.sh [RUNS [BUNDLE [PAIRS]]]
 # With PAIRS, every stage is that short: to see that it all runs.
 #   ROADHOUND_GPU_TRAIN    the sixth stage, 1.1 million pairs, runs with this binary of scripts/build-cuda.sh on cuda:0 (five minutes
@@ -8,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:-runs}
-bundle=${2:-edge/models/roadhound-s}
+bundle=${2:-$runs/bundle}
 pairs=${3:+--pairs $3}
 before=$((${3:-0} > 0 ? 5 * ${3:-0} : 535032)) # pairs of the first five stages
 commit=$(git rev-parse --short HEAD)
