@@ -12,6 +12,7 @@ use super::config::{DannRun, Method};
 use crate::adapt::bound::{self, Terms};
 use crate::adapt::select::{Criterion, rank_correlation};
 use crate::outputs;
+use crate::report::median;
 use crate::report::panels::{Figure, NamedPoints, Panel};
 
 /// The file in a run's folder.
@@ -90,17 +91,6 @@ pub fn validations(log: &Path) -> Result<Vec<(f64, [f64; 4])>> {
         rows.push((field(accuracy)?, found));
     }
     Ok(rows)
-}
-
-/// The middle value; the mean of two.
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let n = sorted.len();
-    match n {
-        0 => f64::NAN,
-        _ => (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0,
-    }
 }
 
 /// All outcomes of a run.

@@ -16,6 +16,7 @@ use super::{Learner, MAX_SAMPLES, Metric, MetricError, MetricRun, Teaching, Watc
 use crate::labelled::Samples;
 use crate::linalg;
 use crate::report::map::map;
+use crate::report::median;
 use crate::report::panels::{Figure, NamedPoints, Panel};
 
 /// Brings columns to mean 0 and deviation 1; a column of one value becomes 0.
@@ -126,12 +127,7 @@ pub struct Score {
 impl Score {
     /// The middle of the repeats.
     pub fn median(&self) -> f64 {
-        let mut sorted = self.accuracies.clone();
-        sorted.sort_by(f64::total_cmp);
-        match sorted.len() {
-            0 => f64::NAN,
-            n => 0.5 * (sorted[(n - 1) / 2] + sorted[n / 2]),
-        }
+        median(&self.accuracies)
     }
 }
 

@@ -240,6 +240,17 @@ pub fn refresh(folder: &Path) -> Result<(), ReportError> {
     )
 }
 
+/// The middle value; the mean of two; not a number where there is none.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let n = sorted.len();
+    match n {
+        0 => f64::NAN,
+        _ => (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0,
+    }
+}
+
 fn name_of(folder: &Path) -> String {
     let named = |path: &Path| Some(path.file_name()?.to_string_lossy().into_owned());
     // `.` and `..` have no name of their own.

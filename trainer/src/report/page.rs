@@ -13,7 +13,6 @@
 
 use std::fmt::Write;
 
-use super::RunRecord;
 use super::facts::Facts;
 use super::panels;
 use super::plot::{
@@ -21,6 +20,7 @@ use super::plot::{
 };
 use super::settings::{Settings, differences};
 use super::table::Table;
+use super::{RunRecord, median};
 use crate::systems::System;
 
 const STYLE: &str = include_str!("style.css");
@@ -74,40 +74,94 @@ struct Measure<'a> {
     title: &'a str,
     /// Values are multiplied by 100.
     percent: bool,
-    higher_is_better: bool,
+    /// Which way is better; of some figures neither is: the two sides of a game, what a code costs, a rate.
+    better: Option<Better>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Better {
+    Higher,
+    Lower,
+}
+
+impl Better {
+    /// The better one of some values.
+    fn of(self, a: &f64, b: &f64) -> std::cmp::Ordering {
+        match self {
+            Self::Higher => a.total_cmp(b),
+            Self::Lower => b.total_cmp(a),
+        }
+    }
 }
 
 fn measure(column: &str) -> Measure<'_> {
-    let (title, higher_is_better) = match column {
-        "auc" => ("success AUC", true),
-        "iou" => ("IoU", true),
-        "sr50" => ("share with IoU above 0.5", true),
-        "presence_auc" => ("presence ROC-AUC", true),
-        "presence_ece" => ("presence, calibration error", false),
-        "identity_top1" => ("identity, first guess right", true),
-        "score" => ("score (focal)", false),
-        "giou" => ("box, 1 − GIoU", false),
-        "l1" => ("box, L1 / size", false),
-        "presence" => ("presence (cross-entropy)", false),
-        "identity" => ("identity (InfoNCE)", false),
-        "rate" => ("learning rate", false),
-        "gradient_norm" => ("gradient norm, before clipping", false),
-        "pairs_per_s" => ("pairs per second", true),
-        "samples_per_s" => ("samples per second", true),
-        "loader_share" => ("waiting for data, % of step time", false),
-        other => (
-            other,
-            ![
-                "loss", "error", "ece", "eer", "false", "distance", "kl", "nats",
-            ]
-            .iter()
-            .any(|word| other.contains(word)),
-        ),
+    use Better::{Higher, Lower};
+    let (title, better) = match column {
+        "auc" => ("success AUC", Some(Higher)),
+        "iou" => ("IoU", Some(Higher)),
+        "sr50" => ("share with IoU above 0.5", Some(Higher)),
+        "presence_auc" => ("presence ROC-AUC", Some(Higher)),
+        "presence_ece" => ("presence, calibration error", Some(Lower)),
+        "identity_top1" => ("identity, first guess right", Some(Higher)),
+        "score" => ("score (focal)", Some(Lower)),
+        "giou" => ("box, 1 − GIoU", Some(Lower)),
+        "l1" => ("box, L1 / size", Some(Lower)),
+        "presence" => ("presence (cross-entropy)", Some(Lower)),
+        "identity" => ("identity (InfoNCE)", Some(Lower)),
+        "rate" => ("learning rate", None),
+        "gradient_norm" => ("gradient norm, before clipping", None),
+        "pairs_per_s" => ("pairs per second", Some(Higher)),
+        "samples_per_s" => ("samples per second", Some(Higher)),
+        "loader_share" => ("waiting for data, % of step time", Some(Lower)),
+        other => (other, better(other)),
     };
     Measure {
         title,
         percent: column == "loader_share",
-        higher_is_better,
+        better,
+    }
+}
+
+/// Of the figures that go by their own names. What is not here has no better side that its name could tell.
+fn better(column: &str) -> Option<Better> {
+    match column {
+        "accepted_at_1_percent"
+        | "agreement"
+        | "choice"
+        | "dci_completeness"
+        | "dci_disentanglement"
+        | "dci_informativeness"
+        | "high_quality"
+        | "information"
+        | "map_at_r"
+        | "mig"
+        | "modes"
+        | "s_accuracy"
+        | "sap"
+        | "shared_nats"
+        | "code_nats"
+        | "soft_density"
+        | "source_auc"
+        | "target_accuracy" => Some(Better::Higher),
+        "contrastive"
+        | "cycle"
+        | "eer"
+        | "eer_of_seen_classes"
+        | "energy"
+        | "entropy"
+        | "frechet"
+        | "info_nce"
+        | "mmd"
+        | "multi_similarity"
+        | "negative_elbo"
+        | "proxy_a"
+        | "reconstruction"
+        | "triplet"
+        | "z_accuracy"
+        | "z_mean_accuracy" => Some(Better::Lower),
+        other if other.starts_with("ap") || other.starts_with("recall") => Some(Better::Higher),
+        other if other.contains("error") || other.contains("loss") => Some(Better::Lower),
+        _ => None,
     }
 }
 
@@ -122,16 +176,13 @@ fn recent(table: &Table, column: &str) -> Option<f64> {
     (!last.is_empty()).then(|| last.iter().sum::<f64>() / last.len() as f64)
 }
 
-/// The best value of a column and the pairs seen by then.
+/// The best value of a column and the pairs seen by then; of a column of which one side is better.
 fn best(table: &Table, column: &str) -> Option<(f64, f64)> {
-    let sign = match measure(column).higher_is_better {
-        true => 1.0,
-        false => -1.0,
-    };
+    let better = measure(column).better?;
     let values = table.column(column)?.iter().zip(progress(table)?);
     values
         .filter(|(v, _)| v.is_finite())
-        .max_by(|a, b| (sign * a.0).total_cmp(&(sign * b.0)))
+        .max_by(|a, b| better.of(a.0, b.0))
         .map(|(v, pairs)| (*v, *pairs))
 }
 
@@ -645,19 +696,23 @@ fn configuration_diff(runs: &[RunRecord]) -> String {
     html
 }
 
+/// Of fewer there is nothing in the middle.
+const LEAST_FOR_A_MEDIAN: usize = 3;
+
 /// The table of figures: best and last of every validated one, means of the last tenth of the others.
 fn comparison(runs: &[RunRecord]) -> String {
     let mut html = String::from("<div class=\"scroll\"><table>");
     names_row(&mut html, "figure", runs);
+    // Runs of several seeds are told by the one in the middle.
+    let has_median = runs.len() >= LEAST_FOR_A_MEDIAN;
+    if has_median {
+        let end = html.len() - "</tr>".len();
+        html.insert_str(end, "<th>median</th>");
+    }
     let mut row = |name: String, column: Option<&str>, values: Vec<Option<f64>>| {
-        let sign = match column {
-            Some(column) if measure(column).higher_is_better => Some(1.0),
-            Some(_) => Some(-1.0),
-            None => None,
-        };
+        let better = column.and_then(|column| measure(column).better);
         let finite = || values.iter().flatten().copied().filter(|v| v.is_finite());
-        let winner =
-            sign.and_then(|sign| finite().max_by(|a, b| (a * sign).total_cmp(&(b * sign))));
+        let winner = better.and_then(|better| finite().max_by(|a, b| better.of(a, b)));
         let decided = finite().count() > 1 && finite().any(|v| Some(v) != winner);
         let _ = write!(html, "<tr><td>{}</td>", escape(&name));
         for value in &values {
@@ -671,6 +726,15 @@ fn comparison(runs: &[RunRecord]) -> String {
                 false => write!(html, "<td>{text}</td>"),
             };
         }
+        if has_median {
+            let median = median(&finite().collect::<Vec<_>>());
+            let text = match column {
+                _ if median.is_nan() => "–".to_owned(),
+                Some(column) => figure_text(column, median),
+                None => thousands(median),
+            };
+            let _ = write!(html, "<td>{text}</td>");
+        }
         html.push_str("</tr>");
     };
     row(
@@ -679,14 +743,16 @@ fn comparison(runs: &[RunRecord]) -> String {
         runs.iter().map(|r| Some(pairs_done(r))).collect(),
     );
     for column in columns_of(runs, |r| &r.validation) {
-        let title = measure(column).title;
-        row(
-            format!("{title}: best"),
-            Some(column),
-            runs.iter()
-                .map(|r| best(&r.validation, column).map(|(v, _)| v))
-                .collect(),
-        );
+        let Measure { title, better, .. } = measure(column);
+        if better.is_some() {
+            row(
+                format!("{title}: best"),
+                Some(column),
+                runs.iter()
+                    .map(|r| best(&r.validation, column).map(|(v, _)| v))
+                    .collect(),
+            );
+        }
         row(
             format!("{title}: last"),
             Some(column),
@@ -712,7 +778,7 @@ fn comparison(runs: &[RunRecord]) -> String {
             runs.iter().map(|r| recent(&r.losses, column)).collect(),
         );
     }
-    html.push_str("</table></div>\n<p><small>The better figure is bold.</small></p>\n");
+    html.push_str("</table></div>\n<p><small>The best figure is bold, where one side is better.</small></p>\n");
     html
 }
 

@@ -175,6 +175,33 @@ fn a_comparison_tells_runs_apart_and_shows_what_differs() {
 }
 
 #[test]
+fn of_every_figure_the_better_side_is_the_best_one_and_a_game_has_none() {
+    let root = tempfile::tempdir().unwrap();
+    let seeds = ["a", "b", "c"].map(|seed| run_folder(&root.path().join(seed), "gan"));
+    for (folder, figures) in seeds
+        .iter()
+        .zip(["9,0.5,7,1.0", "4,0.25,8,2.0", "5,0.75,3,0.5"])
+    {
+        let first = "step,samples,frechet,z_accuracy,modes,divergence\n30,720,20,0.9,1,4.0\n";
+        let table = format!("{first}60,1440,{figures}\n");
+        std::fs::write(folder.join("validation.csv"), table).unwrap();
+    }
+    let html = page_of(&seeds).unwrap();
+    for expected in [
+        "<tr><td>frechet: best</td><td>9.000</td><td><b>4.000</b></td><td>5.000</td><td>5.000</td></tr>",
+        "<tr><td>z_accuracy: last</td><td>0.500</td><td><b>0.250</b></td><td>0.750</td><td>0.500</td></tr>",
+        "<tr><td>modes: best</td><td>7.000</td><td><b>8.000</b></td><td>3.000</td><td>7.000</td></tr>",
+        "<tr><td>divergence: last</td><td>1.000</td><td>2.000</td><td>0.500</td><td>1.000</td></tr>",
+    ] {
+        assert!(html.contains(expected), "{expected:?} is missing");
+    }
+    assert!(
+        !html.contains("divergence: best"),
+        "nobody knows which side that is"
+    );
+}
+
+#[test]
 fn a_page_is_replaced_as_a_whole() {
     let root = tempfile::tempdir().unwrap();
     let folder = run_folder(root.path(), "one");
