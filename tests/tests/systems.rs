@@ -251,7 +251,7 @@ fn a_saved_siamese_network_says_the_same_in_the_trainer_on_tract_and_in_onnx_run
         let classes = samples.by_class();
         let changes = Changes {
             warp: run.warp.clone(),
-            turned: false,
+            turns: Vec::new(),
             signs: Default::default(),
         };
         let batches = Batches::new(Arc::new(samples.clone()), classes, (16, 4), changes, 1, 0);
@@ -379,7 +379,7 @@ fn a_saved_classifier_of_two_domains_says_the_same_in_the_trainer_on_tract_and_i
         }
         let weights = task.params().snapshot().unwrap();
         task.validate(&weights).unwrap();
-        let graphs = dann::export::graphs(task.averaged(), &samples, &[]).unwrap();
+        let graphs = dann::export::graphs(task.averaged(), &samples, "either domain", &[]).unwrap();
         check_model(written(System::Dann, graphs).path());
     }
 }

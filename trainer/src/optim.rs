@@ -12,6 +12,23 @@ use serde::{Deserialize, Serialize};
 use crate::config::{ConfigError, in_range};
 use crate::params::{Params, Snapshot};
 
+/// How the learning rate falls once it has risen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decay {
+    /// A cosine down to [`OptimConfig::final_share`].
+    #[default]
+    Cosine,
+    /// `1 / (1 + 10 p)^0.75` at the share `p` of the run, the annealing of Ganin et al. 2016: to .17 of the highest rate.
+    Annealed,
+}
+
+impl Decay {
+    fn is_cosine(&self) -> bool {
+        *self == Self::Cosine
+    }
+}
+
 /// Constants of the optimiser and of the schedule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -20,6 +37,10 @@ pub struct OptimConfig {
     pub learning_rate: f64,
     /// Share of the steps over which it rises from zero.
     pub warm_up: f64,
+    /// How it falls; not written where it is the cosine, so that configurations from before there was a choice keep their
+    /// digest.
+    #[serde(skip_serializing_if = "Decay::is_cosine")]
+    pub decay: Decay,
     /// Share of the highest rate that the cosine ends at.
     pub final_share: f64,
     /// Decay of weights (not of biases and normalisation), per unit of learning rate.
@@ -39,6 +60,7 @@ impl Default for OptimConfig {
         Self {
             learning_rate: 2e-3,
             warm_up: 0.04,
+            decay: Decay::Cosine,
             final_share: 0.02,
             weight_decay: 1e-3,
             beta1: 0.9,
@@ -70,7 +92,7 @@ impl OptimConfig {
         in_range("optim.clip_norm", self.clip_norm, 1e-9, 1e9)
     }
 
-    /// Learning rate of step `step` of `steps`: linear warm-up, then a cosine down to the final share.
+    /// Learning rate of step `step` of `steps`: linear warm-up, then down as `decay` says.
     pub fn rate_at(&self, step: u64, steps: u64) -> f64 {
         let progress = step as f64 / steps.max(1) as f64;
         let rise = if self.warm_up > 0.0 {
@@ -78,8 +100,14 @@ impl OptimConfig {
         } else {
             1.0
         };
-        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos());
-        self.learning_rate * rise * (cosine * (1.0 - self.final_share) + self.final_share)
+        let fallen = match self.decay {
+            Decay::Cosine => {
+                let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos());
+                cosine * (1.0 - self.final_share) + self.final_share
+            }
+            Decay::Annealed => (1.0 + 10.0 * progress.min(1.0)).powf(-0.75),
+        };
+        self.learning_rate * rise * fallen
     }
 }
 
@@ -167,6 +195,23 @@ mod tests {
         assert!(config.rate_at(0, 1000) < 0.1 * config.learning_rate);
         assert!((config.rate_at(40, 1000) / config.learning_rate - 1.0).abs() < 0.01);
         assert!((config.rate_at(1000, 1000) / config.learning_rate - 0.02).abs() < 1e-9);
+    }
+
+    #[test]
+    fn annealed_it_falls_as_published_and_is_written_down() {
+        let config = OptimConfig {
+            warm_up: 0.0,
+            decay: Decay::Annealed,
+            ..OptimConfig::default()
+        };
+        // Ganin et al. 2016: mu_p = mu_0 / (1 + 10 p)^0.75.
+        for (step, share) in [(0, 1.0), (100, 2f64.powf(-0.75)), (1000, 11f64.powf(-0.75))] {
+            let found = config.rate_at(step, 1000) / config.learning_rate;
+            assert!((found - share).abs() < 1e-12, "{step}: {found} {share}");
+        }
+        let text = |config: &OptimConfig| toml::to_string(config).unwrap();
+        assert!(text(&config).contains("\ndecay = \"annealed\""));
+        assert!(!text(&OptimConfig::default()).contains("\ndecay = "));
     }
 
     #[test]

@@ -243,13 +243,15 @@ impl Run<'_> {
             let rate = self.optim.rate_at(step, steps);
             let (mut parts, mut norms, mut total) = (Vec::new(), 0f64, 0.0);
             for (number, player) in players.iter().enumerate() {
-                let Turn { loss, sits_out } = task.turn(number, &batch, step)?;
+                let turn = task.turn(number, &batch, step)?;
+                let sits_out = turn.sits_out();
+                let Turn { loss, share } = turn;
                 let value = loss.total.to_scalar::<f32>()?;
                 let norm = if sits_out {
                     0.0
                 } else if value.is_finite() {
                     let gradients = loss.total.backward()?;
-                    let rate = rate * player.rate;
+                    let rate = rate * player.rate * share;
                     descents[number].step(&player.params, &gradients, rate, &self.optim)?
                 } else {
                     f64::NAN

@@ -68,7 +68,7 @@ const SIAMESE: &str = "[network]\nchannels = [8]\nwidths = []\n[embedding]\nleng
 fn siamese_leaves_a_report_and_a_model_that_tells_classes_apart_that_it_never_saw() {
     let folder = prepare();
     let text = config(
-        "held_out = [1, 4]\nsamples_per_class = 4\nturned = false\n",
+        "held_out = [1, 4]\nsamples_per_class = 4\nturns = []\n",
         SIAMESE,
     );
     std::fs::write(folder.path().join("c.toml"), text).unwrap();
@@ -139,6 +139,12 @@ fn autoencoder_leaves_a_report_and_a_model_for_every_kind_that_it_can_learn() {
             "{scores:?}"
         );
         assert_eq!(scores.contains_key("squared_error"), !is_vae, "{scores:?}");
+        // What the weighted sum costs bounds nothing, and does not go by the bound's name.
+        let bound = (
+            scores.contains_key("negative_elbo"),
+            scores.contains_key("weighted_sum_cost"),
+        );
+        assert_eq!(bound, (kind == "vae", kind == "robust_vae"), "{scores:?}");
         assert_eq!(packed.manifest.graphs.len(), 2);
         let config = std::fs::read_to_string(run.join("config.toml")).unwrap();
         assert!(config.contains("\nepochs = 4.0"), "{config}");
@@ -265,6 +271,18 @@ fn what_cannot_be_used_is_one_line_and_leaves_nothing() {
         std::fs::write(folder.path().join(name), config(head, tail)).unwrap();
     };
     write("one.toml", "held_out = [2]\n", "");
+    std::fs::write(
+        folder.path().join("rows.csv"),
+        "1,2,a\n3,4,b\n5,6,c\n".repeat(4),
+    )
+    .unwrap();
+    let rows = "kind = \"csv\"\npath = \"rows.csv\"\n";
+    std::fs::write(
+        folder.path().join("turned.toml"),
+        format!("held_out = [0, 1]\n[data]\nroot = \".\"\n[data.train]\n{rows}[data.test]\n{rows}"),
+    )
+    .unwrap();
+    write("twice.toml", "held_out = [0, 1]\nturns = [1, 1]\n", "");
     write("all.toml", "held_out = [0, 1, 2, 3, 4]\n", "");
     write("key.toml", "held_ou = [2]\n", "");
     write(
@@ -299,6 +317,14 @@ fn what_cannot_be_used_is_one_line_and_leaves_nothing() {
             "key.toml: line 1: unknown field `held_ou`",
         ),
         ("siamese --config other.toml", "unknown field `other`"),
+        (
+            "siamese --config turned.toml",
+            "turned.toml: turns is [1], which only square pictures can be turned by: samples are 1x1",
+        ),
+        (
+            "siamese --config twice.toml",
+            "twice.toml: turns is [1, 1], expected some of 1, 2 and 3, each once",
+        ),
         (
             "autoencoder --config odd.toml",
             "pictures of 8 x 8 are not halved 4 times",

@@ -34,9 +34,19 @@ pub enum DomainStep {
     /// Along its own gradient: only what comes out of the reversal is scaled. What most programs do.
     #[default]
     Separate,
-    /// By the strength, as the features do: the equations as published. Behind AdamW, which divides by the size of gradients, a
-    /// factor that changes slowly hardly shows.
+    /// By the strength, as the features do: the equations as published. AdamW divides by the size of gradients, which would take
+    /// the factor out again, so that it is one of the head's learning rate as well ([`DomainStep::share_at`]).
     Shared,
+}
+
+impl DomainStep {
+    /// The share of its rate that the head goes at this strength of the reversal.
+    pub fn share_at(self, strength: f64) -> f64 {
+        match self {
+            Self::Separate => 1.0,
+            Self::Shared => strength,
+        }
+    }
 }
 
 /// The head and how hard features are driven against it.

@@ -246,6 +246,15 @@ impl Kind {
         ]
     }
 
+    /// What the sum of the two costs of a variational one is called. The weighted sum decodes one place between the draws of both
+    /// components, which neither of them made: its cost bounds no likelihood, and is not to be held against those that do.
+    pub fn bound_name(&self) -> &'static str {
+        match self {
+            Self::RobustVae(config) if config.mixing == Mixing::Convex => "weighted_sum_cost",
+            _ => "negative_elbo",
+        }
+    }
+
     /// Covariance, beta and warm-up of the two VAEs.
     pub fn variational(&self) -> Option<VaeConfig> {
         match self {
@@ -266,7 +275,7 @@ impl Kind {
 pub struct LikelihoodConfig {
     /// Draws a sample; 0 for no estimate.
     pub draws: usize,
-    /// Samples to score on that it is made for, the first ones.
+    /// Samples to score on that it is made for, evenly among all.
     pub samples: usize,
 }
 

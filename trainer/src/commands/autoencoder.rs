@@ -22,7 +22,7 @@ pub(crate) fn autoencoder(arguments: &LearnArguments) -> Result<()> {
     super::set_out(arguments.threads)?;
     let device = open_device(arguments.device)?;
     let of_config = |reason: String| anyhow!("{}: {reason}", arguments.config.display());
-    let test = run.data.open_test()?;
+    let test = run.data.open_test_alone()?;
     let test = test.context("data.test is not set: nothing to score on")?;
     let train = with_outliers(&run, run.data.open_train()?).map_err(of_config)?;
     if test.shape() != train.shape() {

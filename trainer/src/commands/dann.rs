@@ -106,9 +106,14 @@ pub(crate) fn dann(arguments: &DannArguments) -> Result<()> {
     task.validate(&Checkpoint::load(&best)?.average)?;
     let config_sha256 = run.hash()?;
     let metadata = [("config_sha256", config_sha256.as_str())];
+    // The figures of the source are with the source's moments, which a graph for the target does not have.
+    let whose = match one.is_apart() {
+        true => "the target domain, whose moments it normalises by",
+        false => "either domain",
+    };
     let package = Package {
         system: System::Dann,
-        graphs: graphs(task.averaged(), &pair.target.test, &metadata)?,
+        graphs: graphs(task.averaged(), &pair.target.test, whose, &metadata)?,
         others: Vec::new(),
         scores: study.scores().into_iter().collect(),
         config_sha256,

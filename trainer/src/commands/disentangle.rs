@@ -66,7 +66,7 @@ fn samples(run: &DisentangleRun) -> Result<(Samples, Samples, Vec<Factor>)> {
         ));
     }
     let train = run.data.open_train()?;
-    let test = run.data.open_test()?;
+    let test = run.data.open_test(&train)?;
     let test = test.context("data.test is not set: nothing to score on")?;
     if test.shape() != train.shape() {
         return Err(anyhow!(

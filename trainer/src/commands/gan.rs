@@ -89,7 +89,7 @@ fn samples(run: &GanRun) -> Result<(Samples, Samples)> {
         return Ok((points(ring.samples, 0)?, points(RING_POINTS, 1)?));
     }
     let train = run.data.open_train()?;
-    let test = run.data.open_test()?;
+    let test = run.data.open_test(&train)?;
     let test = test.context("data.test is not set: nothing to score on")?;
     if test.shape() != train.shape() {
         return Err(anyhow!(

@@ -25,7 +25,7 @@ pub(crate) fn siamese(arguments: &LearnArguments) -> Result<()> {
     super::set_out(arguments.threads)?;
     let device = open_device(arguments.device)?;
     let train = Arc::new(run.data.open_train()?);
-    let test = run.data.open_test()?;
+    let test = run.data.open_test(&train)?;
     let test = test.context("data.test is not set: nothing to score on")?;
     if test.shape() != train.shape() {
         return Err(anyhow!(
@@ -33,6 +33,14 @@ pub(crate) fn siamese(arguments: &LearnArguments) -> Result<()> {
         ));
     }
     let of_config = |reason: String| anyhow!("{}: {reason}", arguments.config.display());
+    let shape = train.shape();
+    if !run.turns.is_empty() && !(shape.is_map() && shape.width == shape.height) {
+        let (width, height) = (shape.width, shape.height);
+        return Err(of_config(format!(
+            "turns is {:?}, which only square pictures can be turned by: samples are {width}x{height}",
+            run.turns
+        )));
+    }
     let held_out = HeldOut::new(&test, &run.held_out, &run.set_aside, run.evaluate.per_class)
         .map_err(of_config)?;
     let hidden = [&run.held_out[..], &run.set_aside].concat();
@@ -48,7 +56,7 @@ pub(crate) fn siamese(arguments: &LearnArguments) -> Result<()> {
     arguments.begin(System::Siamese, &run, run.seed, parameters, &config)?;
     let changes = Changes {
         warp: run.warp.clone(),
-        turned: run.turned,
+        turns: run.turns.clone(),
         signs: run.signs.clone(),
     };
     let seed = run.seed;

@@ -45,24 +45,20 @@ impl Pair {
     /// Reads them and brings them to one shape.
     ///
     /// # Errors
-    /// Those of the readers; samples that are no pictures; domains with different numbers of classes.
+    /// Those of the readers; samples that are no pictures; a class that the source does not have.
     pub fn open(config: &PairConfig) -> Result<Self> {
-        let pair = Self {
+        let mut pair = Self {
             source: open(config, &config.source, "data.source")?,
             target: open(config, &config.target, "data.target")?,
         };
-        let known = pair.classes();
+        let known = pair.source.train.clone();
         for (name, samples) in [
-            ("data.source.test", &pair.source.test),
-            ("data.target.train", &pair.target.train),
-            ("data.target.test", &pair.target.test),
+            ("data.source.test", &mut pair.source.test),
+            ("data.target.train", &mut pair.target.train),
+            ("data.target.test", &mut pair.target.test),
         ] {
-            if samples.class_count() > known {
-                return Err(anyhow!(
-                    "{name} has {} classes, data.source.train has {known}",
-                    samples.class_count()
-                ));
-            }
+            let named = samples.clone().in_classes_of(&known);
+            *samples = named.map_err(|reason| anyhow!("{name}: {reason}"))?;
         }
         Ok(pair)
     }
@@ -179,12 +175,13 @@ impl BatchSource for Batches {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::labelled::Values;
     use crate::task::siamese::tests::bars;
 
     /// Bars as they are, and bars in a pale picture.
     pub(crate) fn bars_and_pale_ones(train: usize, test: usize) -> Pair {
-        use crate::labelled::Values;
         let pale = |samples: Samples| {
             let bytes = (0..samples.len()).flat_map(|i| samples.row(i));
             let bytes = bytes.map(|v| 110 + (90.0 * v) as u8).collect();
@@ -221,6 +218,13 @@ pub(crate) mod tests {
         assert_ne!(of(&first, 9), of(&first, 10));
         assert_ne!(of(&first, 9), of(&batches(pair.clone(), 6), 9));
         assert_eq!(of(&first, 9).2.len(), 10 * pair.shape().len());
+        let mut relabelled = pair.clone();
+        let target = &mut relabelled.target.train;
+        let rows = Values::Numbers(target.rows(0..target.len()));
+        let others = target.labels().iter().map(|label| 1 - label.min(&1));
+        *target = Samples::new(target.shape(), rows, others.collect(), vec![]).unwrap();
+        assert_ne!(relabelled.target.train.labels(), pair.target.train.labels());
+        assert_eq!(of(&first, 9), of(&batches(relabelled, 5), 9));
         // All of the target in eight steps of ten.
         let unmoved = Batches {
             warp: WarpConfig::none(),

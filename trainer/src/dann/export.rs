@@ -12,13 +12,14 @@ use crate::task::dann::{CENTRED, DannNet};
 /// Samples that the graph is checked on.
 const PROBES: usize = 16;
 
-/// The graph with its probes.
+/// The graph with its probes; `whose` says which domain's samples it is for: the network holds the moments of one.
 ///
 /// # Errors
 /// If a weight cannot be read.
 pub fn graphs(
     net: &DannNet,
     samples: &Samples,
+    whose: &str,
     metadata: &[(&str, &str)],
 ) -> Result<Vec<PackedGraph>> {
     let step = samples.len().div_ceil(PROBES).max(1);
@@ -52,7 +53,9 @@ pub fn graphs(
     Ok(vec![PackedGraph {
         card: GraphCard {
             file: "classifier.onnx".into(),
-            purpose: "a sample of either domain, values from 0 to 1, to its features and a score a class, before any softmax".into(),
+            purpose: format!(
+                "a sample of {whose}, values from 0 to 1, to its features and a score a class, before any softmax"
+            ),
             inputs: vec![tensor("x", &features.onnx_input())],
             outputs: vec![tensor("features", &sizes[0]), tensor("scores", &sizes[1])],
         },

@@ -116,8 +116,11 @@ impl Method {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CodeProbeConfig {
-    /// Training samples whose codes the probes are taught on, the first ones.
+    /// Training samples whose codes the probes are taught on, the first ones; 0 for all.
     pub samples: usize,
+    /// Times that `z` is drawn anew of each of them, as it is each time that a sample is decoded: a probe that is always shown the
+    /// same draw learns the noise by heart and finds less than there is.
+    pub draws: usize,
     /// The probes.
     pub classifier: ProbeConfig,
 }
@@ -125,7 +128,8 @@ pub struct CodeProbeConfig {
 impl Default for CodeProbeConfig {
     fn default() -> Self {
         Self {
-            samples: 20_000,
+            samples: 0,
+            draws: 10,
             classifier: ProbeConfig::default(),
         }
     }
@@ -171,7 +175,8 @@ impl SystemConfig for DisentangleRun {
         self.optim.validate()?;
         self.train.validate()?;
         self.probe.classifier.validate("probe.classifier")?;
-        in_range("probe.samples", self.probe.samples as f64, 10.0, 1e7)?;
+        in_range("probe.samples", self.probe.samples as f64, 0.0, 1e7)?;
+        in_range("probe.draws", self.probe.draws as f64, 1.0, 1e3)?;
         in_range("class_code", self.class_code as f64, 1.0, 512.0)?;
         in_range("rest_code", self.rest_code as f64, 1.0, 512.0)?;
         in_range("reconstruction", self.reconstruction, 0.0, 1e6)?;

@@ -226,6 +226,30 @@ impl Samples {
         self.classes.get(label as usize).map_or("?", String::as_str)
     }
 
+    /// The same samples with the numbers that `known` has for the names of their classes. Readers number the classes that they
+    /// find: a second file in which one is missing has other numbers for those behind it.
+    ///
+    /// # Errors
+    /// A class that `known` does not have; the reason.
+    pub fn in_classes_of(mut self, known: &Self) -> Result<Self, String> {
+        if self.classes == known.classes {
+            return Ok(self);
+        }
+        let numbers = self.classes.iter().map(|name| {
+            let number = known.classes.iter().position(|class| class == name);
+            number.map(|number| number as u32)
+        });
+        let numbers: Vec<Option<u32>> = numbers.collect();
+        for label in &mut self.labels {
+            *label = numbers[*label as usize].ok_or_else(|| {
+                let name = &self.classes[*label as usize];
+                format!("class {name:?}, which is none of those that are learned from")
+            })?;
+        }
+        self.classes.clone_from(&known.classes);
+        Ok(self)
+    }
+
     /// The values of one sample; pictures have them between 0 and 1, rows of pixels, channels together.
     pub fn row(&self, index: usize) -> Vec<f32> {
         let mut row = Vec::with_capacity(self.shape.len());
@@ -437,17 +461,39 @@ impl LabelledConfig {
         }
     }
 
-    /// Reads the samples to score on, where there are any.
+    /// Reads the samples to score on, where there are any, in the classes of those that are learned from.
+    ///
+    /// # Errors
+    /// Those of the reader; a class that `train` does not have.
+    pub fn open_test(&self, train: &Samples) -> Result<Option<Samples>, LabelledError> {
+        let (Some(source), Some(samples)) = (&self.test, self.open_test_alone()?) else {
+            return Ok(None);
+        };
+        let samples = samples.in_classes_of(train);
+        samples
+            .map(Some)
+            .map_err(|reason| LabelledError::format(&self.root.join(source.path()), reason))
+    }
+
+    /// Reads the samples to score on where classes do not matter.
     ///
     /// # Errors
     /// Those of the reader.
-    pub fn open_test(&self) -> Result<Option<Samples>, LabelledError> {
+    pub fn open_test_alone(&self) -> Result<Option<Samples>, LabelledError> {
         let source = self.test.as_ref();
         source.map(|source| source.open(&self.root)).transpose()
     }
 }
 
 impl Source {
+    /// The file or folder that says of which classes samples are.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Idx { labels, .. } | Self::Mosaic { labels, .. } => labels,
+            Self::Npz { path, .. } | Self::Csv { path, .. } | Self::Folder { path, .. } => path,
+        }
+    }
+
     /// Reads all samples.
     ///
     /// # Errors
@@ -529,6 +575,35 @@ mod tests {
                 .joined(&other, "x")
                 .unwrap_err()
                 .contains("cannot be put")
+        );
+    }
+
+    #[test]
+    fn a_second_file_that_lacks_a_class_has_the_numbers_of_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("train.csv"), "1,lily\n2,rose\n3,tulip\n").unwrap();
+        let config = |test: &str| {
+            std::fs::write(folder.path().join("test.csv"), test).unwrap();
+            LabelledConfig {
+                root: folder.path().to_owned(),
+                test: LabelledConfig::table("test.csv").train.into(),
+                ..LabelledConfig::table("train.csv")
+            }
+        };
+        let lacking = config("4,tulip\n5,lily\n");
+        let train = lacking.open_train().unwrap();
+        let alone = lacking.open_test_alone().unwrap().unwrap();
+        assert_eq!(alone.labels(), [1, 0]);
+        let test = lacking.open_test(&train).unwrap().unwrap();
+        assert_eq!((test.labels(), test.class_count()), (&[2, 0][..], 3));
+        assert_eq!(test.class_name(2), "tulip");
+        let said = config("4,daisy\n").open_test(&train).unwrap_err();
+        let said = said.to_string();
+        assert!(
+            said.ends_with(
+                "test.csv: class \"daisy\", which is none of those that are learned from"
+            ),
+            "{said}"
         );
     }
 

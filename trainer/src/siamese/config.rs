@@ -24,9 +24,10 @@ pub struct SiameseRun {
     pub set_aside: Vec<u32>,
     /// Samples of one class in a batch; a divisor of `train.batch`.
     pub samples_per_class: usize,
-    /// Whether a class turned by a quarter, a half or three quarters is a class of its own: four times the classes to learn
-    /// from (Vinyals et al. 2016). Samples must be square pictures.
-    pub turned: bool,
+    /// Quarters of a turn that make a class another one, with samples of its own: more classes to learn from (Vinyals et al. 2016
+    /// have all three). Samples must be square pictures where there are any. With 2, a 6 is shown as what a 9 is; with 1 and 3
+    /// both, a 6 turned to the right and a 9 turned to the left are two classes that look the same.
+    pub turns: Vec<u32>,
     /// Invented classes beside those of the samples.
     pub signs: SignsConfig,
     /// Samples.
@@ -87,7 +88,7 @@ impl Default for SiameseRun {
             held_out: vec![8, 9],
             set_aside: Vec::new(),
             samples_per_class: 16,
-            turned: true,
+            turns: vec![1],
             signs: SignsConfig::default(),
             data: LabelledConfig::mnist(),
             network: StackConfig {
@@ -135,6 +136,14 @@ impl SystemConfig for SiameseRun {
             2.0,
             4096.0,
         )?;
+        let all = [1, 2, 3];
+        let of = |turn: u32| self.turns.iter().filter(|t| **t == turn).count();
+        if all.iter().any(|turn| of(*turn) > 1) || self.turns.iter().any(|t| !all.contains(t)) {
+            return Err(ConfigError::Value(format!(
+                "turns is {:?}, expected some of 1, 2 and 3, each once",
+                self.turns
+            )));
+        }
         if !self.train.batch.is_multiple_of(self.samples_per_class) {
             return Err(ConfigError::Value(format!(
                 "train.batch is {}, expected a multiple of samples_per_class, {}",

@@ -30,9 +30,9 @@ const QUARTERS: u32 = 4;
 pub struct Changes {
     /// Each sample on its own.
     pub warp: WarpConfig,
-    /// Whether every group is turned by some quarters, which make its class another one. A batch with one group a class
-    /// never holds a class against itself turned: that of a symmetric sign is no other.
-    pub turned: bool,
+    /// Quarters by one of which, or by none, every group is turned, which makes its class another one. A batch with one group a
+    /// class never holds a class against itself turned: that of a symmetric sign is no other.
+    pub turns: Vec<u32>,
     /// Groups of invented signs beside those of the samples' classes.
     pub signs: SignsConfig,
 }
@@ -128,10 +128,9 @@ impl Iterator for Batches {
         let mut rows = Vec::with_capacity(self.batch * shape.len());
         let mut labels = Vec::with_capacity(self.batch);
         for group in chosen.chunks(self.per_class) {
-            let quarters = match self.changes.turned {
-                true => rng.random_range(0..QUARTERS),
-                false => 0,
-            };
+            let turns = &self.changes.turns;
+            let chosen = rng.random_range(0..=turns.len());
+            let quarters = chosen.checked_sub(1).map_or(0, |turn| turns[turn]);
             for index in group {
                 let turned = quarter_turned(&self.samples.row(*index), shape, quarters);
                 rows.extend(self.changes.warp.apply(&turned, shape, &mut rng));
@@ -191,7 +190,7 @@ mod tests {
         let Ok(samples) = samples else { panic!() };
         let changes = Changes {
             warp: WarpConfig::none(),
-            turned: true,
+            turns: vec![1, 2, 3],
             signs: SignsConfig::default(),
         };
         let classes = samples.by_class();
@@ -214,7 +213,7 @@ mod tests {
         let length = samples.shape().len();
         let changes = Changes {
             warp: WarpConfig::none(),
-            turned: true,
+            turns: vec![1, 2, 3],
             signs: SignsConfig {
                 classes: 40,
                 share: 0.75,

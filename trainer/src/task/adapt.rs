@@ -514,10 +514,7 @@ impl Task for AdaptTask {
             0 => self.network_loss(batch, step)?,
             _ => self.heads_loss()?,
         };
-        Ok(Turn {
-            loss,
-            sits_out: false,
-        })
+        Ok(Turn::whole(loss))
     }
 
     fn best_by(&self) -> BestBy {

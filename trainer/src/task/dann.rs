@@ -405,13 +405,12 @@ impl Task for DannTask {
     }
 
     fn turn(&self, player: usize, batch: &DannBatch, step: u64) -> Result<Turn> {
-        let loss = match player {
-            0 => self.loss(batch, step)?,
-            _ => self.heads_turn(batch, step)?,
-        };
-        Ok(Turn {
-            loss,
-            sits_out: false,
+        Ok(match player {
+            0 => Turn::whole(self.loss(batch, step)?),
+            _ => Turn {
+                loss: self.heads_turn(batch, step)?,
+                share: self.run.domain.step.share_at(self.strength_at(step)),
+            },
         })
     }
 
@@ -699,6 +698,17 @@ mod tests {
             let moved = gradients.get(var).is_some();
             assert_eq!(moved, name.starts_with("domain."), "{name}");
         }
+        // AdamW would take a factor of the loss out again: the head's own step goes by the strength.
+        let share = |how, step| {
+            let mut run = small_run(Method::Adversarial);
+            run.domain.step = how;
+            let task = DannTask::new(&run, pair.clone(), STEPS, &Device::Cpu).unwrap();
+            task.turn(1, &batch, step).unwrap().share
+        };
+        let half = task.strength_at(STEPS / 2);
+        assert_eq!(share(DomainStep::Separate, STEPS / 2), 1.0);
+        assert_eq!(share(DomainStep::Shared, STEPS / 2), half);
+        assert!(0.0 < half && half < 1.0);
         // Without the features' turn before it, the same.
         let alone = task.turn(1, &batch, STEPS).unwrap().loss;
         assert!((alone.parts[0].1 - second.parts[0].1).abs() < 1e-5);

@@ -238,23 +238,39 @@ impl DisentangleNet {
         Ok(())
     }
 
-    /// The parts of the codes of samples, one after the other: `s`, `z` as drawn, the mean of `z`.
-    fn parts(&self, samples: &Samples, seed: u64, step: u64) -> Result<[Vec<f32>; 3]> {
-        let mut parts: [Vec<f32>; 3] = Default::default();
+    /// The parts of the codes of samples, one after the other.
+    fn parts(&self, samples: &Samples, draws: usize, seed: u64, step: u64) -> Result<Parts> {
+        let mut parts = Parts {
+            drawn: vec![Vec::new(); draws],
+            ..Parts::default()
+        };
         let mut rng = rng_at(seed, SCORING, step);
+        let put = |values: &mut Vec<f32>, tensor: &Tensor| -> Result<()> {
+            values.extend(tensor.flatten_all()?.to_vec1::<f32>()?);
+            Ok(())
+        };
         self.each(samples, |encoded| {
-            let noise = self.noise(encoded.class.dim(0)?, &mut rng)?;
-            let drawn = encoded.rest.draw(&noise)?;
-            for (part, tensor) in parts
-                .iter_mut()
-                .zip([&encoded.class, &drawn, &encoded.rest.mean])
-            {
-                part.extend(tensor.flatten_all()?.to_vec1::<f32>()?);
+            put(&mut parts.class, &encoded.class)?;
+            put(&mut parts.mean, &encoded.rest.mean)?;
+            for drawn in &mut parts.drawn {
+                let noise = self.noise(encoded.class.dim(0)?, &mut rng)?;
+                put(drawn, &encoded.rest.draw(&noise)?)?;
             }
             Ok(())
         })?;
         Ok(parts)
     }
+}
+
+/// The parts of the codes of samples.
+#[derive(Default)]
+struct Parts {
+    /// `s`.
+    class: Vec<f32>,
+    /// `z`, once a draw.
+    drawn: Vec<Vec<f32>>,
+    /// The mean of `z`.
+    mean: Vec<f32>,
 }
 
 /// The task; see the module head.
@@ -283,7 +299,11 @@ impl DisentangleTask {
         device: &Device,
     ) -> std::result::Result<Self, StackError> {
         let shape = held_out.shape();
-        let probed: Vec<usize> = (0..train.len().min(run.probe.samples)).collect();
+        let most = match run.probe.samples {
+            0 => usize::MAX,
+            samples => samples,
+        };
+        let probed: Vec<usize> = (0..train.len().min(most)).collect();
         Ok(Self {
             run: run.clone(),
             net: DisentangleNet::new(run, shape, device)?,
@@ -414,40 +434,46 @@ impl DisentangleTask {
             ("accuracy", accuracy as f32),
         ];
         let due = step.is_multiple_of(config.discriminator_every);
-        Ok(Turn {
-            loss: StepLoss { total, parts },
-            sits_out: !due || accuracy >= config.below_accuracy,
-        })
+        let sits_out = !due || accuracy >= config.below_accuracy;
+        Ok(Turn::unless(sits_out, StepLoss { total, parts }))
     }
 
     /// What probes find of the class in each part of the code: `s`, `z` as drawn, the mean of `z`.
     fn probed(&self) -> std::result::Result<[f64; 3], StackError> {
-        let net = &self.average;
-        let train = net.parts(&self.probed, self.run.seed, APART)?;
-        let test = net.parts(&self.held_out, self.run.seed, APART + 1)?;
-        let mut found = [0.0; 3];
-        for (k, (train, test)) in train.iter().zip(&test).enumerate() {
+        let (net, config) = (&self.average, &self.run.probe);
+        let train = net.parts(&self.probed, config.draws, self.run.seed, APART)?;
+        let test = net.parts(&self.held_out, 1, self.run.seed, APART + 1)?;
+        let found = |channels: usize, train: &[f32], draws: usize, test: &[f32]| {
+            // As many steps, however many draws they are of.
+            let mut classifier = config.classifier.clone();
+            classifier.epochs /= draws as f64;
             let shape = Shape {
                 height: 1,
                 width: 1,
-                channels: if k == 0 {
-                    net.class_code
-                } else {
-                    net.rest_code
-                },
+                channels,
             };
             let probe = Probe::taught(
-                &self.run.probe.classifier,
+                &classifier,
                 shape,
                 train,
-                self.probed.labels(),
+                &self.probed.labels().repeat(draws),
                 self.probed.class_count(),
                 self.run.seed,
                 &net.device,
             )?;
-            found[k] = probe.accuracy(test, self.held_out.labels())?;
-        }
-        Ok(found)
+            let accuracy = probe.accuracy(test, self.held_out.labels())?;
+            Ok::<_, StackError>(accuracy)
+        };
+        Ok([
+            found(net.class_code, &train.class, 1, &test.class)?,
+            found(
+                net.rest_code,
+                &train.drawn.concat(),
+                config.draws,
+                &test.drawn.concat(),
+            )?,
+            found(net.rest_code, &train.mean, 1, &test.mean)?,
+        ])
     }
 
     /// The first held-out samples, of as many classes as there are.
@@ -599,10 +625,7 @@ impl Task for DisentangleTask {
             (_, Method::Jha(config)) => self.reverse_cycle(batch, config, step)?,
             (_, Method::Mathieu(config)) => return self.discriminators_turn(batch, config, step),
         };
-        Ok(Turn {
-            loss,
-            sits_out: false,
-        })
+        Ok(Turn::whole(loss))
     }
 
     fn unit(&self) -> &'static str {
@@ -728,6 +751,21 @@ mod tests {
     use crate::optim::AdamW;
     use crate::task::siamese::tests::bars;
 
+    #[test]
+    fn probes_are_shown_as_many_draws_of_z_as_they_are_told_and_each_is_another() {
+        let train = bars(40, 1);
+        let task = task("kind = \"jha\"\n", &train);
+        let net = &task.average;
+        let parts = net.parts(&train, 3, 1, APART).unwrap();
+        assert_eq!(parts.drawn.len(), 3);
+        let length = train.len() * net.rest_code;
+        assert!(parts.drawn.iter().all(|z| z.len() == length));
+        assert!(parts.drawn[0] != parts.drawn[1] && parts.drawn[1] != parts.drawn[2]);
+        // Fewer draws are of the same means.
+        assert_eq!(net.parts(&train, 1, 1, APART).unwrap().mean, parts.mean);
+        assert_eq!(parts.class.len(), train.len() * net.class_code);
+    }
+
     fn task(method: &str, train: &Samples) -> DisentangleTask {
         let text = format!(
             "class_code = 3\nrest_code = 2\ndivergence = 0.3\n[network]\nchannels = [8]\nwidths = [32]\n[method]\n{method}[optim]\nlearning_rate = 3e-3\nweight_decay = 0.0\n[probe.classifier]\nepochs = 30.0\nbatch = 32\n[probe.classifier.network]\nwidths = [32]\n"
@@ -801,8 +839,9 @@ mod tests {
             &MATHIEU.replace("mathieu\"\n", "mathieu\"\nbelow_accuracy = 1.0\n"),
             &bars(100, 1),
         );
-        let sits_out =
-            |task: &DisentangleTask, step| task.turn(1, &batch(task, step), step).unwrap().sits_out;
+        let sits_out = |task: &DisentangleTask, step| {
+            task.turn(1, &batch(task, step), step).unwrap().sits_out()
+        };
         assert!(!sits_out(&all, 0) && sits_out(&all, 1) && !sits_out(&all, 2));
         let never = task(
             &MATHIEU.replace("mathieu\"\n", "mathieu\"\nbelow_accuracy = 0.0\n"),
@@ -867,7 +906,7 @@ mod tests {
                 let batch = batch.unwrap();
                 for (k, player) in players.iter().enumerate() {
                     let turn = task.turn(k, &batch, step).unwrap();
-                    if !turn.sits_out {
+                    if !turn.sits_out() {
                         let gradients = turn.loss.total.backward().unwrap();
                         adams[k]
                             .step(&player.params, &gradients, 3e-3, &task.run.optim)

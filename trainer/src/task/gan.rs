@@ -392,7 +392,7 @@ impl Task for GanTask {
                 (loss, sits_out)
             }
         };
-        Ok(Turn { loss, sits_out })
+        Ok(Turn::unless(sits_out, loss))
     }
 
     fn unit(&self) -> &'static str {

@@ -55,8 +55,26 @@ pub struct Player {
 pub struct Turn {
     /// The loss that it descends.
     pub loss: StepLoss,
-    /// Whether it stays where it is this time.
-    pub sits_out: bool,
+    /// The share of its rate that it goes; at 0 it stays where it is, moments and all.
+    pub share: f64,
+}
+
+impl Turn {
+    /// A whole step.
+    pub fn whole(loss: StepLoss) -> Self {
+        Self { loss, share: 1.0 }
+    }
+
+    /// A whole step, or none.
+    pub fn unless(sits_out: bool, loss: StepLoss) -> Self {
+        let share = if sits_out { 0.0 } else { 1.0 };
+        Self { loss, share }
+    }
+
+    /// Whether the player stays where it is this time.
+    pub fn sits_out(&self) -> bool {
+        self.share == 0.0
+    }
 }
 
 /// What can be trained.
@@ -89,10 +107,7 @@ pub trait Task {
     /// What player number `player` does in a step, after those before it have moved. The parts of all players' losses have
     /// different names.
     fn turn(&self, _player: usize, batch: &Self::Batch, step: u64) -> Result<Turn> {
-        Ok(Turn {
-            loss: self.loss(batch, step)?,
-            sits_out: false,
-        })
+        Ok(Turn::whole(self.loss(batch, step)?))
     }
 
     /// What a batch is counted in: a column of the logs, and the progress bar's word.

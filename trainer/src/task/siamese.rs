@@ -491,7 +491,7 @@ pub(crate) mod tests {
                 (24, 4),
                 Changes {
                     warp: crate::labelled::warp::WarpConfig::none(),
-                    turned: false,
+                    turns: Vec::new(),
                     signs: Default::default(),
                 },
                 0,
