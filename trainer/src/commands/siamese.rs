@@ -34,7 +34,8 @@ pub(crate) fn siamese(arguments: &LearnArguments) -> Result<()> {
     }
     let of_config = |reason: String| anyhow!("{}: {reason}", arguments.config.display());
     let shape = train.shape();
-    if !run.turns.is_empty() && !(shape.is_map() && shape.width == shape.height) {
+    let is_square = shape.is_map() && shape.width == shape.height;
+    if !is_square && !run.turns.is_empty() {
         let (width, height) = (shape.width, shape.height);
         return Err(of_config(format!(
             "turns is {:?}, which only square pictures can be turned by: samples are {width}x{height}",
