@@ -38,6 +38,7 @@ install -D -m 644 packaging/roadhound.1 "$root/usr/share/man/man1/roadhound.1"
 gzip -9n "$root/usr/share/man/man1/roadhound.1"
 install -D -m 644 packaging/completion.bash "$root/usr/share/bash-completion/completions/roadhound"
 install -D -m 644 README.md "$root/usr/share/doc/roadhound/README.md"
+install -D -m 644 -t "$root/usr/share/doc/roadhound/docs" docs/adaptation.md docs/learning-systems.md docs/demo.jpg
 install -D -m 644 CHANGELOG.md "$root/usr/share/doc/roadhound/changelog"
 gzip -9n "$root/usr/share/doc/roadhound/changelog"
 {
