@@ -241,7 +241,7 @@ fn every_seed_has_the_same_judge_and_it_knows_none_of_the_samples_that_it_is_tri
             Judge::Ring { .. } => panic!("no ring"),
         };
     assert_eq!(judged(&run(1), &train), judged(&run(2), &train));
-    // The last quarter is not learned from: other labels there change nothing.
+    // The last quarter is not learned from: another order there changes nothing.
     let kept: Vec<usize> = (0..300).chain((300..400).rev()).collect();
     let (one, other) = (
         judged(&run(1), &train),
