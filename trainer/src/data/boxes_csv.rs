@@ -4,13 +4,14 @@
 //! sequence,frame,instance,class,x,y,w,h,occluded
 //! cows,12,1,animal,61.9,35.6,186.5,151.9,0
 //! ```
-//! Boxes are pixels of the stored image; `occluded` is 0, 1, or -1 where it is not annotated. Stills live in
+//! Boxes are pixels of the stored image; `occluded` is 0, 1, or -1 where it is not annotated. Classes are spelled as the
+//! pack likes: [`super::classes`] has our names, `read.classes` goes before. Stills live in
 //! `images/SEQUENCE.EXT`; videos in `images/SEQUENCE/FRAME.EXT`, the frame number with any number of leading zeros.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use super::classes::ClassTable;
 use super::sequence::{Annotation, Frame, Sequence};
 use super::{DataError, LineProblem, checked_box, list_images, number};
 
@@ -39,12 +40,11 @@ struct Row {
 pub fn read(
     folder: &Path,
     layout: Layout,
-    ignores: &dyn Fn(&str) -> bool,
+    classes: &ClassTable<'_>,
 ) -> Result<Vec<Sequence>, DataError> {
     let path = folder.join("boxes.csv");
     let text = std::fs::read(&path).map_err(DataError::io(&path))?;
     let mut images = ImageFinder::new(folder.join("images"), layout);
-    let mut classes = HashMap::new();
     let mut sequences: BTreeMap<String, BTreeMap<u32, Frame>> = BTreeMap::new();
 
     let mut reader = csv::ReaderBuilder::new()
@@ -72,7 +72,7 @@ pub fn read(
             }
             continue;
         }
-        let row = parse_row(&record, &mut classes, ignores).map_err(at_line)?;
+        let row = parse_row(&record, classes).map_err(at_line)?;
         let frames = sequences.entry(row.sequence.clone()).or_default();
         let frame = match frames.entry(row.frame) {
             std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
@@ -115,11 +115,7 @@ pub fn read(
         .collect())
 }
 
-fn parse_row(
-    record: &csv::StringRecord,
-    classes: &mut HashMap<String, Arc<str>>,
-    ignores: &dyn Fn(&str) -> bool,
-) -> Result<Row, LineProblem> {
+fn parse_row(record: &csv::StringRecord, classes: &ClassTable<'_>) -> Result<Row, LineProblem> {
     let fields: [&str; 9] = match record.iter().collect::<Vec<_>>().try_into() {
         Ok(fields) => fields,
         Err(fields) => {
@@ -130,13 +126,7 @@ fn parse_row(
         }
     };
     let [sequence, frame, instance, class, x, y, w, h, occluded] = fields;
-    let class = match classes.get(class) {
-        Some(known) => known.clone(),
-        None => classes
-            .entry(class.to_owned())
-            .or_insert(class.into())
-            .clone(),
-    };
+    let class = classes.get(class);
     let box_in_image = checked_box(
         number(x, "x", "a number")?,
         number(y, "y", "a number")?,
@@ -161,8 +151,8 @@ fn parse_row(
         annotation: Annotation {
             box_in_image,
             instance: number(instance, "instance", "a whole number")?,
-            ignore: ignores(&class),
-            class,
+            ignore: class.ignore,
+            class: class.name,
             occluded,
         },
     })
@@ -241,6 +231,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::data::{PackKind, ReadConfig, read_pack};
+
+    fn read_as(folder: &Path, layout: Layout) -> Result<Vec<Sequence>, String> {
+        let kind = match layout {
+            Layout::Stills => PackKind::Stills,
+            Layout::Video => PackKind::Video,
+        };
+        let read = ReadConfig {
+            classes: [("lorry".to_owned(), "truck".to_owned())].into(),
+            ..ReadConfig::default()
+        };
+        read_pack(folder, kind, &read, &|class| class == "ignore").map_err(|e| e.to_string())
+    }
 
     fn read_text(layout: Layout, images: &[&str], lines: &str) -> Result<Vec<Sequence>, String> {
         let folder = tempfile::tempdir().unwrap();
@@ -254,7 +257,17 @@ mod tests {
             format!("{HEADER}\n{lines}"),
         )
         .unwrap();
-        read(folder.path(), layout, &|class| class == "ignore").map_err(|error| error.to_string())
+        read_as(folder.path(), layout)
+    }
+
+    #[test]
+    fn classes_have_our_names_however_a_pack_spells_them() {
+        let lines =
+            "a,0,0,autorickshaw,1,2,30,40,-1\na,0,1,Motor,1,2,30,40,-1\na,0,2,lorry,1,2,30,40,-1\n";
+        let sequences = read_text(Layout::Stills, &["a.jpg"], lines).unwrap();
+        let annotations = &sequences[0].frames[0].annotations;
+        let classes: Vec<&str> = annotations.iter().map(|a| &*a.class).collect();
+        assert_eq!(classes, ["auto_rickshaw", "motorcycle", "truck"]);
     }
 
     #[test]
@@ -330,9 +343,7 @@ mod tests {
     fn another_header_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("boxes.csv"), "sequence,frame,x,y,w,h\n").unwrap();
-        let error = read(folder.path(), Layout::Stills, &|_| false)
-            .unwrap_err()
-            .to_string();
+        let error = read_as(folder.path(), Layout::Stills).unwrap_err();
         assert!(error.contains("boxes.csv:1: header is"), "{error}");
     }
 
@@ -357,8 +368,8 @@ mod tests {
             std::fs::create_dir(folder.path().join("images")).unwrap();
             std::fs::write(folder.path().join("images/a.jpg"), b"").unwrap();
             std::fs::write(folder.path().join("boxes.csv"), text).unwrap();
-            if let Err(error) = read(folder.path(), Layout::Stills, &|_| false) {
-                prop_assert!(error.to_string().contains("boxes.csv:"), "{}", error);
+            if let Err(error) = read_as(folder.path(), Layout::Stills) {
+                prop_assert!(error.contains("boxes.csv:"), "{}", error);
             }
         }
     }

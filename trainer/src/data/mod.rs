@@ -84,8 +84,8 @@ pub fn read_pack(
 ) -> Result<Vec<Sequence>, DataError> {
     let classes = ClassTable::new(&read.classes, ignores);
     match kind {
-        PackKind::Stills => boxes_csv::read(folder, boxes_csv::Layout::Stills, ignores),
-        PackKind::Video => boxes_csv::read(folder, boxes_csv::Layout::Video, ignores),
+        PackKind::Stills => boxes_csv::read(folder, boxes_csv::Layout::Stills, &classes),
+        PackKind::Video => boxes_csv::read(folder, boxes_csv::Layout::Video, &classes),
         PackKind::Yolo => yolo::read(folder, read, &classes),
         PackKind::Lasot => lasot::read(folder, read, &classes),
         PackKind::Got10k => got10k::read(folder, read, &classes),

@@ -17,7 +17,7 @@ pub struct Annotation {
     pub box_in_image: BoxXywh,
     /// Identity within the sequence.
     pub instance: u32,
-    /// Class name as the pack spells it.
+    /// Our name of the class: see [`super::classes`].
     pub class: Arc<str>,
     /// Whether something hides a part of the object; `None` where the pack does not say.
     pub occluded: Option<bool>,

@@ -4,7 +4,7 @@ use std::path::Path;
 use roadhound_shared::world::{Region, Scenario, WorldConfig};
 
 use super::*;
-use crate::data::{boxes_csv, otb};
+use crate::data::{PackKind, ReadConfig, otb, read_pack};
 
 fn job(out: &Path, layout: Layout, threads: usize) -> RenderJob {
     RenderJob {
@@ -62,7 +62,7 @@ fn a_rendered_pack_reads_as_a_video_pack() {
     let out = folder.path().join("pack");
     let mut counted = 0;
     let done = job(&out, Layout::Pack, 2).run(|n| counted += n).unwrap();
-    let read = boxes_csv::read(&out, boxes_csv::Layout::Video, &|class| class == "ignore").unwrap();
+    let read = read_pack(&out, PackKind::Video, &ReadConfig::default(), &|_| false).unwrap();
     let boxes: usize = read
         .iter()
         .flat_map(|s| &s.frames)

@@ -4,6 +4,23 @@ use super::*;
 use crate::batch::{PrefetchConfig, Prefetcher};
 use crate::data::{DataConfig, PackConfig, PackKind};
 
+/// Every scene of a folder's pack `p`, as video.
+fn data_of(folder: &tempfile::TempDir) -> DataConfig {
+    DataConfig {
+        root: folder.path().into(),
+        packs: vec![PackConfig {
+            name: "p".into(),
+            kind: PackKind::Video,
+            weight: 1.0,
+            path: None,
+            held_out: Some(vec![]),
+            fixed_camera_prefixes: vec![],
+            read: Default::default(),
+        }],
+        ..DataConfig::default()
+    }
+}
+
 /// A video of ten frames: a red car that drives to the right, a person, and a region that holds many.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -30,19 +47,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn sampler(folder: &tempfile::TempDir, change: impl Fn(&mut SceneConfig)) -> Arc<SceneSampler> {
-    let data = DataConfig {
-        root: folder.path().into(),
-        packs: vec![PackConfig {
-            name: "p".into(),
-            kind: PackKind::Video,
-            weight: 1.0,
-            path: None,
-            held_out: Some(vec![]),
-            fixed_camera_prefixes: vec![],
-            read: Default::default(),
-        }],
-        ..DataConfig::default()
-    };
+    let data = data_of(folder);
     let mut config = SceneConfig {
         input_width_px: 96,
         input_height_px: 64,
@@ -128,6 +133,39 @@ fn what_is_ignored_too_small_or_cut_is_no_target_but_is_not_forgotten() {
         );
     }
     assert!(frames[0] != frames[3]);
+}
+
+#[test]
+fn every_road_user_of_the_rendered_world_is_a_target_of_its_kind() {
+    use roadhound_shared::world::Class;
+    for class in Class::ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let images = folder.path().join("p/images/drive");
+        std::fs::create_dir_all(&images).unwrap();
+        let picture = image::RgbImage::from_pixel(160, 100, image::Rgb([90, 90, 90]));
+        picture.save(images.join("0.png")).unwrap();
+        let name = class.name();
+        let lines = format!(
+            "sequence,frame,instance,class,x,y,w,h,occluded\ndrive,0,1,{name},60,40,40,30,0\n"
+        );
+        std::fs::write(folder.path().join("p/boxes.csv"), lines).unwrap();
+        let scenes = sampler(&folder, |_| ());
+        let frames = scenes.whole_frames(1, &mut SamplerScratch::default());
+        let object = frames.unwrap()[0].objects[0];
+        let kind = match class {
+            Class::Car | Class::Van => RoadUser::Car,
+            Class::Truck => RoadUser::Truck,
+            Class::Bus => RoadUser::Bus,
+            Class::Motorcycle => RoadUser::Motorcycle,
+            Class::Bicycle => RoadUser::Bicycle,
+            Class::Autorickshaw => RoadUser::AutoRickshaw,
+            Class::Tractor | Class::Cart => RoadUser::Other,
+            Class::Person => RoadUser::Person,
+            Class::Animal => RoadUser::Animal,
+        };
+        assert_eq!(object.standing, Standing::Target, "{name}");
+        assert_eq!(object.kinds.only(), Some(kind), "{name}");
+    }
 }
 
 #[test]

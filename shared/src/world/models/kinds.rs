@@ -21,6 +21,21 @@ pub enum Class {
 }
 
 impl Class {
+    /// Every one.
+    pub const ALL: [Self; 11] = [
+        Self::Car,
+        Self::Van,
+        Self::Truck,
+        Self::Bus,
+        Self::Motorcycle,
+        Self::Bicycle,
+        Self::Autorickshaw,
+        Self::Tractor,
+        Self::Cart,
+        Self::Person,
+        Self::Animal,
+    ];
+
     /// As it is written in tables.
     pub fn name(self) -> &'static str {
         match self {
