@@ -19,6 +19,10 @@ use super::{ObjectTruth, Sequence};
 use crate::geometry::BoxXywh;
 use sky::SkyPoint;
 
+/// The camera's own rate. A sequence of fewer frames a second is a drive of which frames are left out: its shutter stays
+/// open for as long as this camera's.
+const CAMERA_FPS: f32 = 30.0;
+
 /// Marks the ground among textures.
 const GROUND: u32 = u32::MAX;
 
@@ -240,7 +244,8 @@ impl Sequence {
                 }
             }
         };
-        let open = self.look.shutter;
+        // As a share of the time between two frames.
+        let open = self.look.shutter * (fps / CAMERA_FPS).min(1.0);
         let later_state = State {
             s: mix(state.s, next.s, open),
             d: mix(state.d, next.d, open),

@@ -124,3 +124,33 @@ fn annotation_without_the_picture_is_that_of_the_picture() {
         }
     }
 }
+
+#[test]
+fn the_shutter_is_open_for_as_long_however_many_frames_are_left_out() {
+    for region in [Region::Us, Region::India] {
+        for index in 0..4 {
+            let open_s = |fps| {
+                let config = WorldConfig {
+                    width_px: 160,
+                    height_px: 96,
+                    frames: 2,
+                    fps,
+                    ..WorldConfig::of(region)
+                };
+                let sequence = Sequence::new(&config, 21, index).unwrap();
+                let view = sequence.view(0);
+                let [at, later] = [&view.camera, &view.later].map(|camera| camera.at);
+                // What the camera does meanwhile fits: nobody drives faster than 60 m/s.
+                let moved = sub(at, later);
+                assert!(dot(moved, moved) <= (60.0 * view.open_s + 0.05).powi(2));
+                view.open_s
+            };
+            let own = open_s(30.0);
+            for fps in [1.0, 10.0] {
+                assert!((open_s(fps) - own).abs() < 1e-6, "{fps}: {}", open_s(fps));
+            }
+            // A faster camera cannot expose for longer than a frame lasts.
+            assert!(open_s(120.0) <= 1.0 / 120.0);
+        }
+    }
+}
