@@ -117,11 +117,13 @@ pub struct PackConfig {
     /// Folder, relative to [`DataConfig::root`]; the pack's name where not given.
     #[serde(default)]
     pub path: Option<PathBuf>,
-    /// Sequences kept for validation, by name. Where not given, a hash of the name decides ([`DataConfig::held_out_share`]).
+    /// Kept for validation, by the name of a sequence or of a scene. Where not given, a hash of the scene's name decides
+    /// ([`DataConfig::held_out_share`]).
     #[serde(default)]
     pub held_out: Option<Vec<String>>,
-    /// Stills whose name starts so come from fixed cameras: names equal up to the last `_` show one scene, may repeat a
-    /// waiting vehicle, and therefore share a split and never serve as each other's negatives.
+    /// Stills whose name starts so are not taken alone: names equal up to the last `_` show one scene, be it what a fixed
+    /// camera, a drive or a simulated town shows. They may repeat a vehicle or a place, and therefore share a split and
+    /// never serve as each other's negatives.
     #[serde(default)]
     pub fixed_camera_prefixes: Vec<String>,
     /// Where its parts are and how they are read.
@@ -209,7 +211,14 @@ impl Default for DataConfig {
                 .to_vec(),
         );
         let mut mix = pack("in_traffic_mix", PackKind::Stills, 0.20);
-        mix.fixed_camera_prefixes = vec!["in_cam_".into()];
+        // Ten cameras, and a hundred pictures of one road; the others are photographs from all over the web.
+        mix.fixed_camera_prefixes = vec!["in_cam_".into(), "in_web_11_".into()];
+        // Five towns, none of which the hash takes: the one with the fewest pictures.
+        let mut carla = pack("syn_carla", PackKind::Stills, 0.04);
+        carla.fixed_camera_prefixes = vec!["carla_".into()];
+        carla.held_out = Some(vec!["carla_Town04".into()]);
+        let mut idd = pack("in_idd_lite", PackKind::Stills, 0.04);
+        idd.fixed_camera_prefixes = vec!["idd_".into()];
         Self {
             root: "../shared/data/train".into(),
             packs: vec![
@@ -217,8 +226,8 @@ impl Default for DataConfig {
                 pack("bd_dhaka_road", PackKind::Stills, 0.22),
                 mix,
                 pack("in_autorickshaw_web", PackKind::Yolo, 0.08),
-                pack("syn_carla", PackKind::Stills, 0.04),
-                pack("in_idd_lite", PackKind::Stills, 0.04),
+                carla,
+                idd,
             ],
             cache_mib: 1536,
             max_side_px: 560,

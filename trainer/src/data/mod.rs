@@ -147,11 +147,12 @@ impl Dataset {
                 config.ignores(class)
             })?;
             for name in pack.held_out.iter().flatten() {
-                if !sequences.iter().any(|sequence| &*sequence.name == name) {
+                let is_of = |sequence| is_called(sequence, pack, name);
+                if !sequences.iter().any(is_of) {
                     return Err(DataError::Config {
                         field: "packs.held_out",
                         value: name.clone(),
-                        reason: "is not a sequence of the pack",
+                        reason: "is neither a sequence of the pack nor a scene",
                     });
                 }
             }
@@ -211,27 +212,31 @@ impl Dataset {
     }
 }
 
+/// The name of what the sequence shows: others that show it too share a split.
+fn scene_name<'a>(sequence: &'a Sequence, pack: &PackConfig) -> &'a str {
+    let name = &*sequence.name;
+    let mut prefixes = pack.fixed_camera_prefixes.iter();
+    match prefixes.any(|prefix| name.starts_with(prefix.as_str())) {
+        true => name.rsplit_once('_').map_or(name, |(scene, _)| scene),
+        false => sequence.scene.as_deref().unwrap_or(name),
+    }
+}
+
+/// Whether a name in a list is this sequence's, or its scene's.
+fn is_called(sequence: &Sequence, pack: &PackConfig, name: &str) -> bool {
+    *sequence.name == *name || scene_name(sequence, pack) == name
+}
+
 fn load(
     mut sequence: Sequence,
     pack: &PackConfig,
     held_out_share: f32,
     store: &mut ImageStore,
 ) -> LoadedSequence {
-    let own_scene = sequence.scene.as_deref().unwrap_or(&sequence.name);
-    let scene_name = match pack
-        .fixed_camera_prefixes
-        .iter()
-        .any(|prefix| sequence.name.starts_with(prefix.as_str()))
-    {
-        true => sequence
-            .name
-            .rsplit_once('_')
-            .map_or(&*sequence.name, |(camera, _)| camera),
-        false => own_scene,
-    };
-    let scene = stable_hash(&[pack.name.as_bytes(), scene_name.as_bytes()]);
+    let scene = scene_name(&sequence, pack);
+    let scene = stable_hash(&[pack.name.as_bytes(), scene.as_bytes()]);
     let held_out = match &pack.held_out {
-        Some(names) => names.iter().any(|name| **name == *sequence.name),
+        Some(names) => names.iter().any(|name| is_called(&sequence, pack, name)),
         None => unit_from_hash(scene) < f64::from(held_out_share),
     };
     let mut images = Vec::with_capacity(sequence.frames.len());
@@ -411,6 +416,61 @@ mod tests {
             (400..600).contains(&share),
             "{share} of 10000 held out at 5 %"
         );
+    }
+
+    #[test]
+    fn nothing_of_a_default_scene_is_on_both_sides_of_the_split() {
+        let Some(shared) = shared_folder() else {
+            return;
+        };
+        let config = DataConfig {
+            root: shared.join("data/train"),
+            ..DataConfig::default()
+        };
+        let dataset = Dataset::open(&config).unwrap();
+        for pack in dataset.packs() {
+            let names_of = |held_out| {
+                let sequences = pack.sequences.iter();
+                let split = sequences.filter(move |s| s.held_out == held_out);
+                split.map(|s| (s.scene, &*s.sequence.name))
+            };
+            for (scene, name) in names_of(true) {
+                for (other_scene, other) in names_of(false) {
+                    assert_ne!(scene, other_scene, "{name} and {other}");
+                    let [a, b] = [name, other].map(|n| n.rsplit_once('_').map_or(n, |(a, _)| a));
+                    // Photographs that have nothing to do with each other are numbered alike.
+                    let alone = ["bd", "in_web_00"].contains(&a);
+                    assert!(a != b || alone, "{name} and {other}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_scene_is_held_out_by_its_name_and_a_name_that_nobody_has_is_refused() {
+        let lines: String = ["town_a_1", "town_a_2", "town_b_1"]
+            .map(|name| format!("{name},0,0,car,1,2,30,40,-1\n"))
+            .concat();
+        let boxes = format!("sequence,frame,instance,class,x,y,w,h,occluded\n{lines}");
+        let folder = testing::write_files(&[("boxes.csv", &boxes)]);
+        let images = folder.path().join("images");
+        std::fs::create_dir(&images).unwrap();
+        for name in ["town_a_1", "town_a_2", "town_b_1"] {
+            let picture = image::RgbImage::new(64, 64);
+            picture.save(images.join(format!("{name}.png"))).unwrap();
+        }
+        let mut config = testing::config_of(folder.path(), PackKind::Stills, ReadConfig::default());
+        config.packs[0].fixed_camera_prefixes = vec!["town_".into()];
+        config.packs[0].held_out = Some(vec!["town_a".into()]);
+        let dataset = testing::open(&config);
+        let sequences = &dataset.packs()[0].sequences;
+        assert_eq!(
+            sequences.iter().map(|s| s.held_out).collect::<Vec<_>>(),
+            [true, true, false]
+        );
+        config.packs[0].held_out = Some(vec!["town_c".into()]);
+        let error = Dataset::open(&config).unwrap_err().to_string();
+        assert!(error.contains("packs.held_out is town_c"), "{error}");
     }
 
     #[test]
