@@ -30,6 +30,8 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) struct Clip {
     pub(crate) name: String,
+    /// What it was cut out of, where others were, too: see [`Sequence::scene`].
+    pub(crate) scene: Option<String>,
     pub(crate) class: String,
     /// Frame numbers and files: as many as `targets`, or more where the truth ends early.
     pub(crate) images: Vec<(u32, Arc<Path>)>,
@@ -57,8 +59,12 @@ impl Clip {
         Ok(())
     }
 
-    /// For training: images behind the last line of truth are left out, and all but every `keep_every`-th frame.
+    /// For training: images behind the last line of truth are left out, and all but every `keep_every`-th frame. `None`
+    /// where only the first box is published, as in test splits.
     pub(crate) fn into_sequence(self, classes: &ClassTable, keep_every: u32) -> Option<Sequence> {
+        if self.targets.len() <= 1 && self.images.len() > 1 {
+            return None;
+        }
         let class = classes.get(&self.class);
         let frames: Vec<Frame> = self
             .images
@@ -86,7 +92,7 @@ impl Clip {
             name: self.name.into(),
             frames,
             is_video: true,
-            scene: None,
+            scene: self.scene.map(Arc::from),
         })
     }
 

@@ -144,6 +144,7 @@ fn read_clip(place: Place) -> Result<Clip, DataError> {
         .and_then(|meta| meta.text("object_class"))
         .unwrap_or("object");
     let clip = Clip {
+        scene: None,
         class: class.to_owned(),
         images: clip_images(&place.folder)?,
         name: place.name,

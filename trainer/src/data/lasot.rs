@@ -131,6 +131,7 @@ fn read_clip(place: Place) -> Result<Clip, DataError> {
         })
         .collect();
     Ok(Clip {
+        scene: None,
         class: class_of(&place.name).to_owned(),
         images: clip_images(&place.folder.join("img"))?,
         name: place.name,

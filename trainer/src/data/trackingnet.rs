@@ -6,6 +6,7 @@
 //! ```
 //! `ROOT` may also be a chunk itself. Pixels are counted from 0: the boxes were scaled up from shares of the picture.
 //! Neither occlusion nor class is published; the class is `object`. Clips run at 30 frames a second. `list` names clips.
+//! A clip is named after its recording and an object in it: clips of one recording are one scene, and share a split.
 //! The test chunk publishes first boxes only: it trains nothing and cannot be scored here.
 //!
 //! The whole data set has 14 million frames; `keep_every = 5` brings its index below a gigabyte of memory.
@@ -119,6 +120,11 @@ fn read_clip(place: Place) -> Result<Clip, DataError> {
     let clip = Clip {
         class: "object".into(),
         images: clip_images(&place.folder.join(IMAGES).join(&place.name))?,
+        // Objects of one recording may be seen in each other's clips.
+        scene: place
+            .name
+            .rsplit_once('_')
+            .map(|(recording, _)| recording.to_owned()),
         name: place.name,
         targets: boxes
             .into_iter()
@@ -205,6 +211,24 @@ mod tests {
             ..ReadConfig::default()
         };
         assert_eq!(names(&few), ["a"]);
+    }
+
+    #[test]
+    fn objects_of_one_recording_are_one_scene() {
+        let mut files = chunk("TRAIN_0/", "0-6LB_FqxoE_0", &truth());
+        files.extend(chunk("TRAIN_0/", "0-6LB_FqxoE_1", &truth()));
+        let sequences = read_folder(&write(&files), &ReadConfig::default()).unwrap();
+        let scenes: Vec<_> = sequences.iter().map(|s| s.scene.as_deref()).collect();
+        assert_eq!(scenes, [Some("0-6LB_FqxoE"); 2]);
+    }
+
+    #[test]
+    fn clips_of_which_only_the_first_box_is_published_train_nothing() {
+        let mut files = chunk("TEST/", "a_0", "1,2,3,4\n");
+        files.extend(chunk("TEST/", "b_0", &truth()));
+        let sequences = read_folder(&write(&files), &ReadConfig::default()).unwrap();
+        let names: Vec<&str> = sequences.iter().map(|s| &*s.name).collect();
+        assert_eq!(names, ["b_0"]);
     }
 
     #[test]
