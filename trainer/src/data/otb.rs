@@ -1,8 +1,9 @@
 //! Evaluation clips: OTB-style folders and MOT-style folders with scored spans.
 //!
-//! In goes a folder of clips, each with an `img/` of frames and either `groundtruth_rect*.txt` (one box a frame) or
-//! `gt.txt` with `sot_spans.csv` (several targets, frames and identities). Out come [`Run`]s, one a target, sorted by
-//! folder. These are never trained on.
+//! In goes a folder of clips, each with an `img/` of frames and either `groundtruth_rect*.txt` (one box a frame: a
+//! rectangle, or the eight numbers of a polygon as VOT has them, which becomes the rectangle about it) or `gt.txt` with
+//! `sot_spans.csv` (several targets, frames and identities). Frames go by their numbers where every name is one, else by
+//! name. Out come [`Run`]s, one a target, sorted by folder. These are never trained on.
 //!
 //! ```no_run
 //! for run in roadhound_trainer::data::otb::load_runs("sequences".as_ref())? {
@@ -20,7 +21,7 @@ use roadhound_shared::geometry::BoxXywh;
 use super::clip::folders;
 use super::ini::Ini;
 use super::sequence::Run;
-use super::{DataError, LineProblem, checked_box, list_images, number};
+use super::{DataError, LineProblem, checked_box, list_images, number, numbered_images};
 
 const DEFAULT_FPS: f64 = 30.0;
 
@@ -36,7 +37,8 @@ pub enum Origin {
 /// All runs below `root`. A folder whose name starts with `otb_` counts pixels from one.
 ///
 /// # Errors
-/// Unreadable files and malformed lines; a span that leaves its clip.
+/// Unreadable files and malformed lines; a rectangle file with another count of lines than there are images; a span that
+/// leaves its clip.
 pub fn load_runs(root: &Path) -> Result<Vec<Run>, DataError> {
     let mut folders = Vec::new();
     for entry in std::fs::read_dir(root).map_err(DataError::io(root))? {
@@ -73,7 +75,7 @@ pub fn load_folder(folder: &Path) -> Result<Vec<Run>, DataError> {
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or_default();
-    let frames = list_images(&folder.join("img"))?;
+    let frames = frames_of(&folder.join("img"))?;
     let fps = frame_rate(&folder.join("seqinfo.ini"))?;
     let origin = if clip.starts_with("otb_") {
         Origin::One
@@ -85,10 +87,17 @@ pub fn load_folder(folder: &Path) -> Result<Vec<Run>, DataError> {
     let rectangles = rectangle_files(folder)?;
     for (index, path) in rectangles.iter().enumerate() {
         let text = std::fs::read_to_string(path).map_err(DataError::io(path))?;
-        let mut truth = parse_rectangles(&text, origin)
+        let truth = parse_rectangles(&text, origin)
             .map_err(|(line, problem)| DataError::line(path, line, problem))?;
-        let len = truth.len().min(frames.len());
-        truth.truncate(len);
+        // Some clips of OTB begin or end elsewhere than their images: which image a box belongs to is then a guess.
+        if truth.len() != frames.len() {
+            let problem = LineProblem::EntryCount {
+                found: truth.len(),
+                expected: frames.len(),
+                of: "the folder of images",
+            };
+            return Err(DataError::line(path, truth.len() as u64, problem));
+        }
         let name = if rectangles.len() == 1 {
             clip.to_owned()
         } else {
@@ -96,7 +105,7 @@ pub fn load_folder(folder: &Path) -> Result<Vec<Run>, DataError> {
         };
         runs.push(Run {
             name,
-            frames: frames[..len].to_vec(),
+            frames: frames.clone(),
             truth,
             fps,
             assisted: false,
@@ -151,10 +160,25 @@ pub fn load_folder(folder: &Path) -> Result<Vec<Run>, DataError> {
     Ok(runs)
 }
 
-/// One box a line, fields apart by comma, tab or spaces; `None` where a value is `nan` or the size is not positive.
+/// The images in order.
+fn frames_of(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let all = list_images(folder)?;
+    // By name, 10 comes before 2.
+    let numbered = numbered_images(folder)?;
+    match numbered.len() == all.len() {
+        true => Ok(numbered
+            .iter()
+            .map(|(_, path)| path.to_path_buf())
+            .collect()),
+        false => Ok(all),
+    }
+}
+
+/// One box a line, fields apart by comma, tab or spaces: `x, y, w, h`, or the four corners of a polygon, of which the
+/// rectangle about them is taken. `None` where a value is `nan` or the size is not positive.
 ///
 /// # Errors
-/// The line, from 1, and what is wrong with it: fewer than four fields, or a field that is no number.
+/// The line, from 1, and what is wrong with it: neither four fields nor eight, or a field that is no number.
 pub fn parse_rectangles(
     text: &str,
     origin: Origin,
@@ -174,19 +198,34 @@ fn parse_rectangle(line: &str, origin: Origin) -> Result<Option<BoxXywh>, LinePr
         .split(|c: char| c == ',' || c.is_whitespace())
         .filter(|field| !field.is_empty())
         .collect();
-    if fields.len() < 4 {
-        return Err(LineProblem::FieldCount {
-            found: fields.len(),
-            expected: 4,
-        });
-    }
-    let mut values = [0.0_f32; 4];
-    for (value, (text, field)) in values
-        .iter_mut()
-        .zip(fields.iter().zip(["x", "y", "w", "h"]))
-    {
-        *value = number(text, field, "a number or nan")?;
-    }
+    let expected = "a number or nan";
+    let values: [f32; 4] = match fields[..] {
+        [x, y, w, h] => [
+            number(x, "x", expected)?,
+            number(y, "y", expected)?,
+            number(w, "w", expected)?,
+            number(h, "h", expected)?,
+        ],
+        [_, _, _, _, _, _, _, _] => {
+            let corner = |at: usize| number::<f32>(fields[at], "corner", expected);
+            let (mut low, mut high) = ([f32::INFINITY; 2], [f32::NEG_INFINITY; 2]);
+            for at in 0..8 {
+                let value = corner(at)?;
+                if value.is_nan() {
+                    return Ok(None);
+                }
+                low[at % 2] = low[at % 2].min(value);
+                high[at % 2] = high[at % 2].max(value);
+            }
+            [low[0], low[1], high[0] - low[0], high[1] - low[1]]
+        }
+        _ => {
+            return Err(LineProblem::FieldCount {
+                found: fields.len(),
+                expected: 4,
+            });
+        }
+    };
     let [x, y, w, h] = values;
     if values.iter().any(|v| v.is_nan()) || w <= 0.0 || h <= 0.0 {
         return Ok(None);
@@ -361,6 +400,68 @@ mod tests {
         let (line, problem) = parse_rectangles("\n1,2,wide,4\n", Origin::Zero).unwrap_err();
         assert!(line == 2 && problem.to_string().contains("w is \"wide\""));
         assert!(parse_rectangles("inf,2,3,4", Origin::Zero).is_err());
+    }
+
+    #[test]
+    fn a_polygon_becomes_the_rectangle_about_it_and_other_counts_are_refused() {
+        let text = "30,20,60,25,55,70,28,60\n1,1,nan,1,2,2,1,2\n";
+        assert_eq!(
+            parse_rectangles(text, Origin::Zero).unwrap(),
+            [px(28.0, 20.0, 32.0, 50.0), None]
+        );
+        assert_eq!(
+            parse_rectangles("30,20,60,25,55,70,28,60", Origin::One).unwrap(),
+            [px(27.0, 19.0, 32.0, 50.0)]
+        );
+        for line in ["1,2,3,4,5", "1,2,3,4,5,6,7", "1,2,3,4,5,6,7,8,9"] {
+            let (_, problem) = parse_rectangles(line, Origin::Zero).unwrap_err();
+            let found = line.split(',').count();
+            assert!(problem.to_string().contains(&format!("{found} fields")));
+        }
+    }
+
+    fn rectangles_folder(images: &[&str], boxes: usize) -> Result<Vec<Run>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let clip = folder.path().join("clip");
+        std::fs::create_dir_all(clip.join("img")).unwrap();
+        for image in images {
+            std::fs::write(clip.join("img").join(image), b"").unwrap();
+        }
+        let lines = "1,2,3,4\n".repeat(boxes);
+        std::fs::write(clip.join("groundtruth_rect.txt"), lines).unwrap();
+        load_runs(folder.path()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn frames_go_by_number_where_every_name_is_one() {
+        let ends_with = |images: &[&str], order: &[&str]| {
+            let runs = rectangles_folder(images, images.len()).unwrap();
+            let frames = &runs[0].frames;
+            frames
+                .iter()
+                .zip(order)
+                .all(|(path, name)| path.ends_with(name))
+        };
+        assert!(ends_with(
+            &["10.jpg", "1.jpg", "2.jpg"],
+            &["1.jpg", "2.jpg", "10.jpg"]
+        ));
+        assert!(ends_with(
+            &["b.jpg", "a10.jpg", "2.jpg"],
+            &["2.jpg", "a10.jpg", "b.jpg"]
+        ));
+    }
+
+    #[test]
+    fn a_file_with_another_count_of_boxes_than_there_are_images_is_refused_by_name() {
+        for boxes in [2, 4] {
+            let error = rectangles_folder(&["1.jpg", "2.jpg", "3.jpg"], boxes).unwrap_err();
+            let words = format!("{boxes} entries, the folder of images has 3");
+            assert!(
+                error.contains("groundtruth_rect.txt:") && error.contains(&words),
+                "{error}"
+            );
+        }
     }
 
     fn mot_folder(gt: &str, spans: &str) -> Result<Vec<Run>, String> {
