@@ -28,13 +28,29 @@ pub fn file(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     whole::write(path, bytes).with_context(|| format!("{}", path.display()))
 }
 
+/// The format of a picture by its ending: for those who want to know before they make it.
+///
+/// # Errors
+/// An ending that is no format of pictures, or of none that we write; with the path.
+pub fn picture_format(path: &Path) -> Result<ImageFormat> {
+    let shown = || format!("{}", path.display());
+    let format = ImageFormat::from_path(path).with_context(shown)?;
+    if !format.writing_enabled() {
+        bail!(
+            "{}: expected a name that ends in .png or .jpg",
+            path.display()
+        );
+    }
+    Ok(format)
+}
+
 /// Writes a picture in the format of its ending.
 ///
 /// # Errors
 /// An ending that is no format of pictures; the file system's. Both with the path.
 pub fn picture(path: &Path, picture: &RgbImage) -> Result<()> {
     let shown = || format!("{}", path.display());
-    let format = ImageFormat::from_path(path).with_context(shown)?;
+    let format = picture_format(path)?;
     let mut bytes = Cursor::new(Vec::new());
     picture.write_to(&mut bytes, format).with_context(shown)?;
     file(path, bytes.into_inner())

@@ -132,6 +132,19 @@ fn usage_that_does_not_parse_is_one_line() {
             "expected WIDTHxHEIGHT",
         ),
         ("render --seed 1 --region us", "--out"),
+        ("render --seed 1 --region us --bench --out r", "'--bench'"),
+        (
+            "render --seed 1 --region us --bench --sheet s.png",
+            "'--bench'",
+        ),
+        (
+            "render --seed 1 --region us --bench --threads 2",
+            "'--bench'",
+        ),
+        (
+            "render --seed 1 --region us --bench --layout pack",
+            "'--bench'",
+        ),
     ] {
         check(folder.path(), words, &[part, "see roadhound-train --help"]);
     }
@@ -261,6 +274,22 @@ fn models_data_and_runs_that_are_not_what_they_should_be_are_named() {
             "sequences is 0, expected 1 to",
         ),
         (
+            "render --region us --seed 1 --bench --size 4294967295x4294967295",
+            "width_px is 4294967300, expected 32 to",
+        ),
+        (
+            "render --region us --seed 1 --bench --sequences 0",
+            "sequences is 0, expected 1 to",
+        ),
+        (
+            "render --region us --seed 1 --out r --frames 1 --sequences 1 --sheet s.xyz",
+            "s.xyz: ",
+        ),
+        (
+            "render --region us --seed 1 --out r --frames 1 --sequences 1 --sheet s.webp",
+            "s.webp: expected a name that ends in .png or .jpg",
+        ),
+        (
             "render --region us --seed 1 --out r --world world.toml",
             "world.toml: line 1: ",
         ),
@@ -275,6 +304,10 @@ fn models_data_and_runs_that_are_not_what_they_should_be_are_named() {
     ] {
         check(folder.path(), words, &[part]);
     }
+    assert!(
+        !folder.path().join("r").exists(),
+        "nothing is rendered first"
+    );
 }
 
 #[test]

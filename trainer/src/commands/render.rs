@@ -55,7 +55,7 @@ pub(crate) struct RenderArguments {
     #[arg(long)]
     bare: bool,
     /// Write nothing; print frames a second on one core, JPEG included.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["out", "layout", "threads", "sheet", "cells", "bare"])]
     bench: bool,
     /// No progress bar.
     #[arg(long)]
@@ -119,6 +119,10 @@ pub(crate) fn render(arguments: &RenderArguments) -> Result<()> {
     let Some(out) = &arguments.out else {
         bail!("give --out or --bench")
     };
+    if let Some(sheet) = &arguments.sheet {
+        // Not after an hour of rendering.
+        outputs::picture_format(sheet)?;
+    }
     let job = RenderJob {
         world,
         seed: arguments.seed,

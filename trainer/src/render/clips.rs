@@ -7,7 +7,7 @@ use std::path::Path;
 use roadhound_shared::world::{Class, ObjectTruth, Scenario, Sequence};
 
 use super::pack::Tables;
-use super::{RenderError, RenderJob, io_error};
+use super::{RenderError, RenderJob, write_whole};
 
 /// Most tracks of a clip that are followed.
 const MOST_TRACKS: usize = 3;
@@ -113,14 +113,12 @@ pub(super) fn write(
         "[Sequence]\nname={name}\nimDir=img\nframeRate={}\nseqLength={}\nimWidth={}\nimHeight={}\nimExt=.jpg\n",
         job.world.fps, job.world.frames, job.world.width_px, job.world.height_px
     );
-    for (file, text) in [
+    let files = [
+        ("seqinfo.ini", info),
         ("gt.txt", gt),
         ("sot_spans.csv", spans_csv),
-        ("seqinfo.ini", info),
-    ] {
-        let path = folder.join(file);
-        std::fs::write(&path, text).map_err(io_error(&path))?;
-    }
+    ];
+    write_whole(folder, files)?;
     Ok(Tables {
         rows,
         ..Tables::default()

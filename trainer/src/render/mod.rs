@@ -1,7 +1,7 @@
 //! Writes rendered drives to disk: training packs and evaluation clips from [`roadhound_shared::world`].
 //!
 //! In: a [`RenderJob`]. Out: a folder that [`crate::data`] reads. Sequences are shared out among threads; what is
-//! written depends on the job alone.
+//! written depends on the job alone. Where rendering ends early, the table that a pack or a clip is read by is not there.
 //!
 //! ```no_run
 //! use roadhound_shared::world::{Region, WorldConfig};
@@ -140,14 +140,8 @@ impl RenderJob {
     /// Settings out of range, a folder in use, files that cannot be written.
     pub fn run(&self, mut progress: impl FnMut(u64)) -> Result<Rendered, RenderError> {
         self.world.validate()?;
-        for (field, value, most) in [
-            ("sequences", u64::from(self.sequences), MOST_SEQUENCES),
-            ("threads", self.threads as u64, MOST_THREADS),
-        ] {
-            if value == 0 || value > most {
-                return Err(RenderError::Count { field, value, most });
-            }
-        }
+        check_count("sequences", self.sequences.into(), MOST_SEQUENCES)?;
+        check_count("threads", self.threads as u64, MOST_THREADS)?;
         prepare(&self.out)?;
         let next = AtomicU32::new(0);
         let stop = AtomicBool::new(false);
@@ -212,6 +206,13 @@ impl RenderJob {
     }
 }
 
+fn check_count(field: &'static str, value: u64, most: u64) -> Result<(), RenderError> {
+    match (1..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(RenderError::Count { field, value, most }),
+    }
+}
+
 enum Message {
     Frame,
     Done(Result<Finished, RenderError>),
@@ -259,6 +260,8 @@ impl<'a> Worker<'a> {
                 &mut self.jpeg,
                 &path,
             )?;
+            // Written plainly, and so perhaps half: what makes a pack or a clip of them is their tables, which are whole
+            // and come last. A sync a frame would cost more than the frame.
             std::fs::write(&path, &self.jpeg).map_err(io_error(&path))?;
             if job.on_sheet(index, frame)
                 && let Some(image) =
@@ -293,10 +296,13 @@ pub fn frames_per_second(
     seed: u64,
     sequences: u32,
 ) -> Result<f64, RenderError> {
+    // Before memory is asked for.
+    world.validate()?;
+    check_count("sequences", sequences.into(), MOST_SEQUENCES)?;
     let mut scratch = Scratch::new(world.width_px, world.height_px);
     let (mut rgb, mut jpeg) = (Vec::new(), Vec::new());
     let started = std::time::Instant::now();
-    let mut frames = 0_u32;
+    let mut frames = 0_u64;
     for index in 0..sequences {
         let sequence = Sequence::new(world, seed, index)?;
         for frame in 0..world.frames {
@@ -311,7 +317,7 @@ pub fn frames_per_second(
             frames += 1;
         }
     }
-    Ok(f64::from(frames) / started.elapsed().as_secs_f64())
+    Ok(frames as f64 / started.elapsed().as_secs_f64())
 }
 
 fn encode(
@@ -328,6 +334,18 @@ fn encode(
             reason: error.to_string(),
         }
     })
+}
+
+/// Files that are whole or absent, in this order: the last one is what a reader goes by.
+fn write_whole<const N: usize>(
+    folder: &Path,
+    files: [(&str, String); N],
+) -> Result<(), RenderError> {
+    for (name, text) in files {
+        let path = folder.join(name);
+        roadhound_host::whole::write(&path, text).map_err(io_error(&path))?;
+    }
+    Ok(())
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RenderError + '_ {

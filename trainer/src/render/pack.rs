@@ -6,7 +6,7 @@ use std::path::Path;
 use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::world::{ObjectTruth, WorldConfig};
 
-use super::{RenderError, io_error};
+use super::{RenderError, write_whole};
 
 const BOXES_HEADER: &str = "sequence,frame,instance,class,x,y,w,h,occluded\n";
 const TRUTH_HEADER: &str = "sequence,frame,time_s,instance,class,full_x,full_y,full_w,full_h,visible_x,visible_y,visible_w,visible_h,visible_share,cut,ignore,occluded,absent\n";
@@ -71,9 +71,5 @@ pub(super) fn write_tables<'a>(
         boxes.push_str(&tables.boxes);
         truth.push_str(&tables.truth);
     }
-    for (name, text) in [("boxes.csv", boxes), ("truth.csv", truth)] {
-        let path = folder.join(name);
-        std::fs::write(&path, text).map_err(io_error(&path))?;
-    }
-    Ok(())
+    write_whole(folder, [("truth.csv", truth), ("boxes.csv", boxes)])
 }

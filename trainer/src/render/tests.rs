@@ -134,3 +134,31 @@ fn counts_and_worlds_out_of_range_are_refused_with_the_value() {
     let error = wrong.run(|_| ()).unwrap_err().to_string();
     assert!(error.contains("width_px is 7"), "{error}");
 }
+
+#[test]
+fn where_a_table_cannot_be_written_there_is_nothing_that_reads_as_a_pack_or_a_clip() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = WorldConfig {
+        frames: 1,
+        ..job(folder.path(), Layout::Pack, 1).world
+    };
+    // A folder is in the way of the table.
+    let pack = folder.path().join("pack");
+    std::fs::create_dir_all(pack.join("truth.csv")).unwrap();
+    let tables = pack::tables("a", &world, &[vec![]]);
+    pack::write_tables(&pack, [&tables].into_iter()).unwrap_err();
+    assert!(!pack.join("boxes.csv").exists());
+    let clip = folder.path().join("clip");
+    std::fs::create_dir_all(clip.join("seqinfo.ini")).unwrap();
+    let job = RenderJob {
+        world: world.clone(),
+        ..job(folder.path(), Layout::Sequences, 1)
+    };
+    let sequence = Sequence::new(&world, 5, 0).unwrap();
+    clips::write(&clip, "clip", &job, &sequence, &[vec![]])
+        .err()
+        .unwrap();
+    assert!(!clip.join("sot_spans.csv").exists() && !clip.join("gt.txt").exists());
+    let left = files(folder.path());
+    assert!(left.is_empty(), "{left:?}");
+}
