@@ -1,7 +1,7 @@
 //! Rain on the windscreen: drops that land, stay, run down and are wiped away.
 //!
-//! Enters: how hard it rains, when, and where the wiper is. Leaves: the drops that sit on the glass at that moment. Each
-//! has a place of its own in the list for good, so that a frame's drops are a function of its time and the seed and those
+//! Enters: how hard it rains, when, and where the wiper is. Leaves: the drops that sit on the glass at that moment. They
+//! have places of their own in the list for good, so that a frame's drops are a function of its time and the seed and those
 //! of two frames are the same drops. [`super::lens`] looks through them.
 
 use super::math::{TAU, cos, floor, fract, mix};
@@ -86,24 +86,18 @@ impl Screen {
         let wetter = mix(0.4, 1.3, unit_at(seed, 1, 1));
         let (cycle, phase) = self.cycle(time_s);
         for slot in 0..(MOST_DROPS * self.rain * wetter) as i64 {
-            // What falls where the blade goes: it lands in one cycle and is gone in the next.
+            // A place in the list is two drops that know nothing of each other. One falls where the blade goes: it lands
+            // in one cycle and is gone in the next.
             let last = self.drop(seed, slot, cycle as i64 - 1);
             let now = self.drop(seed, slot, cycle as i64);
-            match self.wiped_at(last.at_px) {
-                Some(gone) if phase < gone => {
-                    see(last);
-                    continue;
-                }
-                _ => {}
+            let stays = |gone| phase < gone;
+            let lands = |gone| phase > mix(gone, 1.0, unit_at(seed, slot, cycle as i64 * 8 + 5));
+            if self.wiped_at(last.at_px).is_some_and(stays) {
+                see(last);
+            } else if self.wiped_at(now.at_px).is_some_and(lands) {
+                see(now);
             }
-            if let Some(gone) = self.wiped_at(now.at_px) {
-                let lands = mix(gone, 1.0, unit_at(seed, slot, cycle as i64 * 8 + 5));
-                if phase > lands {
-                    see(now);
-                }
-                continue;
-            }
-            // And elsewhere: a life of its own, at the end of which it runs down.
+            // The other falls elsewhere: a life of its own, at the end of which it runs down.
             let stay_s = mix(STAY_S[0], STAY_S[1], unit_at(seed, slot, -1));
             let t = time_s / stay_s + unit_at(seed, slot, -2);
             let mut drop = self.drop(seed, slot, -10 - floor(t) as i64);
@@ -178,6 +172,32 @@ mod tests {
             assert!(
                 now.len() > 20 && kept * 10 > now.len() * 9,
                 "{kept} of {}",
+                now.len()
+            );
+        }
+    }
+
+    #[test]
+    fn drops_that_the_wiper_does_not_reach_stay_whatever_it_does() {
+        let screen = screen(true);
+        let beyond = |time_s| -> Vec<Drop> {
+            let all = drops(&screen, time_s).into_iter();
+            all.filter(|drop| screen.wiped_at(drop.at_px).is_none())
+                .collect()
+        };
+        for step in 0..60 {
+            let time_s = step as f32 * 0.05;
+            let (now, later) = (beyond(time_s), beyond(time_s + 0.1));
+            let kept = now.iter().filter(|drop| {
+                later.iter().any(|other| {
+                    other.at_px[0] == drop.at_px[0] && (other.at_px[1] - drop.at_px[1]).abs() < 12.0
+                })
+            });
+            let kept = kept.count();
+            // There are some twenty at a time, and one or two run down in a tenth of a second.
+            assert!(
+                now.len() > 10 && kept * 5 > now.len() * 4,
+                "{time_s}: {kept} of {}",
                 now.len()
             );
         }
