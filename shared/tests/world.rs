@@ -188,6 +188,31 @@ fn worlds_out_of_range_are_refused_by_field_and_value() {
     config.conditions.night = f32::NAN;
     let error = Sequence::new(&config, 0, 0).err().unwrap().to_string();
     assert!(error.contains("conditions.night is NaN"), "{error}");
+    let refused = |change: &dyn Fn(&mut WorldConfig), words: &str| {
+        let mut config = small(Region::India, 4);
+        change(&mut config);
+        let error = Sequence::new(&config, 0, 0).err().map(|e| e.to_string());
+        assert!(
+            error.as_ref().is_some_and(|e| e.contains(words)),
+            "{error:?}"
+        );
+    };
+    refused(&|c| c.place.mix.sedan = f32::NAN, "place.mix.sedan is NaN");
+    refused(&|c| c.place.mix.cart = -1.0, "place.mix.cart is -1");
+    refused(&|c| c.place.mix.suv = f32::INFINITY, "place.mix.suv is inf");
+    refused(
+        &|c| c.place.haze_warmth = f32::NAN,
+        "place.haze_warmth is NaN",
+    );
+    let nobody = &|c: &mut WorldConfig| {
+        let text = toml::to_string(&c.place.mix).unwrap();
+        let zeros: Vec<String> = text
+            .lines()
+            .map(|line| format!("{} = 0.0", line.split(' ').next().unwrap()))
+            .collect();
+        c.place.mix = toml::from_str(&zeros.join("\n")).unwrap();
+    };
+    refused(nobody, "place.mix is 0, expected a sum above 0");
 }
 
 #[test]

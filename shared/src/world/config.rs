@@ -58,6 +58,30 @@ pub struct VehicleMix {
     pub cart: f32,
 }
 
+impl VehicleMix {
+    fn fields(&self) -> [(&'static str, f32); 17] {
+        [
+            ("place.mix.sedan", self.sedan),
+            ("place.mix.hatchback", self.hatchback),
+            ("place.mix.suv", self.suv),
+            ("place.mix.van", self.van),
+            ("place.mix.pickup", self.pickup),
+            ("place.mix.box_truck", self.box_truck),
+            ("place.mix.open_truck", self.open_truck),
+            ("place.mix.semi_trailer", self.semi_trailer),
+            ("place.mix.city_bus", self.city_bus),
+            ("place.mix.school_bus", self.school_bus),
+            ("place.mix.motorcycle", self.motorcycle),
+            ("place.mix.scooter", self.scooter),
+            ("place.mix.bicycle", self.bicycle),
+            ("place.mix.autorickshaw", self.autorickshaw),
+            ("place.mix.cycle_rickshaw", self.cycle_rickshaw),
+            ("place.mix.tractor", self.tractor),
+            ("place.mix.cart", self.cart),
+        ]
+    }
+}
+
 /// What differs between regions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,7 +128,7 @@ pub struct RegionConfig {
     pub stall_share: f32,
     /// Share of slots with advertising.
     pub billboard_share: f32,
-    /// Share of roads with guard rails.
+    /// Guard rails stand along twice this share of the roads without kerbs, and along no other.
     pub rail_share: f32,
     /// Share of roads with kerbs and pavements.
     pub kerb_share: f32,
@@ -116,17 +140,17 @@ pub struct RegionConfig {
     pub dust: [f32; 2],
     /// Distance at which contrast has fallen to a third, in clear weather.
     pub visibility_m: [f32; 2],
-    /// Tint of the air: red over blue.
+    /// Tint of the air: red, and 2 less this blue; 1 is none.
     pub haze_warmth: f32,
 }
 
-/// Weather and hours, as shares of the sequences; the rest is an ordinary day.
+/// Weather and hours, as shares of the sequences where nothing else is said; the rest is an ordinary day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConditionShares {
     /// Night, with lamps.
     pub night: f32,
-    /// The sun low and often ahead.
+    /// The sun low and often ahead; of the sequences that are not by night.
     pub low_sun: f32,
     /// No shadows.
     pub overcast: f32,
@@ -138,7 +162,7 @@ pub struct ConditionShares {
     pub bridge: f32,
     /// Sequences through a dirty windscreen.
     pub dirty_lens: f32,
-    /// Sequences with the dashboard mirrored in the windscreen.
+    /// Sequences with the dashboard mirrored in the windscreen; of those that are not by night.
     pub reflection: f32,
     /// Sequences that show our own bonnet.
     pub bonnet: f32,
@@ -323,6 +347,16 @@ impl WorldConfig {
                 "a range within its limits, the lower end first",
             )?;
         }
+        let mix = p.mix.fields();
+        for (field, weight) in mix {
+            let fits = (0.0..=1e6).contains(&weight);
+            check(field, weight, fits, "0 to 1000000")?;
+        }
+        let vehicles = mix.iter().map(|(_, weight)| weight).sum();
+        check("place.mix", vehicles, vehicles > 0.0, "a sum above 0")?;
+        let warmth = p.haze_warmth;
+        let fits = (0.0..=2.0).contains(&warmth);
+        check("place.haze_warmth", warmth, fits, "0 to 2")?;
         let c = &self.conditions;
         for (field, share) in [
             ("place.divided_share", p.divided_share),
