@@ -27,12 +27,12 @@ impl Tone {
         brightness: 0.0,
     };
 
-    /// Draws a tone; grey crops get no tint.
+    /// Draws a tone, all of it scaled by `strength`: none is [`Self::NEUTRAL`]. Grey crops get no tint.
     pub fn draw(config: &ToneConfig, strength: f32, grey: bool, rng: &mut ChaCha8Rng) -> Self {
         let gamma = about_zero(config.log_gamma * strength, rng).exp();
         let contrast = about_zero(config.log_contrast * strength, rng).exp();
         let brightness = about_zero(config.brightness * strength, rng);
-        let tint = [(); 3].map(|()| about_zero(config.tint, rng));
+        let tint = [(); 3].map(|()| about_zero(config.tint * strength, rng));
         let tint = if grey { [0.0; 3] } else { tint };
         Self {
             gamma,
@@ -250,7 +250,8 @@ fn pad_row(row: &[u8], by_px: usize, padded: &mut Vec<u8>) {
     }
 }
 
-/// The mean of `length_px` samples along a line through each pixel. Length one changes nothing.
+/// The mean of `length_px` along a line through each pixel, which stays in its middle: where the length is even, the
+/// sample at either end counts half. Length one changes nothing.
 pub fn motion_blur(crop: &mut Crop, length_px: u32, angle: f32, scratch: &mut AugmentScratch) {
     const REACH_PX: usize = 8;
     let length = length_px.clamp(1, 2 * REACH_PX as u32 - 1);
@@ -270,21 +271,26 @@ pub fn motion_blur(crop: &mut Crop, length_px: u32, angle: f32, scratch: &mut Au
     }
     let source_len = row_len + 6 * REACH_PX;
     let (sin, cos) = angle.sin_cos();
-    let offsets: Vec<(isize, isize)> = (0..length)
-        .map(|k| k as f32 - (length - 1) as f32 / 2.0)
-        .map(|d| ((d * cos).round() as isize, (d * sin).round() as isize))
+    let reach = (length / 2) as i32;
+    let taps: Vec<(isize, isize, u16)> = (-reach..=reach)
+        .map(|d| {
+            let at = |share: f32| (d as f32 * share).round() as isize;
+            let half = length.is_multiple_of(2) && d.abs() == reach;
+            (at(cos), at(sin), if half { 1 } else { 2 })
+        })
         .collect();
-    // Rounded division by the length, exact for sums of at most 15 bytes.
-    let reciprocal = (1 << 20) / length + 1;
+    // Rounded division by twice the length, exact for sums of at most 30 bytes.
+    let total = 2 * length;
+    let reciprocal = (1 << 20) / total + 1;
     let mut sums = vec![0_u16; row_len];
     let last = crop.height_px as isize - 1;
     for (y, out) in crop.pixels.chunks_exact_mut(row_len).enumerate() {
-        sums.fill((length / 2) as u16);
-        for &(dx, dy) in &offsets {
+        sums.fill(length as u16);
+        for &(dx, dy, weight) in &taps {
             let row = (y as isize + dy).clamp(0, last) as usize * source_len;
             let start = row + ((REACH_PX as isize + dx) * 3) as usize;
             for (sum, &sample) in sums.iter_mut().zip(&source[start..start + row_len]) {
-                *sum += u16::from(sample);
+                *sum += weight * u16::from(sample);
             }
         }
         for (out, &sum) in out.iter_mut().zip(&sums) {
@@ -507,6 +513,39 @@ mod tests {
             let expected = if (14..=18).contains(&x) { 51 } else { 0 };
             assert_eq!(crop.at(x, 16)[0], expected, "x {x}");
             assert_eq!(crop.at(x, 15)[0], 0);
+        }
+    }
+
+    #[test]
+    fn a_smear_of_any_length_is_whole_and_lies_about_its_point() {
+        for length in 2..=15 {
+            for (angle, along) in [(0.0, 3), (core::f32::consts::FRAC_PI_2, 3 * 33)] {
+                let mut crop = Crop::filled(33, [0; 3]);
+                let middle = (16 * 33 + 16) * 3;
+                crop.pixels_mut()[middle] = 240;
+                motion_blur(&mut crop, length, angle, &mut AugmentScratch::default());
+                let at = |d: i32| i32::from(crop.pixels()[(middle as i32 + d * along) as usize]);
+                let whole = (240.0 / length as f32).round() as i32;
+                let reach = length as i32 / 2;
+                for d in 0..=reach + 1 {
+                    let half = length.is_multiple_of(2) && d == reach;
+                    let expected = match (d <= reach, half) {
+                        (true, false) => whole,
+                        (true, true) => (120.0 / length as f32).round() as i32,
+                        (false, _) => 0,
+                    };
+                    assert_eq!([at(d), at(-d)], [expected; 2], "{length}, {angle}: {d}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tone_of_no_strength_is_none() {
+        for seed in 0..20 {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let tone = Tone::draw(&ToneConfig::default(), 0.0, false, &mut rng);
+            assert_eq!(tone, Tone::NEUTRAL);
         }
     }
 

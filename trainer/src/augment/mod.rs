@@ -147,13 +147,16 @@ impl Default for ToneConfig {
     }
 }
 
+/// The widest Gaussian: five taps make hardly more of a wider one.
+const WIDEST_SIGMA_PX: f32 = 1.5;
+
 /// Defocus.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GaussianBlurConfig {
     /// Share of the crops.
     pub share: f32,
-    /// Standard deviation, from and to.
+    /// Standard deviation of the Gaussian, from and to; at most 1.5, of which five taps leave 1.2.
     pub sigma_px: [f32; 2],
 }
 
@@ -479,6 +482,10 @@ impl AugmentConfig {
             ("augment.gaussian_blur.share", self.gaussian_blur.share),
             ("augment.motion_blur.share", self.motion_blur.share),
             ("augment.low_resolution.share", self.low_resolution.share),
+            (
+                "augment.gaussian_blur.share + motion_blur.share + low_resolution.share",
+                self.gaussian_blur.share + self.motion_blur.share + self.low_resolution.share,
+            ),
             ("augment.jpeg.share", self.jpeg.share),
             ("augment.noise.share", self.noise.share),
             ("augment.shadow.share", self.shadow.share),
@@ -520,7 +527,7 @@ impl AugmentConfig {
         check_range(
             "augment.gaussian_blur.sigma_px",
             self.gaussian_blur.sigma_px,
-            [0.0, 3.0],
+            [0.0, WIDEST_SIGMA_PX],
         )?;
         check_range(
             "augment.motion_blur.length_px",
@@ -867,5 +874,23 @@ mod tests {
         let mut config = AugmentConfig::default();
         config.noise.share = f32::NAN;
         assert!(config.validate().is_err());
+        let mut config = AugmentConfig::default();
+        config.gaussian_blur.sigma_px = [0.5, 2.5];
+        let error = config.validate().unwrap_err().to_string();
+        assert!(
+            error.contains("sigma_px is 0.5..2.5, limits 0..1.5"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn losses_of_detail_that_exclude_each_other_cannot_be_more_than_all() {
+        let mut config = AugmentConfig::default();
+        config.gaussian_blur.share = 0.5;
+        config.motion_blur.share = 0.4;
+        config.low_resolution.share = 0.2;
+        let error = config.validate().unwrap_err().to_string();
+        let field = "augment.gaussian_blur.share + motion_blur.share + low_resolution.share";
+        assert!(error.contains(field), "{error}");
     }
 }
