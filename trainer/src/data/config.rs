@@ -181,7 +181,7 @@ pub struct DataConfig {
     pub root: PathBuf,
     /// The packs to draw from.
     pub packs: Vec<PackConfig>,
-    /// Decoded images kept, in MiB.
+    /// Decoded images kept, in MiB. Masks, where packs have any, take up to 64 beside them.
     pub cache_mib: u32,
     /// Images with a longer side are shrunk to it on load, their boxes with them.
     pub max_side_px: u32,

@@ -2,7 +2,7 @@
 //!
 //! In goes an image and a box on it; out comes which pixels belong to the object, for pasting it without its
 //! background. What the values mean is the pack's affair: the value that fills most of the box's middle is taken to be
-//! the object. Masks are decoded when asked for; the last few hundred are kept.
+//! the object. Masks are decoded when asked for; the last ones are kept, as many as fit.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use roadhound_shared::preprocess::CropWindow;
 use super::DataError;
 use super::store::{self, ImageId};
 
-/// Masks kept decoded.
-const KEPT: usize = 512;
+/// Masks kept decoded take so many bytes at most, beside the images: nine hundred of 320x227, thirty of 1920x1080.
+const KEPT_BYTES: usize = 64 << 20;
 /// Share of the box's middle that one value must fill to be called the object.
 const LEAST_SHARE: f32 = 0.55;
 
@@ -28,16 +28,47 @@ struct Mask {
 }
 
 /// The masks of a dataset's images.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MaskStore {
     files: HashMap<ImageId, PathBuf>,
+    kept_bytes: usize,
     cache: Mutex<Cache>,
+}
+
+impl Default for MaskStore {
+    fn default() -> Self {
+        Self {
+            files: HashMap::new(),
+            kept_bytes: KEPT_BYTES,
+            cache: Mutex::default(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Cache {
     masks: HashMap<ImageId, Arc<Mask>>,
     order: VecDeque<ImageId>,
+    bytes: usize,
+}
+
+impl Cache {
+    /// Keeps a mask, and of the others, the oldest first, no more than fit beside it.
+    fn keep(&mut self, id: ImageId, mask: Arc<Mask>, most_bytes: usize) {
+        let bytes = mask.values.len();
+        // Another thread may have been faster.
+        if self.masks.insert(id, mask).is_some() {
+            return;
+        }
+        self.order.push_back(id);
+        self.bytes += bytes;
+        while self.bytes > most_bytes && self.order.len() > 1 {
+            let oldest = self.order.pop_front();
+            if let Some(gone) = oldest.and_then(|oldest| self.masks.remove(&oldest)) {
+                self.bytes -= gone.values.len();
+            }
+        }
+    }
 }
 
 /// Where an image's mask would be: `masks` in the place of the last folder called `images`, ending in `.png`.
@@ -144,14 +175,7 @@ impl MaskStore {
             height_px: decoded.height(),
             values: decoded.into_raw(),
         });
-        let mut cache = lock();
-        if cache.masks.insert(id, mask.clone()).is_none() {
-            cache.order.push_back(id);
-        }
-        if cache.order.len() > KEPT {
-            let oldest = cache.order.pop_front();
-            oldest.and_then(|oldest| cache.masks.remove(&oldest));
-        }
+        lock().keep(id, mask.clone(), self.kept_bytes);
         Ok(mask)
     }
 }
@@ -202,6 +226,43 @@ mod tests {
             Path::new("images/p/masks/s/07.png")
         );
         assert_eq!(mask_path(Path::new("a/img/b.jpg")), None);
+    }
+
+    #[test]
+    fn masks_are_kept_by_what_they_take_and_not_by_their_number() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["images", "masks"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let mut store = ImageStore::new(0, 560);
+        let mut masks = MaskStore {
+            kept_bytes: 2500,
+            ..MaskStore::default()
+        };
+        let ids: Vec<ImageId> = (0..6)
+            .map(|k| {
+                let image = folder.path().join(format!("images/{k}.png"));
+                image::RgbImage::new(40, 25).save(&image).unwrap();
+                let mask = image::GrayImage::from_pixel(40, 25, image::Luma([k]));
+                mask.save(folder.path().join(format!("masks/{k}.png")))
+                    .unwrap();
+                let id = store.register(&image).unwrap();
+                masks.register(id, &image);
+                id
+            })
+            .collect();
+        let value_of = |id: ImageId| masks.mask(id, &masks.files[&id]).unwrap().values[0];
+        for _ in 0..2 {
+            for (k, id) in ids.iter().enumerate() {
+                assert_eq!(usize::from(value_of(*id)), k);
+            }
+        }
+        let cache = masks.cache.lock().unwrap();
+        // A thousand bytes each.
+        assert_eq!(
+            (cache.bytes, cache.masks.len(), cache.order.len()),
+            (2000, 2, 2)
+        );
     }
 
     #[test]
