@@ -8,7 +8,8 @@
 //! Frames, identities and pixels are counted from 1, as the benchmark's instructions say, so 1 is taken off left and
 //! top. `flag` 0 means that a box is not to be judged; it becomes an ignore region, as do distractors, occluders,
 //! reflections and crowds by class. `visibility` is the share that can be seen: below 0.9 something hides the object, at
-//! 0 there is nothing to follow and the frame is one without it; below 0 it is not annotated (MOT15). MOT17 has every
+//! 0 there is nothing to follow and the frame is one without it; below 0 it is not annotated. A line of ten fields is
+//! MOT15's: a pedestrian of unknown visibility, with a place in the world instead of the last two. MOT17 has every
 //! recording three times, once for each detector (`-DPM`, `-FRCNN`, `-SDP`), with the same images and truth: the first
 //! by name is read. `list` may be a sequence map; its header line `name` is passed over.
 
@@ -160,7 +161,6 @@ fn parse_line(
     let mut fields = [""; 9];
     let mut found = 0;
     for field in line.split(',') {
-        // World coordinates of MOT15 are behind the ninth.
         if let Some(place) = fields.get_mut(found) {
             *place = field;
         }
@@ -168,6 +168,10 @@ fn parse_line(
     }
     if found < 7 {
         return Err(LineProblem::FieldCount { found, expected: 9 });
+    }
+    // A line of MOT15 has ten: where the others have class and visibility it has a place in the world, or -1.
+    if found > 9 {
+        [fields[7], fields[8]] = [""; 2];
     }
     let frame = number(fields[0], "frame", "a whole number")?;
     let instance = number(fields[1], "id", "a whole number")?;
@@ -288,6 +292,13 @@ mod tests {
         let a = &sequences[0].frames[0].annotations[0];
         assert_eq!((&*a.class, a.ignore, a.occluded), ("person", false, None));
         assert!(sequences[0].frames[1].annotations.is_empty());
+        // Where the place in the world is known, it is no class and no visibility.
+        for place in ["-14.069,-10.118,0", "3,0,0"] {
+            let line = format!("1,19,499,158,31.03,75.17,1,{place}\n");
+            let sequences = read_files(&files("", &line)).unwrap();
+            let a = &sequences[0].frames[0].annotations[0];
+            assert_eq!((&*a.class, a.ignore, a.occluded), ("person", false, None));
+        }
     }
 
     #[test]
