@@ -214,7 +214,8 @@ pub struct SceneSampler {
 }
 
 impl SceneSampler {
-    /// Collects the sequences of a split that have a road user on them, or that say that there is none.
+    /// Collects the sequences of a split that have a road user on them, or that say that there is none: in packs that
+    /// box a kind wherever it is.
     ///
     /// # Errors
     /// Settings that cannot be used, a pack of which nobody says what it labels, or a split without a single sequence.
@@ -235,7 +236,7 @@ impl SceneSampler {
             let chosen = |loaded: &LoadedSequence| {
                 loaded.held_out == (split == Split::Validation) && pack.weight > 0.0
             };
-            let weights = sequence_weights(pack, &chosen, config.balance);
+            let weights = sequence_weights(pack, complete[at], &chosen, config.balance);
             let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
             for (sequence, weight) in weights {
                 sum += f64::from(pack.weight) * weight / total;
@@ -514,21 +515,27 @@ fn complete_kinds(dataset: &Dataset, labels: &[PackLabels]) -> Result<Vec<RoadUs
     dataset.packs().iter().map(of_pack).collect()
 }
 
-/// The chosen sequences that have a road user on them, and how often each is drawn.
+/// The chosen sequences that have a road user on them, or that prove that one of the kinds in `complete` is not there,
+/// and how often each is drawn. Sequences without anybody count as those of one more kind.
 fn sequence_weights(
     pack: &Pack,
+    complete: RoadUsers,
     chosen: &dyn Fn(&LoadedSequence) -> bool,
     balance: f32,
 ) -> Vec<(usize, f64)> {
-    let kinds_on = |loaded: &LoadedSequence| -> Vec<RoadUser> {
+    let kinds_on = |loaded: &LoadedSequence| -> Vec<Option<RoadUser>> {
         let annotations = loaded.sequence.frames.iter().flat_map(|f| &f.annotations);
         let targets = annotations.filter(|a| !a.ignore);
         let mut kinds: Vec<RoadUser> = targets.flat_map(|a| kinds_of(&a.class).iter()).collect();
         kinds.sort_unstable();
         kinds.dedup();
-        kinds
+        match kinds.is_empty() {
+            true if complete.is_empty() => vec![],
+            true => vec![None],
+            false => kinds.into_iter().map(Some).collect(),
+        }
     };
-    let with_kinds: Vec<(usize, Vec<RoadUser>)> = pack
+    let with_kinds: Vec<(usize, Vec<Option<RoadUser>>)> = pack
         .sequences
         .iter()
         .enumerate()
@@ -536,7 +543,7 @@ fn sequence_weights(
         .map(|(at, loaded)| (at, kinds_on(loaded)))
         .filter(|(_, kinds)| !kinds.is_empty())
         .collect();
-    let mut sequences_with: HashMap<RoadUser, f64> = HashMap::new();
+    let mut sequences_with: HashMap<Option<RoadUser>, f64> = HashMap::new();
     for kind in with_kinds.iter().flat_map(|(_, kinds)| kinds) {
         *sequences_with.entry(*kind).or_default() += 1.0;
     }

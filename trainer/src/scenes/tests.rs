@@ -169,6 +169,40 @@ fn every_road_user_of_the_rendered_world_is_a_target_of_its_kind() {
 }
 
 #[test]
+fn a_sequence_without_road_users_is_drawn_where_its_pack_would_have_boxed_them() {
+    let folder = folder();
+    let images = folder.path().join("p/images");
+    std::fs::create_dir(images.join("empty")).unwrap();
+    std::fs::copy(images.join("drive/0.png"), images.join("empty/0.png")).unwrap();
+    let table = folder.path().join("p/boxes.csv");
+    let lines = std::fs::read_to_string(&table).unwrap() + "empty,0,1,traffic_light,9,9,9,9,0\n";
+    std::fs::write(table, lines).unwrap();
+    let scenes = sampler(&folder, |_| ());
+    assert_eq!(scenes.sequence_count(), 2);
+    let frames = scenes.whole_frames(11, &mut SamplerScratch::default());
+    let is_empty = |view: &SceneView| view.objects.iter().all(|o| o.standing == Standing::Ignored);
+    let empty = frames.unwrap().iter().filter(|view| is_empty(view)).count();
+    assert_eq!(empty, 1);
+    let drawn = (0..60).filter(|&number| {
+        let pair = scenes.draw(number, &mut SamplerScratch::default());
+        pair.unwrap()
+            .views
+            .iter()
+            .all(|view| view.objects.len() <= 1)
+    });
+    assert!(drawn.count() > 5, "it is hardly ever drawn");
+    // Where the pack boxes no kind wherever it is, nothing is known of the picture.
+    let data = Arc::new(Dataset::open(&data_of(&folder)).unwrap());
+    let labels = [PackLabels {
+        pack: "p".into(),
+        complete: vec![],
+    }];
+    let (config, augment) = (scenes.config().clone(), AugmentConfig::none());
+    let scenes = SceneSampler::new(data, config, &labels, augment, Split::Train, 3).unwrap();
+    assert_eq!(scenes.sequence_count(), 1);
+}
+
+#[test]
 fn both_views_know_an_object_by_one_identity() {
     let folder = folder();
     let scenes = sampler(&folder, |config| config.whole_share = 1.0);
