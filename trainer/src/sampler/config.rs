@@ -106,11 +106,11 @@ pub struct SamplerConfig {
     pub negative_same_pack_share: f32,
     /// Share of the pairs whose search crop shows another part of the target's own image.
     pub elsewhere_share: f32,
-    /// Share of the pairs, in tracks with frames on which the target is annotated as hidden in part, that search one
-    /// of those.
+    /// Of the pairs that show neither another object nor another part of the image, in tracks with frames on which the
+    /// target is annotated as hidden in part, how many search one of those.
     pub occluded_share: f32,
-    /// Share of the pairs, in tracks with frames on which the target is annotated as hidden wholly, that search one of
-    /// those: the target is absent.
+    /// Of the pairs that show neither another object nor another part of the image, in tracks with frames on which the
+    /// target is annotated as hidden wholly, how many search one of those: the target is absent.
     pub hidden_share: f32,
     /// A target of which a smaller share can be seen counts as hidden wholly, where the pack says how much can be seen.
     pub absent_below_visible: f32,

@@ -138,6 +138,12 @@ impl PackTracks {
     }
 }
 
+/// Shortest side of a patch that is pasted.
+const LEAST_PASTED_PX: f32 = 8.0;
+
+/// How far from a point that is to stay visible a pasted thing has to end.
+const PASTED_MARGIN_PX: f32 = 2.0;
+
 /// Draws pairs from one split of a dataset. Shared by all workers.
 #[derive(Debug)]
 pub struct Sampler {
@@ -304,8 +310,7 @@ impl Sampler {
         if present {
             present = self.compose(&mut search, &box_in_search, &plan, rng, scratch)?;
         }
-        // What is wiped out of the search crop leaves the target's greater part; a template without its object would
-        // teach nothing.
+        // Each piece that is wiped out leaves the object's greater part: a template without its object would teach nothing.
         for (crop, b) in [
             (&mut search, box_in_search),
             (
@@ -361,7 +366,7 @@ impl Sampler {
                 self.paste_on_other_background(search, target, other, plan, rng, scratch)?;
             }
         } else if chance(augment.distractor.share, rng) {
-            // Beside the target: its centre stays visible.
+            // Beside the target, and no larger than that leaves its centre visible.
             let (w, h) = (
                 target.right_px - target.left_px,
                 target.bottom_px - target.top_px,
@@ -373,7 +378,8 @@ impl Sampler {
                     None => self.place_in_search(10.0, rng),
                 };
                 if (at[0] - cx).abs() > 0.8 * w || (at[1] - cy).abs() > 0.8 * h {
-                    self.paste_distractor(search, at, scene, plan.rival, rng, scratch)?;
+                    let away = [(at[0] - cx).abs(), (at[1] - cy).abs()];
+                    self.paste_distractor(search, at, Some(away), plan, rng, scratch)?;
                     break;
                 }
             }
@@ -453,7 +459,8 @@ impl Sampler {
                 Some(_) => self.place_beside(target, rng),
                 None => self.place_in_search(20.0, rng),
             };
-            self.paste_distractor(&mut background, at, plan.scene, plan.rival, rng, scratch)?;
+            // The target is put on top of it.
+            self.paste_distractor(&mut background, at, None, plan, rng, scratch)?;
         }
         let View {
             image,
@@ -485,21 +492,29 @@ impl Sampler {
             .silhouette(image, image_px, box_in_image, window, side_px, flip)
     }
 
-    /// Pastes the rival, or an object of another scene, centred.
+    /// Pastes the rival, or an object of another scene, centred. Where a point that is `away` from there has to stay
+    /// visible, it is made smaller than it was drawn, or left out where next to nothing would remain of it.
     fn paste_distractor(
         &self,
         canvas: &mut Crop,
         at: [f32; 2],
-        scene: u64,
-        rival: Option<Appearance>,
+        away: Option<[f32; 2]>,
+        plan: &PairPlan,
         rng: &mut ChaCha8Rng,
         scratch: &mut SamplerScratch,
     ) -> Result<(), DataError> {
-        let other = rival.or_else(|| plan::other_scene(&self.packs, scene, rng));
+        let other = plan.rival;
+        let other = other.or_else(|| plan::other_scene(&self.packs, plan.scene, rng));
         let Some(other) = other else {
             return Ok(());
         };
-        let size_px = within(self.augment.distractor.size_px, rng);
+        let mut size_px = within(self.augment.distractor.size_px, rng);
+        if let Some(away) = away {
+            size_px = size_px.min(largest_beside(&other.box_in_image, away));
+            if size_px < LEAST_PASTED_PX {
+                return Ok(());
+            }
+        }
         self.paste_object(canvas, other, at, size_px, rng, scratch)
     }
 
@@ -542,7 +557,8 @@ impl Sampler {
         let b = other.box_in_image;
         let patch_from_image = size_px / b.area().max(1.0).sqrt();
         let window_px = 1.1 * b.w_px.max(b.h_px);
-        let patch_px = ((window_px * patch_from_image).round() as u32).clamp(8, canvas.side_px());
+        let patch_px = (window_px * patch_from_image).round() as u32;
+        let patch_px = patch_px.clamp(LEAST_PASTED_PX as u32, canvas.side_px());
         let patch_from_image = patch_px as f32 / window_px;
         let (cx, cy) = b.center();
         let mut patch = std::mem::take(&mut scratch.patch);
@@ -792,8 +808,17 @@ fn register_masks(dataset: &Dataset, tracks: &[Track], masks: &mut MaskStore) {
     }
 }
 
-/// Wipes pieces out of a crop: rectangles of its mean colour or of one of its own colours, centred within one side of
-/// the object's box, none of which covers more than half of it.
+/// Largest root of its area that an object may be pasted with, for a point `away` from its centre, across and down, not
+/// to be covered.
+fn largest_beside(object: &BoxXywh, away: [f32; 2]) -> f32 {
+    let aspect = (object.w_px / object.h_px.max(1.0)).sqrt();
+    // Edges are soft, and patches lie on whole pixels.
+    let [across, down] = away.map(|side| 2.0 * (side - PASTED_MARGIN_PX));
+    (across / aspect).max(down * aspect)
+}
+
+/// Wipes pieces out of a crop: rectangles of one of its own colours, centred on the object's box or at most half of its
+/// side beyond, none of which covers more than half of it. Several may cover more.
 fn cut_out(crop: &mut Crop, object: &BoxLtrb, config: &CutOutConfig, rng: &mut ChaCha8Rng) {
     let side_px = crop.side_px();
     let (w, h) = (

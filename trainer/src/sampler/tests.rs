@@ -142,6 +142,63 @@ fn the_box_fits_the_pixels_after_every_geometric_jitter() {
 }
 
 #[test]
+fn what_is_pasted_beside_the_target_leaves_its_centre_visible() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = write_packs(folder.path());
+    // One target that is blue: everything else that could be pasted is red.
+    let blue = |x: u32, y: u32| (20..80).contains(&x) && (30..70).contains(&y);
+    image::RgbImage::from_fn(240, 180, |x, y| {
+        image::Rgb(if blue(x, y) {
+            [10, 10, 250]
+        } else {
+            [100, 110, 100]
+        })
+    })
+    .save(folder.path().join("stills/images/c.png"))
+    .unwrap();
+    let dataset = Arc::new(Dataset::open(&data).unwrap());
+    let config = SamplerConfig {
+        negative_share: 0.0,
+        elsewhere_share: 0.0,
+        ..SamplerConfig::default()
+    };
+    let mut augment = AugmentConfig::none();
+    augment.distractor.share = 1.0;
+    augment.distractor.size_px = [120.0, 160.0];
+    let sampler = Sampler::new(dataset, config, augment, Split::Train, 11).unwrap();
+    let target = sampler.packs[1].tracks[0].instance;
+    let (mut looked_at, mut pasted) = (0, 0);
+    for index in 0..1200 {
+        if sampler.plan(0, index).instance != target {
+            continue;
+        }
+        let pair = sampler.draw(0, index, &mut SamplerScratch::default());
+        let pair = pair.unwrap();
+        if !pair.present {
+            continue;
+        }
+        let b = pair.box_in_search;
+        let [x, y] = [
+            (b.left_px + b.right_px) / 2.0,
+            (b.top_px + b.bottom_px) / 2.0,
+        ];
+        let at = (y as usize * 256 + x as usize) * 3;
+        let centre = &pair.search_rgb[at..at + 3];
+        assert!(
+            centre[2] > 200 && centre[0] < 60,
+            "pair {index}: {centre:?}"
+        );
+        looked_at += 1;
+        let is_red = |p: &[u8]| p[0] > 200 && p[2] < 60;
+        pasted += u32::from(pair.search_rgb.chunks_exact(3).any(is_red));
+    }
+    assert!(
+        looked_at > 60 && pasted * 2 > looked_at,
+        "{pasted} of {looked_at}"
+    );
+}
+
+#[test]
 fn a_pair_depends_on_its_seed_epoch_and_index_alone() {
     let (_folder, sampler) = sampler(SamplerConfig::default(), AugmentConfig::default());
     let mut warm = SamplerScratch::default();
