@@ -217,6 +217,52 @@ impl SystemConfig for TrackerRun {
         ] {
             in_range(name, share, 0.0, 1.0)?;
         }
+        self.check_crops()
+    }
+}
+
+/// How far a context may lie from the board's: what decimal figures of a ratio lose.
+const CONTEXT_TOLERANCE: f64 = 1e-3;
+
+impl TrackerRun {
+    /// Crops that are learned from are those that the network takes and the board will show: of its sides, and with as much
+    /// about the object, which has the same size in both (see `object_px` of the contract).
+    fn check_crops(&self) -> Result<(), ConfigError> {
+        let (model, sampler) = (&self.model, &self.sampler);
+        for (name, side, of, expected) in [
+            (
+                "template_crop_px",
+                sampler.template_crop_px,
+                "template_px",
+                model.template_px,
+            ),
+            (
+                "search_crop_px",
+                sampler.search_crop_px,
+                "search_px",
+                model.search_px,
+            ),
+        ] {
+            if side as usize != expected {
+                return Err(ConfigError::Value(format!(
+                    "sampler.{name} is {side}, expected {expected}, which is model.{of}"
+                )));
+            }
+        }
+        let ratio = model.search_px as f64 / model.template_px as f64;
+        for (name, context, expected) in [
+            ("template_context", sampler.template_context, 1.0),
+            ("search_context", sampler.search_context, ratio),
+        ] {
+            let off = (f64::from(context) - expected).abs();
+            // What is not a number is off.
+            if !(off <= CONTEXT_TOLERANCE * expected) {
+                return Err(ConfigError::Value(format!(
+                    "sampler.{name} is {context}, expected {expected}: with model.template_px {} and model.search_px {} the board shows that much",
+                    model.template_px, model.search_px
+                )));
+            }
+        }
         Ok(())
     }
 }
@@ -274,5 +320,57 @@ pub fn one_line(text: &str, error: &toml::de::Error) -> String {
     match line {
         Some(line) => format!("line {line}: {message}"),
         None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn crops_that_the_network_or_the_board_does_not_have_are_refused_by_their_key() {
+        let said = |text: &str| TrackerRun::parse(text).err().map(|e| e.to_string());
+        for (text, key) in [
+            (
+                "[model]\ntemplate_px = 160\n",
+                "sampler.template_crop_px is 128, expected 160",
+            ),
+            (
+                "[model]\nsearch_px = 320\n",
+                "sampler.search_crop_px is 256, expected 320",
+            ),
+            (
+                "[model]\nsearch_px = 320\n[sampler]\nsearch_crop_px = 320\n",
+                "sampler.search_context is 2, expected 2.5",
+            ),
+            (
+                "[sampler]\ntemplate_context = 1.2\n",
+                "sampler.template_context is 1.2, expected 1",
+            ),
+        ] {
+            let found = said(text).unwrap();
+            assert!(found.contains(key), "{text}: {found}");
+        }
+        let fits =
+            "[model]\nsearch_px = 320\n[sampler]\nsearch_crop_px = 320\nsearch_context = 2.5\n";
+        assert_eq!(said(fits), None);
+        let thirds = "[model]\ntemplate_px = 192\n[sampler]\ntemplate_crop_px = 192\nsearch_context = 1.3333\n";
+        assert_eq!(said(thirds), None);
+    }
+
+    #[test]
+    fn shipped_configurations_of_trackers_can_be_used() {
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        let mut found = 0;
+        for entry in std::fs::read_dir(configs).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if name.starts_with("roadhound-s") && !name.ends_with("-tracker.toml") {
+                TrackerRun::load(&path).unwrap();
+                found += 1;
+            }
+        }
+        assert!(found > 5);
     }
 }

@@ -38,6 +38,42 @@ pub struct Followed {
     pub score: RunScore,
 }
 
+/// A run, and when its frames were taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TimedRun {
+    /// The run.
+    pub run: Run,
+    /// Numbers of its frames in the recording, counted from the first one.
+    pub numbers: Vec<u64>,
+    /// When they were taken, where the recording says so; otherwise numbers tell it, at the run's rate.
+    pub taken_at: Option<Vec<Timestamp>>,
+}
+
+impl From<Run> for TimedRun {
+    /// Every frame of a recording.
+    fn from(run: Run) -> Self {
+        Self {
+            numbers: (0..run.frames.len() as u64).collect(),
+            taken_at: None,
+            run,
+        }
+    }
+}
+
+impl TimedRun {
+    /// Time stamps of the frames; `frames_per_second` overrides what the recording says.
+    pub fn times(&self, frames_per_second: Option<f64>) -> Vec<Timestamp> {
+        match (&self.taken_at, frames_per_second) {
+            (Some(times), None) => times.clone(),
+            (_, rate) => {
+                let rate = rate.unwrap_or(self.run.fps);
+                let numbers = self.numbers.iter();
+                numbers.map(|n| Timestamp::of_frame(*n, rate)).collect()
+            }
+        }
+    }
+}
+
 /// One line of the table.
 #[derive(Debug, Serialize)]
 pub struct Row {
@@ -137,20 +173,21 @@ pub fn follow_runs<N: FollowNetwork>(
     network: N,
     contract: &FollowContract,
     tracker: &TrackerConfig,
-    runs: Vec<Run>,
+    runs: Vec<impl Into<TimedRun>>,
     frames_per_second: Option<f64>,
     mut progress: impl FnMut(&Followed),
 ) -> Result<Vec<Followed>> {
     let mut follower = Follower::new(network, contract.clone(), *tracker)?;
     let mut followed = Vec::new();
     for run in runs {
-        let rate = frames_per_second.unwrap_or(run.fps);
+        let timed: TimedRun = run.into();
+        let times = timed.times(frames_per_second);
+        let run = timed.run;
         let mut reports = Vec::with_capacity(run.frames.len());
-        for (index, path) in run.frames.iter().enumerate() {
+        for (index, (path, at)) in run.frames.iter().zip(times).enumerate() {
             let shown = || format!("{}", path.display());
             let image = open(path)?;
             let frame = view(&image).with_context(shown)?;
-            let at = Timestamp::of_frame(index as u64, rate);
             let report = match (index, run.truth.first().copied().flatten()) {
                 (0, Some(first)) => {
                     let report = follower

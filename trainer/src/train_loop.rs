@@ -150,6 +150,16 @@ impl Tally {
     }
 }
 
+/// A figure as the log of validations has it.
+fn logged(figure: f64) -> String {
+    format!("{figure:.5}")
+}
+
+/// What the log tells of a figure. A resumed run knows no more of the best one, so that no run may compare more.
+fn as_logged(figure: f64) -> f64 {
+    logged(figure).parse().unwrap_or(figure)
+}
+
 /// The checkpoint that a run of this configuration goes on from; `None` where it begins. To be asked before anything is
 /// written into the folder: it may be that of another run.
 ///
@@ -299,9 +309,10 @@ impl Run<'_> {
                 }
                 self.report();
                 let value = figures.iter().find(|(name, _)| *name == figure);
-                let value = value.map_or(0.0, |(_, v)| *v);
+                let value = as_logged(value.map_or(0.0, |(_, v)| *v));
                 if best.is_none_or(|best| sign * value > sign * best) {
-                    best = Some(value);
+                    // What is not a number is better than nothing, and every number better than that.
+                    best = (!value.is_nan()).then_some(value);
                     let path = self.folder.join("best.safetensors");
                     self.checkpoint(&path, step, task.params(), &descents)?;
                 }
@@ -380,7 +391,7 @@ impl Run<'_> {
 
     fn log_validation(&self, unit: &str, step: u64, figures: &[(&'static str, f64)]) -> Result<()> {
         let names: Vec<&str> = figures.iter().map(|(name, _)| *name).collect();
-        let values: Vec<String> = figures.iter().map(|(_, v)| format!("{v:.5}")).collect();
+        let values: Vec<String> = figures.iter().map(|(_, v)| logged(*v)).collect();
         let pairs = step * self.config.batch as u64;
         log::info!(
             "step {step}, {pairs} {unit}: {}",
@@ -538,6 +549,45 @@ mod tests {
         );
         let best = Checkpoint::load(&folder.path().join("best.safetensors")).unwrap();
         assert_eq!(best.step, 2);
+    }
+
+    #[test]
+    fn a_resumed_run_has_the_best_checkpoint_of_one_that_was_not_stopped() {
+        // Which of two figures is best that the log tells apart, or does not.
+        let best_of = |figures: [f64; 4], stop_after: Option<usize>| {
+            let folder = tempfile::tempdir().unwrap();
+            let stop = never();
+            let run = four_steps(folder.path(), stop);
+            if let Some(steps) = stop_after {
+                let mut raised = 0;
+                let stopping = |from| {
+                    Ok(batches(from, &[1.0; 4]).inspect(move |_| {
+                        raised += 1;
+                        stop.store(raised == steps, Ordering::Relaxed);
+                    }))
+                };
+                run.train(&mut Square::new(&figures[..steps]), stopping)
+                    .unwrap();
+                stop.store(false, Ordering::Relaxed);
+            }
+            let rest = &figures[stop_after.unwrap_or(0)..];
+            let good = |from| Ok(batches(from, &[1.0; 4]));
+            run.train(&mut Square::new(rest), good).unwrap();
+            let best = Checkpoint::load(&folder.path().join("best.safetensors")).unwrap();
+            best.step
+        };
+        for (figures, best) in [
+            ([0.5, 0.712_344, 0.712_344, 0.6], 2),
+            ([0.5, 0.712_344, 0.712_343, 0.6], 2),
+            ([0.5, 0.712_341, 0.712_344, 0.6], 2),
+            ([0.5, 0.712_344, 0.712_346, 0.6], 3),
+            ([f64::NAN, f64::NAN, 0.4, 0.3], 3),
+        ] {
+            for stop_after in [None, Some(2)] {
+                let found = best_of(figures, stop_after);
+                assert_eq!(found, best, "{figures:?}, {stop_after:?}");
+            }
+        }
     }
 
     #[test]

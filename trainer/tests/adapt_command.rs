@@ -1,8 +1,15 @@
 //! `adapt` as a program: what it leaves, what comes back where the adaptation is bad, and what it refuses.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::AtomicBool;
+
+use roadhound_trainer::adapt::config::{AdaptRun, Part};
+use roadhound_trainer::adapt::deliver::Calibration;
+use roadhound_trainer::adapt::setting::{Setting, Sources};
+use roadhound_trainer::config::SystemConfig;
 
 /// Red things that drive through two videos; labels for the source, none for the target, which is darker and blue.
 fn write_world(root: &Path) {
@@ -115,6 +122,58 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
         .collect();
     files.sort();
     files
+}
+
+/// Every file below a folder.
+fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut found, mut open) = (BTreeMap::new(), vec![folder.to_owned()]);
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => open.push(path),
+                false => {
+                    let bytes = std::fs::read(&path).unwrap();
+                    found.insert(path, bytes);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// An adaptation whose int8 graphs cannot be made.
+fn a_bundle_that_cannot_be_made_leaves_the_one_before(root: &Path) {
+    let out = root.join("again");
+    std::fs::create_dir_all(out.join("bundle")).unwrap();
+    for (name, bytes) in files(&root.join("still/bundle")) {
+        std::fs::write(out.join("bundle").join(name), bytes).unwrap();
+    }
+    let before = tree(&out.join("bundle"));
+    let mut run = AdaptRun::load(&root.join("still.toml")).unwrap();
+    run.data.root = root.to_owned();
+    run.train.pairs = 16;
+    let sources = Sources {
+        bundle: root.join("source"),
+        target: vec![root.join("target")],
+        out: out.clone(),
+        checkpoint: None,
+        proposals: None,
+        score: Vec::new(),
+        oracle: None,
+    };
+    let setting = Setting::open(sources, run, || ()).unwrap();
+    let never = Box::leak(Box::new(AtomicBool::new(false)));
+    let adapted = setting.adapted(&[Part::Adabn].into(), &out, never, true);
+    let adapted = adapted.unwrap().unwrap();
+    let fails = |folder: &Path, _: Calibration| -> anyhow::Result<()> {
+        assert!(folder.join("bundle.toml").is_file());
+        anyhow::bail!("no space left")
+    };
+    let said = setting.deliver(adapted, &out.join("bundle"), Some(fails));
+    assert_eq!(said.unwrap_err().to_string(), "no space left");
+    assert_eq!(tree(&out.join("bundle")), before);
+    assert!(!out.join("bundle.partial").exists());
 }
 
 /// A few labelled tracks, an oracle, and scored clips: what they leave, and that they choose nothing.
@@ -426,6 +485,14 @@ fn a_bundle_is_adapted_or_given_back_and_what_cannot_be_is_said_in_a_line() {
     }
     assert!(root.join("still/bundle/search.int8.onnx").is_file());
     assert!(root.join("still/bundle/propose.onnx").is_file());
+    a_bundle_that_cannot_be_made_leaves_the_one_before(root);
+    // Threads are no part of a run; graphs of an earlier bundle do not stay in another.
+    let two = common.replace("--threads 1", "--threads 2");
+    let _ = done(
+        root,
+        &format!("adapt {two} --config still.toml --out still --no-int8"),
+    );
+    assert!(!root.join("still/bundle/search.int8.onnx").exists());
 
     labels_of_the_target_are_learned_from_and_score(root, common);
     bdd100k_and_idd_are_read_as_they_are_published(root);
@@ -437,11 +504,16 @@ fn a_bundle_is_adapted_or_given_back_and_what_cannot_be_is_said_in_a_line() {
     );
     assert!(said.contains("source bundle is given back"), "{said}");
     assert_eq!(files(&root.join("ruined/bundle")), before);
+    // The bound is that of what is kept.
+    let error = said.lines().find(|l| l.starts_with("error on the source"));
+    let columns: Vec<&str> = error.unwrap().split_whitespace().rev().take(2).collect();
+    assert_eq!(columns[0], columns[1], "{said}");
 
     std::fs::create_dir(root.join("empty")).unwrap();
     // What lies where a run would put something of its own.
     std::fs::create_dir_all(root.join("mine/pseudo")).unwrap();
     std::fs::write(root.join("mine/pseudo/labels"), "a week of work").unwrap();
+    let made = ["out", "still"].map(|out| tree(&root.join(out)));
     std::fs::write(root.join("wrong.toml"), "[adapt]\nparts = [\"regions\"]\n").unwrap();
     for (line, expected) in [
         (
@@ -469,6 +541,21 @@ fn a_bundle_is_adapted_or_given_back_and_what_cannot_be_is_said_in_a_line() {
             "mine: holds other things than a run of this kind",
         ),
         (
+            format!(
+                "adapt {common} --config adapt.toml --out out --parts region,image,teacher,prototypes,fourier,style,adabn --no-int8 --seed 2"
+            ),
+            "out/config.toml: made with another configuration",
+        ),
+        (
+            format!("adapt {common} --config still.toml --out still --no-int8 --seed 2"),
+            "still/config.toml: made with another configuration",
+        ),
+        (
+            "adapt --bundle source --target target/one --data . --config adapt.toml --out no"
+                .to_owned(),
+            "target/one: no clip can be held out to choose weights by, of 1 in all",
+        ),
+        (
             "adapt --bundle out/bundle --target target --data . --config adapt.toml --out out"
                 .to_owned(),
             "out/bundle: would be written over",
@@ -491,7 +578,7 @@ fn a_bundle_is_adapted_or_given_back_and_what_cannot_be_is_said_in_a_line() {
             "{line}: {said}"
         );
     }
-    assert_eq!(files(&root.join("out/bundle")), bundle);
+    assert!(made == ["out", "still"].map(|out| tree(&root.join(out))));
     let mine = std::fs::read_to_string(root.join("mine/pseudo/labels"));
     assert_eq!(mine.unwrap(), "a week of work");
 }

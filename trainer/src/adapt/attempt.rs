@@ -14,7 +14,7 @@ use super::batches::{Batches, Restyle, Swap};
 use super::config::{AdaptRun, Part};
 use super::measure::{Choice, Measures};
 use super::score::Scored;
-use super::setting::{Few, Setting, drawn};
+use super::setting::{Few, Setting, check_same, drawn};
 use super::style::Restyler;
 use crate::batch::{PrefetchConfig, Prefetcher};
 use crate::checkpoint::Checkpoint;
@@ -48,12 +48,13 @@ pub struct Adapted {
     pub scores: Vec<Scored>,
     /// Its success on held-out labelled pairs of the target, where there are any.
     pub target_auc: Option<f64>,
+    /// Pairs that the adapted weights have learned from.
+    pub pairs_seen: u64,
 }
 
-/// Labelled tracks that are learned from, and how many pairs of them come with a pair of the source.
+/// Labelled tracks that are learned from.
 struct Lesson<'a> {
     data: &'a Arc<Dataset>,
-    share: f64,
 }
 
 /// How one is made.
@@ -87,10 +88,7 @@ impl Setting {
             .few
             .as_ref()
             .filter(|_| parts.contains(&Part::Labelled));
-        let lesson = few.map(|Few { data, .. }| Lesson {
-            data,
-            share: run.adapt.labelled_share,
-        });
+        let lesson = few.map(|Few { data, .. }| Lesson { data });
         self.attempt(Attempt {
             name: names.join("+"),
             run,
@@ -144,14 +142,12 @@ impl Setting {
         };
         let mut run = self.run.clone();
         run.adapt.parts = [Part::Labelled].into();
+        run.adapt.labelled_share = 1.0;
         run.labelled.pack.clone_from(&self.sources.oracle);
         self.attempt(Attempt {
             name: "oracle".to_owned(),
             run,
-            lesson: Some(Lesson {
-                data: &judge.data,
-                share: 1.0,
-            }),
+            lesson: Some(Lesson { data: &judge.data }),
             guarded: false,
             out,
             stop,
@@ -176,6 +172,7 @@ impl Setting {
             true => drawn(&weak, run.train.batch, run.select.norm_batches)?,
             false => Vec::new(),
         };
+        check_same(out, Some(&self.origin()), &run)?;
         self.leave_facts(out, &run, lesson.as_ref(), track.net())?;
         let parts = Parts {
             track,
@@ -196,7 +193,8 @@ impl Setting {
             },
             false => None,
         };
-        let mut candidates: Vec<Snapshot> = Vec::new();
+        // With how many steps each took.
+        let mut candidates: Vec<(u64, Snapshot)> = Vec::new();
         if run.adapt.learns() {
             let batches = Arc::new(Batches {
                 source: self.sampler(Split::Train)?,
@@ -212,9 +210,9 @@ impl Setting {
                 }),
                 labelled: lesson
                     .map(|lesson| {
-                        let pairs = (lesson.share * run.train.batch as f64).round().max(1.0);
+                        let pairs = run.adapt.labelled_pairs(run.train.batch);
                         let sampler = self.labelled_sampler(lesson.data, Split::Train)?;
-                        anyhow::Ok((sampler, pairs as usize))
+                        anyhow::Ok((sampler, pairs))
                     })
                     .transpose()?,
                 seed: run.seed,
@@ -224,19 +222,11 @@ impl Setting {
                 workers: run.compute.workers,
                 ..PrefetchConfig::default()
             };
-            let search = &self.files.manifest.files[self.files.manifest.f32_files().search];
             let loop_run = Run {
                 folder: out.to_owned(),
                 config: run.train.clone(),
                 optim: run.optim.clone(),
-                // A run does not go on from another bundle, or on other video.
-                config_toml: format!(
-                    "# search graph {}, {} clips, {}\n{}",
-                    search.sha256,
-                    self.clips.len(),
-                    self.harvest.line(),
-                    run.to_toml()?
-                ),
+                config_toml: self.config_toml(&run)?,
                 stop,
                 quiet,
             };
@@ -252,30 +242,37 @@ impl Setting {
                 false => &["last.safetensors"],
             };
             for name in names {
-                candidates.push(Checkpoint::load(&out.join(name))?.average);
+                let Checkpoint { step, average, .. } = Checkpoint::load(&out.join(name))?;
+                candidates.push((step, average));
             }
-            candidates.dedup();
+            candidates.dedup_by(|later, earlier| later.1 == earlier.1);
         } else {
             std::fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
-            outputs::file(&out.join("config.toml"), run.to_toml()?)?;
-            candidates.push(task.snapshot()?);
+            outputs::file(&out.join("config.toml"), self.config_toml(&run)?)?;
+            candidates.push((0, task.snapshot()?));
         }
         let mut measured = Vec::with_capacity(candidates.len());
-        for candidate in &candidates {
+        for (_, candidate) in &candidates {
             measured.push(task.measure(candidate)?);
         }
         let choice = match guarded {
             true => Choice::of(&self.before, &measured, run.select.most_source_loss),
             false => Choice::Candidate(0),
         };
-        let (kept, measures) = match choice {
-            Choice::Candidate(number) => {
+        let number = match choice {
+            Choice::Candidate(number) => number,
+            _ => candidates.len() - 1,
+        };
+        let measures = measured[number];
+        let (steps, weights) = &candidates[number];
+        let kept = match choice {
+            Choice::Candidate(_) => {
                 let kept = born()?;
-                let found = task.candidate(&candidates[number])?.params().snapshot()?;
+                let found = task.candidate(weights)?.params().snapshot()?;
                 kept.params().restore(&found)?;
-                (kept, measured[number])
+                kept
             }
-            _ => (self.network()?, measured.pop().unwrap_or_default()),
+            _ => self.network()?,
         };
         log::info!("{name}: {}", choice.sentence());
         let judge = self.judge.as_ref();
@@ -289,6 +286,7 @@ impl Setting {
             target_auc: target_auc.transpose()?,
             restyler,
             kept,
+            pairs_seen: steps * run.adapt.pairs_a_step(run.train.batch),
         }))
     }
 

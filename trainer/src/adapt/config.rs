@@ -157,6 +157,22 @@ impl AdaptConfig {
             .any(|part| self.has(*part))
     }
 
+    /// Labelled pairs of the target that come with so many of the source, where that part is on.
+    pub fn labelled_pairs(&self, batch: usize) -> usize {
+        (self.labelled_share * batch as f64).round().max(1.0) as usize
+    }
+
+    /// Pairs that a step with so many of the source learns from.
+    pub fn pairs_a_step(&self, batch: usize) -> u64 {
+        let source = if self.learns() { batch } else { 0 };
+        let target = if self.sees_target() { batch } else { 0 };
+        let labelled = match self.has(Part::Labelled) {
+            true => self.labelled_pairs(batch),
+            false => 0,
+        };
+        (source + target + labelled) as u64
+    }
+
     /// The domain heads.
     pub fn domain(&self) -> DomainConfig {
         DomainConfig {

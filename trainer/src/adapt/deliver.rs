@@ -1,19 +1,27 @@
-//! The bundle that an adaptation leaves: new graphs where they were taken, or the source's files as they are.
+//! The bundle that an adaptation leaves: new graphs where they were taken, or the source's files as they are. It is made beside
+//! its place, where quantising takes its minutes, and takes the place of an earlier one in a step.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use roadhound_shared::contract::Training;
+use roadhound_shared::contract::{BundleManifest, MANIFEST_FILE, Training};
 
 use super::attempt::Adapted;
+use super::config::{AdaptRun, Part};
 use super::measure::Choice;
 use super::setting::{PSEUDO, Setting};
 use crate::config::SystemConfig;
 use crate::export::bundle::{self, Card};
+use crate::outputs;
 use crate::sampler::{Pair, SamplerScratch, Split};
 
 /// Pairs of each domain that int8 graphs are calibrated on.
 const CALIBRATION_PAIRS: u64 = 64;
+
+/// What `quantise` says of int8 graphs, for people.
+const QUANTISATION: &str = "QUANTISATION.md";
 
 /// Pairs to quantise graphs by.
 pub struct Calibration {
@@ -35,46 +43,38 @@ impl Setting {
         out: &Path,
         quantise: Option<impl FnOnce(&Path, Calibration) -> Result<()>>,
     ) -> Result<()> {
-        // That of an earlier run: the folder is a run's own, see `check_own`.
-        if out.exists() {
-            std::fs::remove_dir_all(out).with_context(|| format!("{}", out.display()))?;
-        }
         if !matches!(adapted.choice, Choice::Candidate(_)) {
-            return copied(&self.sources.bundle, out);
+            put(&files_of(&self.sources.bundle)?, out)?;
+            log::info!("{}: the source bundle, unchanged", out.display());
+            return Ok(());
         }
         let from = &self.files.manifest;
-        let mut data = from.training.data.clone();
-        let packs = self.run.data.packs.iter().map(|pack| pack.name.clone());
-        data.extend(packs.chain([PSEUDO.to_owned()]));
-        data.sort();
-        data.dedup();
         let m = adapted.measures;
+        let scores = [
+            ("adapt_agreement_before", self.before.agreement),
+            ("adapt_agreement", m.agreement),
+            ("adapt_source_auc_before", Some(self.before.source_auc)),
+            ("adapt_source_auc", Some(m.source_auc)),
+        ];
+        let scores = scores.into_iter();
         let card = Card {
             name: format!("{}-adapted", from.name),
             version: from.version.clone(),
             licence: from.licence.clone(),
             tracker: from.tracker,
-            training: Training {
-                commit: from.training.commit.clone(),
-                config_sha256: self.run.hash()?,
-                data,
-                pairs_seen: from.training.pairs_seen + 2 * self.run.train.pairs,
-            },
-            scores: [
-                ("adapt_agreement_before", self.before.agreement),
-                ("adapt_agreement", m.agreement),
-                ("adapt_source_auc_before", self.before.source_auc),
-                ("adapt_source_auc", m.source_auc),
-            ]
-            .map(|(name, value)| (name.to_owned(), value))
-            .into(),
+            training: training_of(&from.training, &self.run, adapted.pairs_seen)?,
+            scores: scores
+                .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+                .collect(),
             calibration: None,
         };
-        bundle::write(adapted.kept, card, out)?;
-        if let Some(quantise) = quantise {
-            quantise(out, self.calibration()?)?;
-        }
-        bundle::carry_others(self.files, out)?;
+        in_one_step(out, |fresh| {
+            bundle::write(adapted.kept, card, fresh)?;
+            if let Some(quantise) = quantise {
+                quantise(fresh, self.calibration()?)?;
+            }
+            bundle::carry_others(self.files, fresh)
+        })?;
         log::info!("{}: written", out.display());
         Ok(())
     }
@@ -96,15 +96,166 @@ impl Setting {
     }
 }
 
-/// Every file of a bundle, to the byte.
-fn copied(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir_all(to).with_context(|| format!("{}", to.display()))?;
-    for entry in std::fs::read_dir(from).with_context(|| format!("{}", from.display()))? {
-        let path = entry.with_context(|| format!("{}", from.display()))?.path();
+/// What the card says of the data: that of the source's network, what the parts saw, and the pairs that were learned from.
+fn training_of(from: &Training, run: &AdaptRun, pairs: u64) -> Result<Training> {
+    let mut data: BTreeSet<String> = from.data.iter().cloned().collect();
+    if run.adapt.learns() {
+        data.extend(run.data.packs.iter().map(|pack| pack.name.clone()));
+    }
+    if run.adapt.parts.iter().any(|part| *part != Part::Labelled) {
+        data.insert(PSEUDO.to_owned());
+    }
+    let labelled = run.labelled.pack.as_ref();
+    if let Some(pack) = labelled.filter(|_| run.adapt.has(Part::Labelled)) {
+        let name = pack.file_name().unwrap_or(pack.as_os_str());
+        data.insert(name.to_string_lossy().into_owned());
+    }
+    Ok(Training {
+        commit: from.commit.clone(),
+        config_sha256: run.hash()?,
+        data: data.into_iter().collect(),
+        pairs_seen: from.pairs_seen + pairs,
+    })
+}
+
+/// Makes a bundle beside `out` and puts it there once it is whole; an error on the way leaves what is at `out` as it is.
+fn in_one_step(out: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let mut name = OsString::from(out.file_name().unwrap_or_default());
+    name.push(".partial");
+    let fresh = out.with_file_name(name);
+    // What a run that was cut off left there.
+    let remove = || match std::fs::remove_dir_all(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{}", fresh.display()))
+        }
+        _ => Ok(()),
+    };
+    remove()?;
+    let made = make(&fresh).and_then(|()| put(&files_of(&fresh)?, out));
+    // The first error is the one to tell.
+    made.and(remove())
+}
+
+/// Every file in a folder, by name.
+fn files_of(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
+        let path = entry
+            .with_context(|| format!("{}", folder.display()))?
+            .path();
         if let (true, Some(name)) = (path.is_file(), path.file_name()) {
-            std::fs::copy(&path, to.join(name)).with_context(|| format!("{}", path.display()))?;
+            let bytes = std::fs::read(&path).with_context(|| format!("{}", path.display()))?;
+            files.insert(name.to_string_lossy().into_owned(), bytes);
         }
     }
-    log::info!("{}: the source bundle, unchanged", to.display());
+    Ok(files)
+}
+
+/// Puts a bundle in the place of an earlier one, of which nothing stays that its manifest lists, nor what was said of its graphs.
+fn put(files: &BTreeMap<String, Vec<u8>>, out: &Path) -> Result<()> {
+    let earlier = std::fs::read_to_string(out.join(MANIFEST_FILE)).ok();
+    let earlier = earlier.and_then(|text| BundleManifest::parse(&text).ok());
+    let contents = files
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+    outputs::folder(out, MANIFEST_FILE, contents)?;
+    let listed = earlier
+        .into_iter()
+        .flat_map(|manifest| manifest.files.into_keys());
+    let listed = listed.chain([QUANTISATION.to_owned()]);
+    for stale in listed.filter(|name| !files.contains_key(name)) {
+        let path = out.join(stale);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("{}", path.display()));
+            }
+            _ => {}
+        }
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use anyhow::bail;
+
+    use super::*;
+
+    fn shipped() -> BTreeMap<String, Vec<u8>> {
+        files_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../edge/models/roadhound-s")).unwrap()
+    }
+
+    #[test]
+    fn an_error_on_the_way_leaves_the_earlier_bundle_to_the_byte_and_nothing_beside_it() {
+        let root = tempfile::tempdir().unwrap();
+        let out = root.path().join("bundle");
+        put(&shipped(), &out).unwrap();
+        let said = in_one_step(&out, |fresh| {
+            assert_ne!(fresh, out);
+            std::fs::create_dir_all(fresh)?;
+            std::fs::write(fresh.join(MANIFEST_FILE), "half")?;
+            bail!("no space left")
+        });
+        assert_eq!(said.unwrap_err().to_string(), "no space left");
+        assert_eq!(files_of(&out).unwrap(), shipped());
+        // What was made stays until the next one is made, and is in nobody's way.
+        let done = in_one_step(&out, |fresh| {
+            assert!(!fresh.exists());
+            std::fs::create_dir_all(fresh)?;
+            Ok(std::fs::write(fresh.join(MANIFEST_FILE), "whole")?)
+        });
+        done.unwrap();
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn graphs_that_the_new_bundle_has_not_do_not_stay_and_notes_do() {
+        let root = tempfile::tempdir().unwrap();
+        let out = root.path().join("bundle");
+        put(&shipped(), &out).unwrap();
+        std::fs::write(out.join("notes.md"), "mine").unwrap();
+        std::fs::write(out.join(QUANTISATION), "of the int8 graphs").unwrap();
+        let mut fewer = shipped();
+        assert!(fewer.remove("search.int8.onnx").is_some());
+        fewer.remove(QUANTISATION);
+        put(&fewer, &out).unwrap();
+        assert!(!out.join("search.int8.onnx").exists());
+        assert!(!out.join(QUANTISATION).exists());
+        assert_eq!(
+            std::fs::read_to_string(out.join("notes.md")).unwrap(),
+            "mine"
+        );
+    }
+
+    #[test]
+    fn the_card_names_what_the_parts_saw_and_counts_what_they_learned_from() {
+        let from = Training {
+            commit: "c".into(),
+            config_sha256: String::new(),
+            data: vec!["source".into()],
+            pairs_seen: 100,
+        };
+        let of = |parts: &[Part]| {
+            let mut run = AdaptRun::default();
+            run.adapt.parts = parts.iter().copied().collect();
+            run.data.packs.truncate(1);
+            run.data.packs[0].name = "pack".into();
+            run.labelled.pack = Some("sets/dusk".into());
+            let pairs = run.adapt.pairs_a_step(8);
+            let training = training_of(&from, &run, 10 * pairs).unwrap();
+            (training.data.join(" "), training.pairs_seen)
+        };
+        let is = |data: &str, pairs| (data.to_owned(), pairs);
+        // Normalisation moves without learning; of fourier and style the target gives the light alone.
+        assert_eq!(of(&[Part::Adabn]), is("pseudo source", 100));
+        assert_eq!(of(&[Part::Fourier]), is("pack pseudo source", 180));
+        assert_eq!(of(&[Part::Style]), is("pack pseudo source", 180));
+        assert_eq!(of(&[Part::Region]), is("pack pseudo source", 260));
+        assert_eq!(of(&[Part::Labelled]), is("dusk pack source", 220));
+        assert_eq!(
+            of(&[Part::Teacher, Part::Labelled]),
+            is("dusk pack pseudo source", 300)
+        );
+    }
 }

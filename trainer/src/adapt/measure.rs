@@ -10,7 +10,7 @@
 //!
 //! No one of the label-free figures can be trusted alone: features that have become constant have no distance, and a network
 //! that always says yes is sure. So weights are taken only if the source is not lost on the way, and where every label-free
-//! figure is worse than before, nothing is taken at all.
+//! figure is worse than before, or could not be measured, nothing is taken at all.
 
 use anyhow::{Result, anyhow};
 use roadhound_shared::contract::FollowContract;
@@ -29,12 +29,12 @@ use crate::gap::{GapConfig, Table};
 /// Figures of a network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Measures {
-    /// Mean overlap of the ways back and forth.
-    pub agreement: f64,
-    /// Mean presence on the way forth.
-    pub presence: f64,
-    /// Mean entropy of presence, in nats.
-    pub entropy: f64,
+    /// Mean overlap of the ways back and forth; none where nothing was followed.
+    pub agreement: Option<f64>,
+    /// Mean presence on the way forth; the same.
+    pub presence: Option<f64>,
+    /// Mean entropy of presence, in nats; the same.
+    pub entropy: Option<f64>,
     /// Of regions of both domains; none where there are too few.
     pub proxy_a: Option<f64>,
     /// The same.
@@ -46,15 +46,17 @@ pub struct Measures {
 impl Measures {
     /// Whether each label-free figure is worse than `before`; those that either lacks are left out.
     fn worse(&self, before: &Self) -> Vec<bool> {
-        let mut worse = vec![
-            self.agreement < before.agreement,
-            self.presence < before.presence,
-            self.entropy > before.entropy,
+        // What should be small, turned round.
+        let less = |v: Option<f64>| v.map(|v| -v);
+        let both = [
+            (self.agreement, before.agreement),
+            (self.presence, before.presence),
+            (less(self.entropy), less(before.entropy)),
+            (less(self.proxy_a), less(before.proxy_a)),
+            (less(self.mmd), less(before.mmd)),
         ];
-        if let (Some(now), Some(then)) = (self.proxy_a, before.proxy_a) {
-            worse.push(now > then);
-        }
-        worse
+        let both = both.into_iter().filter_map(|(now, then)| now.zip(then));
+        both.map(|(now, then)| now < then).collect()
     }
 }
 
@@ -67,6 +69,8 @@ pub enum Choice {
     SourceWasLost,
     /// The source's: every label-free figure of the best candidate is worse.
     EverythingWorse,
+    /// The source's: nothing could be told without labels.
+    NothingMeasured,
 }
 
 impl Choice {
@@ -75,13 +79,26 @@ impl Choice {
         let kept = candidates.iter().enumerate();
         // A figure that is not a number keeps nothing.
         let kept = kept.filter(|(_, m)| m.source_auc >= before.source_auc - most_source_loss);
-        let best = kept.max_by(|(_, a), (_, b)| a.agreement.total_cmp(&b.agreement));
-        match best {
-            None => Self::SourceWasLost,
-            Some((_, best)) if best.worse(before).iter().all(|worse| *worse) => {
-                Self::EverythingWorse
-            }
-            Some((number, _)) => Self::Candidate(number),
+        let mut kept = kept.peekable();
+        if kept.peek().is_none() {
+            return Self::SourceWasLost;
+        }
+        let told = kept.filter_map(|(number, m)| Some((number, m, m.agreement?)));
+        let best = told.max_by(|(_, _, a), (_, _, b)| a.total_cmp(b));
+        let Some((number, best, _)) = best.filter(|_| before.agreement.is_some()) else {
+            return Self::NothingMeasured;
+        };
+        match best.worse(before).iter().all(|worse| *worse) {
+            true => Self::EverythingWorse,
+            false => Self::Candidate(number),
+        }
+    }
+
+    /// Figures of the network that is kept: the source's where that comes back.
+    pub fn kept<'a>(self, source: &'a Measures, adapted: &'a Measures) -> &'a Measures {
+        match self {
+            Self::Candidate(_) => adapted,
+            Self::SourceWasLost | Self::EverythingWorse | Self::NothingMeasured => source,
         }
     }
 
@@ -94,6 +111,9 @@ impl Choice {
             }
             Self::EverythingWorse => {
                 "The source bundle is given back: every figure that needs no label is worse after the adaptation."
+            }
+            Self::NothingMeasured => {
+                "The source bundle is given back: nothing that needs no label could be measured."
             }
         }
     }
@@ -157,7 +177,11 @@ impl Bench {
             agreement.extend(told.map(|(_, v)| f64::from(*v)));
             presence.extend(forwards.iter().skip(1).map(|s| f64::from(s.presence)));
         }
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let mean = |values: &[f64]| {
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            // A mean of nothing is none, and what is not a number is not measured.
+            mean.is_finite().then_some(mean)
+        };
         found.agreement = mean(&agreement);
         found.presence = mean(&presence);
         found.entropy = mean(&presence.iter().map(|p| entropy(*p)).collect::<Vec<_>>());
@@ -205,9 +229,9 @@ mod tests {
     use super::*;
 
     const BEFORE: Measures = Measures {
-        agreement: 0.6,
-        presence: 0.7,
-        entropy: 0.4,
+        agreement: Some(0.6),
+        presence: Some(0.7),
+        entropy: Some(0.4),
         proxy_a: Some(1.5),
         mmd: Some(0.2),
         source_auc: 0.6,
@@ -216,20 +240,20 @@ mod tests {
     #[test]
     fn the_candidate_that_agrees_most_is_taken_among_those_that_keep_the_source() {
         let better = Measures {
-            agreement: 0.7,
+            agreement: Some(0.7),
             ..BEFORE
         };
         let best = Measures {
-            agreement: 0.8,
+            agreement: Some(0.8),
             ..BEFORE
         };
         let lost = Measures {
-            agreement: 0.9,
+            agreement: Some(0.9),
             source_auc: 0.5,
             ..BEFORE
         };
         let nan = Measures {
-            agreement: 0.95,
+            agreement: Some(0.95),
             source_auc: f64::NAN,
             ..BEFORE
         };
@@ -245,28 +269,33 @@ mod tests {
     #[test]
     fn the_source_comes_back_where_every_figure_is_worse_and_not_where_one_is_better() {
         let worse = Measures {
-            agreement: 0.5,
-            presence: 0.6,
-            entropy: 0.5,
+            agreement: Some(0.5),
+            presence: Some(0.6),
+            entropy: Some(0.5),
             proxy_a: Some(1.6),
+            mmd: Some(0.3),
             ..BEFORE
         };
         assert_eq!(Choice::of(&BEFORE, &[worse], 0.02), Choice::EverythingWorse);
         for one in [
             Measures {
-                agreement: 0.61,
+                agreement: Some(0.61),
                 ..worse
             },
             Measures {
-                presence: 0.71,
+                presence: Some(0.71),
                 ..worse
             },
             Measures {
-                entropy: 0.39,
+                entropy: Some(0.39),
                 ..worse
             },
             Measures {
                 proxy_a: Some(1.4),
+                ..worse
+            },
+            Measures {
+                mmd: Some(0.1),
                 ..worse
             },
         ] {
@@ -281,6 +310,46 @@ mod tests {
             Choice::of(&BEFORE, &[unmeasured], 0.02),
             Choice::EverythingWorse
         );
+    }
+
+    #[test]
+    fn weights_of_which_nothing_was_measured_are_not_taken() {
+        let nothing = Measures {
+            agreement: None,
+            presence: None,
+            entropy: None,
+            proxy_a: None,
+            mmd: None,
+            ..BEFORE
+        };
+        let choice = |before, after| Choice::of(before, &[after], 0.02);
+        assert_eq!(choice(&nothing, nothing), Choice::NothingMeasured);
+        assert_eq!(choice(&BEFORE, nothing), Choice::NothingMeasured);
+        let better = Measures {
+            agreement: Some(0.9),
+            ..BEFORE
+        };
+        assert_eq!(choice(&nothing, better), Choice::NothingMeasured);
+        assert_eq!(
+            Choice::of(&BEFORE, &[nothing, better], 0.02),
+            Choice::Candidate(1)
+        );
+    }
+
+    #[test]
+    fn figures_beside_what_is_kept_are_the_sources_where_that_comes_back() {
+        let after = Measures {
+            source_auc: 0.1,
+            ..BEFORE
+        };
+        assert_eq!(*Choice::Candidate(3).kept(&BEFORE, &after), after);
+        for choice in [
+            Choice::SourceWasLost,
+            Choice::EverythingWorse,
+            Choice::NothingMeasured,
+        ] {
+            assert_eq!(*choice.kept(&BEFORE, &after), BEFORE);
+        }
     }
 
     #[test]

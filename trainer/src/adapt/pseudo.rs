@@ -611,6 +611,7 @@ mod tests {
         });
         let clip = |name: &str, held_out| Clip {
             name: name.into(),
+            recording: name.into(),
             frames: Vec::new(),
             held_out,
         };

@@ -3,7 +3,7 @@
 //!
 //! In: [`Sources`] and a configuration. Out: a [`Setting`], with the figures of the source's own network.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,9 +18,10 @@ use super::clips::{self, Clip};
 use super::config::{AdaptRun, Part};
 use super::labelled::{self, Chosen};
 use super::measure::{Bench, Measures};
-use super::pseudo::{self, Candidate, Harvest};
+use super::pseudo::{self, Candidate, Harvest, PseudoTrack};
 use crate::augment::AugmentConfig;
 use crate::batch::Batch;
+use crate::config::SystemConfig;
 use crate::data::{DataConfig, Dataset, PackConfig, PackKind, ReadConfig};
 use crate::export::bundle::{self, BundleFiles};
 use crate::export::interpret::OnnxNetwork;
@@ -117,11 +118,25 @@ impl Setting {
     pub fn open(sources: Sources, mut run: AdaptRun, progress: impl Fn() + Sync) -> Result<Self> {
         let files = bundle::read(&sources.bundle)?;
         let model = geometry_of_bundle(&sources.bundle)?;
+        let follow = &files.manifest.follow;
         run.sampler.template_crop_px = model.template_px as u32;
         run.sampler.search_crop_px = model.search_px as u32;
+        run.sampler.template_context = follow.template_context();
+        run.sampler.search_context = follow.search_context();
+        check_same(&sources.out, None, &run)?;
         let clips = clips::open(&sources.target, &run.clips)?;
         let frames: usize = clips.iter().map(|clip| clip.frames.len()).sum();
-        log::info!("{} clips of unlabelled video, {frames} frames", clips.len());
+        let held_out = clips.iter().filter(|clip| clip.held_out).count();
+        log::info!(
+            "{} clips of unlabelled video, {held_out} held out, {frames} frames",
+            clips.len()
+        );
+        let target = sources.target[0].display();
+        ensure!(
+            held_out > 0,
+            "{target}: no clip can be held out to choose weights by, of {} in all: give longer recordings, more of them, or a smaller clips.frames or clips.held_out_every",
+            clips.len()
+        );
         let source = Arc::new(Dataset::open(&run.data)?);
         // What cannot be read is said before the video is looked through.
         let labelled = run.labelled.pack.as_ref();
@@ -133,31 +148,29 @@ impl Setting {
         let judging = judging.transpose()?;
         let harvest = harvest(&sources, &run, &files, &clips, progress)?;
         log::info!("{}", harvest.line());
+        let learned = |track: &PseudoTrack| !clips[track.from.clip].held_out;
+        ensure!(
+            harvest.tracks.iter().any(learned),
+            "{target}: nothing to learn from in {} clips: {}",
+            clips.len(),
+            harvest.line()
+        );
+        ensure!(
+            harvest.candidates.iter().any(|c| clips[c.clip].held_out),
+            "{target}: nothing to choose weights by: no proposal on any of the {held_out} held-out clips; {}",
+            harvest.line()
+        );
+        let head = head_of(&files, &clips, &harvest);
+        check_same(&sources.out, Some(&head), &run)?;
         begin(&sources.out)?;
         let folder = sources.out.join(PSEUDO);
         if folder.exists() {
             std::fs::remove_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
         }
-        let learned = |track: &pseudo::PseudoTrack| !clips[track.from.clip].held_out;
-        ensure!(
-            harvest.tracks.iter().any(learned),
-            "{}: nothing to learn from in {} clips: {}",
-            sources.target[0].display(),
-            clips.len(),
-            harvest.line()
-        );
         let held_out = pseudo::write_pack(&folder, &clips, &harvest.tracks)?;
         let target = DataConfig {
             root: sources.out.clone(),
-            packs: vec![PackConfig {
-                name: PSEUDO.into(),
-                kind: PackKind::Video,
-                weight: 1.0,
-                path: None,
-                held_out: Some(held_out),
-                fixed_camera_prefixes: Vec::new(),
-                read: ReadConfig::default(),
-            }],
+            packs: vec![pack_of_tracks(held_out)],
             ..run.data.clone()
         };
         let target = Arc::new(Dataset::open(&target)?);
@@ -360,36 +373,38 @@ impl Setting {
         }
     }
 
-    /// Objects on held-out clips, or on all where there are too few of these.
+    /// Objects of the target that domains are compared on; see [`Compared`].
     fn target_regions(&self) -> PictureSet {
-        let held_out = self.objects_of_target(|held_out| held_out);
-        let groups: BTreeSet<u32> = held_out.iter().map(|p| p.group).collect();
+        let (clips, tracks) = (&self.clips, &self.harvest.tracks);
+        let pictures = match self.compared() {
+            Compared::HeldOut => objects_of(clips, tracks, |held_out| held_out),
+            Compared::All { .. } => objects_of(clips, tracks, |_| true),
+            Compared::Nothing { .. } => Vec::new(),
+        };
         PictureSet {
-            pictures: match groups.len() >= NEEDED_GROUPS {
-                true => held_out,
-                false => self.objects_of_target(|_| true),
-            },
+            pictures,
             by_sequence: true,
         }
     }
 
-    /// Objects of pseudo-tracks, on the clips that are wanted: held out, or not.
+    /// On what distances of the domains are taken.
+    pub fn compared(&self) -> Compared {
+        Compared::of(&self.clips, &self.harvest.tracks)
+    }
+
+    /// Objects of pseudo-tracks, on the clips that are wanted: held out, or not. Groups are recordings.
     pub fn objects_of_target(&self, wanted: impl Fn(bool) -> bool) -> Vec<Picture> {
-        let tracks = self.harvest.tracks.iter();
-        let tracks = tracks.filter(|t| wanted(self.clips[t.from.clip].held_out));
-        tracks
-            .flat_map(|track| {
-                let clip = &self.clips[track.from.clip];
-                let frames = clip.frames[track.agreed.first..].iter();
-                frames
-                    .zip(&track.agreed.boxes)
-                    .map(|((path, _), b)| Picture {
-                        path: path.clone(),
-                        group: track.from.clip as u32,
-                        boxes: vec![*b],
-                    })
-            })
-            .collect()
+        objects_of(&self.clips, &self.harvest.tracks, wanted)
+    }
+
+    /// What else than its settings a run must not change.
+    pub(super) fn origin(&self) -> String {
+        head_of(&self.files, &self.clips, &self.harvest)
+    }
+
+    /// What the run's configuration is kept as: a run does not go on from another bundle, or on other video.
+    pub(super) fn config_toml(&self, run: &AdaptRun) -> Result<String> {
+        Ok(self.origin() + &run.to_toml()?)
     }
 
     fn measured_before(&self, task: &TrackTask) -> Result<Measures> {
@@ -410,6 +425,137 @@ pub fn drawn(sampler: &Sampler, batch: usize, count: u64) -> Result<Vec<Batch>> 
     let mut scratch = SamplerScratch::default();
     let batches = (0..count).map(|step| Batch::draw(sampler, step, batch, &mut scratch));
     Ok(batches.collect::<Result<_, _>>()?)
+}
+
+/// On which objects of the target its features are compared with the source's. Halves of a set never cut through a recording,
+/// since a classifier would recognise the road instead of the domain, so several are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// On held-out clips.
+    HeldOut,
+    /// On all clips, those that are learned from as well: so few recordings have objects on held-out ones.
+    All {
+        /// How few.
+        held_out: usize,
+    },
+    /// On none: so few recordings have objects at all.
+    Nothing {
+        /// How few.
+        recordings: usize,
+    },
+}
+
+impl Compared {
+    fn of(clips: &[Clip], tracks: &[PseudoTrack]) -> Self {
+        let recordings = |wanted: &dyn Fn(bool) -> bool| {
+            let objects = objects_of(clips, tracks, wanted);
+            let groups: BTreeSet<u32> = objects.iter().map(|p| p.group).collect();
+            groups.len()
+        };
+        let held_out = recordings(&|held_out| held_out);
+        if held_out >= NEEDED_GROUPS {
+            return Self::HeldOut;
+        }
+        match recordings(&|_| true) {
+            recordings if recordings < NEEDED_GROUPS => Self::Nothing { recordings },
+            _ => Self::All { held_out },
+        }
+    }
+
+    /// For a report.
+    pub fn sentence(self) -> String {
+        match self {
+            Self::HeldOut => {
+                "Distances of the domains are those of objects on held-out clips.".into()
+            }
+            Self::All { held_out } => format!(
+                "Distances of the domains are those of objects on all clips, the ones that are learned from included: only {held_out} recordings have objects on held-out clips, and {NEEDED_GROUPS} are needed."
+            ),
+            Self::Nothing { recordings } => format!(
+                "Distances of the domains were not taken: only {recordings} recordings of the target have objects, and {NEEDED_GROUPS} are needed."
+            ),
+        }
+    }
+}
+
+/// Objects of pseudo-tracks, on the clips that are wanted: held out, or not. Groups are recordings.
+fn objects_of(
+    clips: &[Clip],
+    tracks: &[PseudoTrack],
+    wanted: impl Fn(bool) -> bool,
+) -> Vec<Picture> {
+    let names: BTreeSet<&str> = clips.iter().map(|clip| clip.recording.as_str()).collect();
+    let groups: BTreeMap<&str, u32> = names.into_iter().zip(0..).collect();
+    let tracks = tracks.iter();
+    let tracks = tracks.filter(|track| wanted(clips[track.from.clip].held_out));
+    tracks
+        .flat_map(|track| {
+            let clip = &clips[track.from.clip];
+            let group = groups[clip.recording.as_str()];
+            let frames = clip.frames[track.agreed.first..].iter();
+            frames
+                .zip(&track.agreed.boxes)
+                .map(move |((path, _), b)| Picture {
+                    path: path.clone(),
+                    group,
+                    boxes: vec![*b],
+                })
+        })
+        .collect()
+}
+
+/// The pack of pseudo-tracks. A recording is one scene, however many clips it was cut into: the same car may be in several of
+/// them, and none of its own looks shows that it is absent.
+fn pack_of_tracks(held_out: Vec<String>) -> PackConfig {
+    PackConfig {
+        name: PSEUDO.into(),
+        kind: PackKind::Video,
+        weight: 1.0,
+        path: None,
+        held_out: Some(held_out),
+        fixed_camera_prefixes: vec![clips::RECORDING.into()],
+        read: ReadConfig::default(),
+    }
+}
+
+/// What else than its settings a run must not change: a line above them.
+fn head_of(files: &BundleFiles, clips: &[Clip], harvest: &Harvest) -> String {
+    let search = &files.manifest.files[files.manifest.f32_files().search];
+    format!(
+        "# search graph {}, {} clips, {}\n",
+        search.sha256,
+        clips.len(),
+        harvest.line()
+    )
+}
+
+/// Refuses the folder of another adaptation, before anything in it is touched: one with other settings, or, once it is known,
+/// of another bundle or other video.
+pub(super) fn check_same(out: &Path, head: Option<&str>, run: &AdaptRun) -> Result<()> {
+    let path = out.join("config.toml");
+    let found = match std::fs::read_to_string(&path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("{}", path.display())),
+    };
+    let end = match found.starts_with('#') {
+        true => found.find('\n').map_or(found.len(), |at| at + 1),
+        false => 0,
+    };
+    let (line, settings) = found.split_at(end);
+    if settings != run.to_toml()? {
+        bail!(
+            "{}: made with another configuration; give --out another folder",
+            path.display()
+        );
+    }
+    if head.is_some_and(|head| head != line) {
+        bail!(
+            "{}: made of another bundle or other video; give --out another folder",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Marks the folder as that of an adaptation, so that one that was cut off may go on.
@@ -453,4 +599,130 @@ fn harvest(
     };
     let fit = &run.data.target;
     pseudo::harvest(clips, networks, fit, &run.pseudo, progress)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use roadhound_shared::frame::Timestamp;
+    use roadhound_shared::propose::RoadUser;
+
+    use super::*;
+    use crate::adapt::pseudo::Agreed;
+    use crate::sampler::{Content, SamplerConfig};
+
+    /// A track over all of a clip.
+    fn track(clips: &[Clip], clip: usize) -> PseudoTrack {
+        let b = BoxXywh::new(40.0, 40.0, 44.0, 32.0);
+        PseudoTrack {
+            from: Candidate {
+                clip,
+                box_in_image: b,
+                kind: RoadUser::Car,
+            },
+            agreed: Agreed {
+                first: 0,
+                boxes: vec![b; clips[clip].frames.len()],
+                confidence: 1.0,
+            },
+        }
+    }
+
+    #[test]
+    fn clips_of_one_recording_share_a_scene_and_none_shows_that_another_ones_object_is_absent() {
+        let root = tempfile::tempdir().unwrap();
+        let video = root.path().join("drives/monday");
+        std::fs::create_dir_all(&video).unwrap();
+        for frame in 0..60 {
+            let picture = image::RgbImage::from_pixel(160, 120, image::Rgb([90, 99, 105]));
+            picture.save(video.join(format!("{frame}.png"))).unwrap();
+        }
+        let clips = clips::open(
+            &[root.path().join("drives")],
+            &crate::adapt::clips::ClipConfig::default(),
+        )
+        .unwrap();
+        assert_eq!(clips.len(), 3);
+        let tracks: Vec<PseudoTrack> = (0..3).map(|clip| track(&clips, clip)).collect();
+        let folder = root.path().join(PSEUDO);
+        let held_out = pseudo::write_pack(&folder, &clips, &tracks).unwrap();
+        let data = Dataset::open(&DataConfig {
+            root: root.path().to_owned(),
+            packs: vec![pack_of_tracks(held_out)],
+            ..DataConfig::default()
+        });
+        let data = Arc::new(data.unwrap());
+        let sequences = &data.packs()[0].sequences;
+        let scenes: BTreeSet<u64> = sequences.iter().map(|s| s.scene).collect();
+        assert_eq!((sequences.len(), scenes.len()), (3, 1));
+        let config = SamplerConfig {
+            negative_share: 0.5,
+            ..SamplerConfig::default()
+        };
+        let augment = AugmentConfig::default();
+        let sampler = Sampler::new(data, config, augment, Split::Train, 3).unwrap();
+        let others = (0..500)
+            .map(|pair| sampler.plan(0, pair))
+            .filter(|plan| plan.content == Content::OtherInstance || plan.rival.is_some());
+        assert_eq!(others.count(), 0);
+        let groups: BTreeSet<u32> = objects_of(&clips, &tracks, |_| true)
+            .iter()
+            .map(|object| object.group)
+            .collect();
+        assert_eq!(groups.len(), 1);
+    }
+
+    #[test]
+    fn domains_are_compared_on_held_out_recordings_on_all_or_not_at_all() {
+        // Recordings of two clips each, the second one of which may be held out.
+        let compared = |recordings: usize, held_out: usize| {
+            let mut clips = Vec::new();
+            for number in 0..recordings {
+                for part in 0..2 {
+                    clips.push(Clip {
+                        name: format!("v0.{number}_{part:04}"),
+                        recording: format!("v0.{number}"),
+                        frames: vec![(PathBuf::from("a.png"), Timestamp(0)); 2],
+                        held_out: part == 1 && number < held_out,
+                    });
+                }
+            }
+            let tracks: Vec<PseudoTrack> = (0..clips.len()).map(|c| track(&clips, c)).collect();
+            Compared::of(&clips, &tracks)
+        };
+        assert_eq!(compared(5, 4), Compared::HeldOut);
+        assert_eq!(compared(4, 3), Compared::All { held_out: 3 });
+        assert_eq!(compared(3, 3), Compared::Nothing { recordings: 3 });
+        assert!(compared(4, 3).sentence().contains("learned from included"));
+        assert!(compared(3, 3).sentence().contains("only 3 recordings"));
+    }
+
+    #[test]
+    fn the_folder_of_another_adaptation_is_refused_by_the_file_that_says_so() {
+        let out = tempfile::tempdir().unwrap();
+        let run = AdaptRun::default();
+        let refused = |head: Option<&str>, run: &AdaptRun| {
+            let said = check_same(out.path(), head, run);
+            said.err().map(|error| error.to_string())
+        };
+        assert_eq!(refused(Some("# a\n"), &run), None);
+        let text = format!("# a\n{}", run.to_toml().unwrap());
+        std::fs::write(out.path().join("config.toml"), text).unwrap();
+        assert_eq!(refused(None, &run), None);
+        assert_eq!(refused(Some("# a\n"), &run), None);
+        let other = AdaptRun {
+            seed: 2,
+            ..run.clone()
+        };
+        assert!(
+            refused(None, &other)
+                .unwrap()
+                .contains("another configuration")
+        );
+        let said = refused(Some("# b\n"), &run).unwrap();
+        assert!(
+            said.contains("config.toml: made of another bundle or other video"),
+            "{said}"
+        );
+    }
 }

@@ -49,8 +49,8 @@ impl Setting {
         let four = |v: f64| format!("{v:.4}");
         let optional = |v: Option<f64>| v.map_or("-".to_owned(), four);
         let mut row = vec![name.to_owned(), kept.to_owned()];
-        row.extend([m.agreement, m.presence, m.entropy].map(four));
-        row.extend([optional(m.proxy_a), optional(m.mmd), four(m.source_auc)]);
+        row.extend([m.agreement, m.presence, m.entropy, m.proxy_a, m.mmd].map(optional));
+        row.push(four(m.source_auc));
         row.extend(target.map(four));
         row.extend((0..self.sources.score.len()).map(|folder| four(mean_of(scores, folder))));
         row
@@ -60,7 +60,7 @@ impl Setting {
     pub fn row_of(&self, adapted: &Adapted) -> Vec<String> {
         let kept = match adapted.choice {
             Choice::Candidate(_) => "adapted",
-            Choice::SourceWasLost | Choice::EverythingWorse => "source",
+            Choice::SourceWasLost | Choice::EverythingWorse | Choice::NothingMeasured => "source",
         };
         self.row(
             &adapted.name,
@@ -71,41 +71,15 @@ impl Setting {
         )
     }
 
-    /// Every term of the bound on the target's error, before and after, by what it is called: `error_S + d / 2 + lambda`
+    /// Every term of the bound on the target's error, of the source's network and of the one that is kept, by what it is called: `error_S + d / 2 + lambda`
     /// (Ben-David et al. 2010) with 1 - success for an error, which is a distance as overlap makes it. `lambda` is the error
     /// of the oracle on both domains together; without one it is not known, nor is the bound.
     pub fn bound(&self, adapted: &Adapted, oracle: Option<&Adapted>) -> Vec<Vec<String>> {
-        let lambda = oracle
-            .and_then(|oracle| Some(1.0 - oracle.measures.source_auc + 1.0 - oracle.target_auc?));
+        let oracle = oracle.map(|oracle| (&oracle.measures, oracle.target_auc));
         let before = self.judge.as_ref().map(|judge| judge.auc_before);
-        let columns = [
-            (&self.before, before),
-            (&adapted.measures, adapted.target_auc),
-        ];
-        let figure = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{v:.4}"));
-        type Term<'a> = (&'a str, &'a dyn Fn(&Measures, Option<f64>) -> Option<f64>);
-        let terms: [Term<'_>; 7] = [
-            ("error on the source", &|m, _| Some(1.0 - m.source_auc)),
-            ("proxy-A distance of regions", &|m, _| m.proxy_a),
-            ("MMD squared of regions", &|m, _| m.mmd),
-            ("the oracle's error on the source", &|_, _| {
-                oracle.map(|oracle| 1.0 - oracle.measures.source_auc)
-            }),
-            ("lambda, of the joint oracle", &|_, _| lambda),
-            ("the bound: error + distance / 2 + lambda", &|m, _| {
-                Some(1.0 - m.source_auc + m.proxy_a?.max(0.0) / 2.0 + lambda?)
-            }),
-            ("error on the target (score only)", &|_, auc| {
-                Some(1.0 - auc?)
-            }),
-        ];
-        terms
-            .iter()
-            .map(|(name, of)| {
-                let values = columns.iter().map(|(m, auc)| figure(of(m, *auc)));
-                std::iter::once((*name).to_owned()).chain(values).collect()
-            })
-            .collect()
+        let kept = adapted.choice.kept(&self.before, &adapted.measures);
+        let columns = [(&self.before, before), (kept, adapted.target_auc)];
+        terms_of_bound(columns, oracle)
     }
 
     /// Of every annotated folder, how much of what the oracle gains each adaptation gains, in sentences.
@@ -128,12 +102,13 @@ impl Setting {
     /// Panels of the report; `scored` are the source's scores, `rows` the table.
     pub fn panels(&self, adapted: &Adapted, scored: &[Scored], rows: &[Vec<String>]) -> Vec<Panel> {
         let figures = |m: &Measures, scores: &[Scored]| {
+            let told = |figure: Option<f64>| figure.unwrap_or(f64::NAN);
             let mut figures = vec![
-                Figure::new("agreement back and forth", m.agreement),
-                Figure::new("presence", m.presence),
-                Figure::new("entropy of presence, nats", m.entropy),
-                Figure::new("proxy-A distance of regions", m.proxy_a.unwrap_or(f64::NAN)),
-                Figure::new("MMD squared of regions", m.mmd.unwrap_or(f64::NAN)),
+                Figure::new("agreement back and forth", told(m.agreement)),
+                Figure::new("presence", told(m.presence)),
+                Figure::new("entropy of presence, nats", told(m.entropy)),
+                Figure::new("proxy-A distance of regions", told(m.proxy_a)),
+                Figure::new("MMD squared of regions", told(m.mmd)),
                 Figure::new("error on the source, 1 - AUC", 1.0 - m.source_auc),
             ];
             for (folder, name) in self.folders().into_iter().enumerate() {
@@ -144,14 +119,21 @@ impl Setting {
         };
         let refused = self.harvest.refused.iter();
         let refused = refused.map(|(r, count)| vec![r.name().to_owned(), count.to_string()]);
+        // Scores are those of what is kept; so are the figures beside them.
+        let kept = adapted.choice.kept(&self.before, &adapted.measures);
         vec![
             Panel::figures("Before", figures(&self.before, scored)),
-            Panel::figures("After", figures(&adapted.measures, &adapted.scores)),
+            Panel::figures("After", figures(kept, &adapted.scores)),
             Panel::Table {
                 title: "Pseudo-tracks".into(),
                 columns: vec!["proposals that became none".into(), "count".into()],
                 rows: refused.collect(),
-                note: format!("{} clips: {}.", self.clips.len(), self.harvest.line()),
+                note: format!(
+                    "{} clips: {}. {}",
+                    self.clips.len(),
+                    self.harvest.line(),
+                    self.compared().sentence()
+                ),
             },
             Panel::Table {
                 title: "Parts".into(),
@@ -215,4 +197,36 @@ impl Setting {
         }
         Ok(panels)
     }
+}
+
+/// Figures of a network, and its success on the target where that is known.
+type Known<'a> = (&'a Measures, Option<f64>);
+
+/// See [`Setting::bound`].
+fn terms_of_bound(columns: [Known<'_>; 2], oracle: Option<Known<'_>>) -> Vec<Vec<String>> {
+    let lambda = oracle.and_then(|(m, auc)| Some(1.0 - m.source_auc + 1.0 - auc?));
+    let figure = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{v:.4}"));
+    type Term<'a> = (&'a str, &'a dyn Fn(&Measures, Option<f64>) -> Option<f64>);
+    let terms: [Term<'_>; 7] = [
+        ("error on the source", &|m, _| Some(1.0 - m.source_auc)),
+        ("proxy-A distance of regions", &|m, _| m.proxy_a),
+        ("MMD squared of regions", &|m, _| m.mmd),
+        ("the oracle's error on the source", &|_, _| {
+            oracle.map(|(m, _)| 1.0 - m.source_auc)
+        }),
+        ("lambda, of the joint oracle", &|_, _| lambda),
+        ("the bound: error + distance / 2 + lambda", &|m, _| {
+            Some(1.0 - m.source_auc + m.proxy_a?.max(0.0) / 2.0 + lambda?)
+        }),
+        ("error on the target (score only)", &|_, auc| {
+            Some(1.0 - auc?)
+        }),
+    ];
+    terms
+        .iter()
+        .map(|(name, of)| {
+            let values = columns.iter().map(|(m, auc)| figure(of(m, *auc)));
+            std::iter::once((*name).to_owned()).chain(values).collect()
+        })
+        .collect()
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use roadhound_shared::contract::MANIFEST_FILE;
 use roadhound_trainer::adapt::attempt::{Adapted, CONTROL};
 use roadhound_trainer::adapt::config::{AdaptRun, Part};
 use roadhound_trainer::adapt::deliver::Calibration;
@@ -97,7 +98,7 @@ impl AdaptArguments {
         }
     }
 
-    /// Refuses a bundle that the run would write over.
+    /// Refuses a bundle that the run would write over, and a place for its own that is none.
     fn check_bundles(&self) -> Result<()> {
         for bundle in [Some(&self.bundle), self.proposals.as_ref()] {
             let same =
@@ -111,6 +112,17 @@ impl AdaptArguments {
                 );
             }
         }
+        // Said now, and not after hours: what an adaptation replaces has to be a bundle.
+        let out = self.bundle_out();
+        let entries = std::fs::read_dir(&out);
+        if entries.is_ok_and(|mut entries| entries.next().is_some())
+            && !out.join(MANIFEST_FILE).is_file()
+        {
+            bail!(
+                "{}: holds other things and no {MANIFEST_FILE}; give --out another folder",
+                out.display()
+            );
+        }
         Ok(())
     }
 }
@@ -119,7 +131,8 @@ pub(crate) fn adapt(arguments: &AdaptArguments) -> Result<()> {
     let run = run_of(arguments)?;
     check_own(&arguments.out, System::Adapt)?;
     arguments.check_bundles()?;
-    set_out(run.compute.threads)?;
+    // They do not change the weights: a run goes on with more or fewer of them.
+    set_out(arguments.threads.unwrap_or(run.compute.threads))?;
     let bar = match arguments.quiet {
         true => indicatif::ProgressBar::hidden(),
         false => indicatif::ProgressBar::new_spinner().with_message("clips looked through"),
@@ -240,7 +253,6 @@ fn run_of(arguments: &AdaptArguments) -> Result<AdaptRun> {
     run.labelled.tracks = arguments.tracks.map_or(run.labelled.tracks, |n| n as usize);
     run.train.pairs = arguments.pairs.unwrap_or(run.train.pairs);
     run.seed = arguments.seed.unwrap_or(run.seed);
-    run.compute.threads = arguments.threads.unwrap_or(run.compute.threads);
     run.validate()?;
     Ok(run)
 }

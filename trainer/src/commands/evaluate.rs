@@ -9,7 +9,7 @@ use roadhound_shared::tracker::TrackerConfig;
 use roadhound_trainer::calibrate::Reliability;
 use roadhound_trainer::data::Dataset;
 use roadhound_trainer::data::layout::Layout;
-use roadhound_trainer::evaluate;
+use roadhound_trainer::evaluate::{self, TimedRun};
 use roadhound_trainer::export::bundle::{self, GraphPrecision};
 use roadhound_trainer::many::ManyRules;
 use roadhound_trainer::outputs;
@@ -49,7 +49,7 @@ pub(crate) struct EvaluateArguments {
     /// Follow the held-out videos of this training configuration instead.
     #[arg(long, value_name = "CONFIG")]
     held_out: Option<PathBuf>,
-    /// Also score this many held-out pairs; with --held-out.
+    /// Also score this many held-out pairs, behind those that the bundle's presence was fitted to; with --held-out.
     #[arg(long, default_value_t = 0, conflicts_with = "sequences")]
     pairs: u64,
     /// Folder of the training packs, instead of the configuration's; with --held-out.
@@ -115,17 +115,21 @@ pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
         bail!("give --model or --mot");
     };
     let (mut runs, source) = match (&arguments.sequences, &arguments.held_out) {
-        (Some(root), _) => (arguments.layout.load_runs(root)?, root),
+        (Some(root), _) => {
+            let runs = arguments.layout.load_runs(root)?.into_iter();
+            (runs.map(TimedRun::from).collect(), root)
+        }
         (None, Some(config)) => (held_out_runs(config, arguments.data.as_ref())?, config),
         (None, None) => bail!("give --sequences or --held-out"),
     };
-    runs.retain(|run| run.name.contains(&arguments.only));
+    runs.retain(|timed| timed.run.name.contains(&arguments.only));
     if runs.is_empty() && arguments.pairs == 0 {
         bail!("{}: no runs to follow", source.display());
     }
-    let (mut network, contract, tracker) = if model.is_dir() {
+    let (mut network, contract, tracker, fitted) = if model.is_dir() {
         let (network, manifest) = bundle::load(model, arguments.precision)?;
-        (network, manifest.follow, manifest.tracker)
+        let fitted = manifest.calibration.map_or(0, |c| c.pairs);
+        (network, manifest.follow, manifest.tracker, fitted)
     } else {
         if arguments.precision == GraphPrecision::Int8 {
             bail!(
@@ -135,7 +139,7 @@ pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
         }
         let (net, ..) = network_of(model)?;
         let (network, contract) = bundle::graphs_of(&net)?;
-        (network, contract, TrackerConfig::default())
+        (network, contract, TrackerConfig::default(), 0)
     };
     let tracker = tracker_config(tracker, arguments.tracker.as_ref())?;
     if let (Some(config), 1..) = (&arguments.held_out, arguments.pairs) {
@@ -143,9 +147,11 @@ pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
         let dataset = Arc::new(Dataset::open(&run.data)?);
         let held_out = sampler(&run, &dataset, Split::Validation)?;
         let mut scratch = SamplerScratch::default();
-        let pairs = (0..arguments.pairs).map(|number| held_out.draw_number(number, &mut scratch));
+        // Presence was fitted to the first ones when the bundle was exported: it would be measured by its own measure.
+        let numbers = fitted..fitted.saturating_add(arguments.pairs);
+        let pairs = numbers.map(|number| held_out.draw_number(number, &mut scratch));
         let figures = evaluate::pairs(&mut network, &contract, pairs)?;
-        print_pairs(&figures);
+        print_pairs(&figures, fitted);
         if let (Some(path), true) = (&arguments.reliability, runs.is_empty()) {
             save_picture(&figures.reliability, path)?;
         }
@@ -223,11 +229,15 @@ fn save_picture(reliability: &Reliability, path: &Path) -> Result<()> {
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are what was asked for")]
-fn print_pairs(figures: &evaluate::PairFigures) {
+fn print_pairs(figures: &evaluate::PairFigures, fitted: u64) {
     let ranked = figures.presence_roc_auc;
     println!(
-        "{} held-out pairs: auc {:.3}, presence ROC-AUC {}",
+        "{} held-out pairs{}: auc {:.3}, presence ROC-AUC {}",
         figures.pairs,
+        match fitted {
+            0 => String::new(),
+            _ => format!(" behind the {fitted} that presence was fitted to"),
+        },
         figures.auc,
         ranked.map_or("-".to_owned(), |v| format!("{v:.3}"))
     );

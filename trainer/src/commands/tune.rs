@@ -11,7 +11,7 @@ use roadhound_shared::network::FollowNetwork;
 use roadhound_shared::tracker::TrackerConfig;
 use roadhound_trainer::data::otb;
 use roadhound_trainer::data::sequence::Run;
-use roadhound_trainer::evaluate;
+use roadhound_trainer::evaluate::{self, TimedRun};
 use roadhound_trainer::export::bundle::{self, GraphPrecision};
 use roadhound_trainer::network::CandleNetwork;
 use roadhound_trainer::outputs;
@@ -107,7 +107,8 @@ impl Model {
 }
 
 pub(crate) fn tune(arguments: &TuneArguments) -> Result<()> {
-    let runs = runs(arguments)?;
+    let timed = runs(arguments)?;
+    let runs: Vec<Run> = timed.iter().map(|timed| timed.run.clone()).collect();
     let model = match arguments.model.is_dir() {
         true => Model::Bundle(arguments.model.clone()),
         false => Model::Checkpoint(arguments.model.clone()),
@@ -119,7 +120,7 @@ pub(crate) fn tune(arguments: &TuneArguments) -> Result<()> {
         false_alarm: arguments.false_alarm,
         false_lost: arguments.false_lost,
     };
-    let settings = settings(arguments, &digest, &current, &weights, &space, &runs)?;
+    let settings = settings(arguments, &digest, &current, &weights, &space, &timed)?;
     claim(&arguments.out, &settings)?;
     let log = RunLog::open(&arguments.out)?;
     log::info!(
@@ -142,7 +143,7 @@ pub(crate) fn tune(arguments: &TuneArguments) -> Result<()> {
     let team = Team {
         model: &model,
         contract: &contract,
-        runs: &runs,
+        runs: &timed,
         threads: arguments.threads,
         log: Mutex::new(log),
     };
@@ -168,19 +169,19 @@ pub(crate) fn tune(arguments: &TuneArguments) -> Result<()> {
     conclude(arguments, &plan, &trials)
 }
 
-fn runs(arguments: &TuneArguments) -> Result<Vec<Run>> {
-    let mut runs = Vec::new();
+fn runs(arguments: &TuneArguments) -> Result<Vec<TimedRun>> {
+    let mut runs: Vec<TimedRun> = Vec::new();
     for folder in &arguments.sequences {
-        runs.extend(otb::load_runs(folder)?);
+        runs.extend(otb::load_runs(folder)?.into_iter().map(TimedRun::from));
     }
     if let Some(config) = &arguments.config
         && (arguments.held_out || arguments.sequences.is_empty())
     {
         runs.extend(held_out_runs(config, arguments.data.as_ref())?);
     }
-    refuse_evaluation_clips(&runs)?;
     // What cannot be followed cannot be tuned on either; it is said here rather than after an hour.
-    for run in &runs {
+    for TimedRun { run, .. } in &runs {
+        refuse_evaluation_clips(std::slice::from_ref(run))?;
         if run.truth.first().copied().flatten().is_none() {
             bail!("run {} starts without its target", run.name);
         }
@@ -218,7 +219,7 @@ fn settings(
     current: &TrackerConfig,
     weights: &Weights,
     space: &Space,
-    runs: &[Run],
+    runs: &[TimedRun],
 ) -> Result<String> {
     #[derive(serde::Serialize)]
     struct Settings<'a> {
@@ -229,7 +230,19 @@ fn settings(
         space: toml::Table,
         current: &'a TrackerConfig,
     }
-    let run = |run: &Run| format!("{}: {} frames", run.name, run.frames.len());
+    // Another clock makes other figures; what has every frame has the clock of before it was known.
+    let run = |timed: &TimedRun| {
+        let TimedRun { run, .. } = timed;
+        let named = format!("{}: {} frames", run.name, run.frames.len());
+        let times = timed.times(None);
+        match times == TimedRun::from(run.clone()).times(None) {
+            true => named,
+            false => {
+                let seconds = times.last().map_or(0.0, |at| at.0 as f64 * 1e-6);
+                format!("{named} in {seconds:.3} s")
+            }
+        }
+    };
     Ok(toml::to_string(&Settings {
         model_sha256: digest,
         seed: arguments.seed,
@@ -244,7 +257,7 @@ fn settings(
 struct Team<'a> {
     model: &'a Model,
     contract: &'a FollowContract,
-    runs: &'a [Run],
+    runs: &'a [TimedRun],
     threads: usize,
     log: Mutex<RunLog>,
 }

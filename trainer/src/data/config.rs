@@ -41,14 +41,15 @@ impl PackKind {
     /// Keys of [`ReadConfig`] that a reader heeds; the others are refused, since they would do nothing.
     fn read_keys(self) -> &'static [&'static str] {
         match self {
-            Self::Stills | Self::Video => &["classes"],
+Self::Stills => &["classes"],
+            Self::Video => &["classes", "fps"],
             Self::Yolo => &["class_names", "classes", "images", "labels"],
             Self::Lasot | Self::Got10k | Self::Mot | Self::TrackingNet => {
-                &["classes", "keep_every", "list"]
+                &["classes", "fps", "keep_every", "list"]
             }
-            Self::Bdd100k | Self::Coco => &["classes", "images", "keep_every", "labels"],
+            Self::Bdd100k | Self::Coco => &["classes", "fps", "images", "keep_every", "labels"],
             Self::Voc => &["classes", "corners", "images", "labels", "list"],
-            Self::Kitti => &["classes", "images", "keep_every", "labels", "list"],
+            Self::Kitti => &["classes", "fps", "images", "keep_every", "labels", "list"],
         }
     }
 }
@@ -67,6 +68,8 @@ pub struct ReadConfig {
     pub class_names: Vec<String>,
     /// Of a video, every n-th frame only: neighbours show nearly the same, and large data sets then fit into memory.
     pub keep_every: u32,
+    /// Frames a second of videos, by which frames have their numbers. Where not given, what a rendered pack's `truth.csv` says, or 30.
+    pub fps: Option<f64>,
     /// How the corners of [`voc`](super::voc) boxes are counted.
     pub corners: voc::Corners,
     /// Our class by the pack's own spelling, before [`canonical`](super::classes::canonical); `"ignore"` makes ignore regions of a class.
@@ -82,6 +85,7 @@ impl Default for ReadConfig {
             class_names: Vec::new(),
             classes: BTreeMap::new(),
             keep_every: 1,
+            fps: None,
             corners: voc::Corners::default(),
         }
     }
@@ -97,6 +101,7 @@ impl ReadConfig {
             ("class_names", !self.class_names.is_empty()),
             ("classes", !self.classes.is_empty()),
             ("keep_every", self.keep_every != 1),
+            ("fps", self.fps.is_some()),
             ("corners", self.corners != voc::Corners::default()),
         ]
         .into_iter()
@@ -275,6 +280,11 @@ impl DataConfig {
             if pack.read.keep_every == 0 {
                 return refuse("packs.read.keep_every", "0".into(), "must be at least 1");
             }
+            if let Some(fps) = pack.read.fps
+                && !(0.01..=10_000.0).contains(&fps)
+            {
+                return refuse("packs.read.fps", fps.to_string(), "must be 0.01 to 10000");
+            }
         }
         if !self.packs.iter().any(|pack| pack.weight > 0.0) {
             return refuse(
@@ -384,6 +394,17 @@ mod tests {
                 .contains("keep_every")
         );
         assert!(parse("lasot", "stride = 2").unwrap_err().contains("stride"));
+        parse("video", "fps = 10.0").unwrap();
+        for (kind, key) in [
+            ("stills", "fps = 10.0"),
+            ("video", "fps = 0.0"),
+            ("mot", "fps = nan"),
+        ] {
+            assert!(
+                parse(kind, key).unwrap_err().contains("fps"),
+                "{kind}: {key}"
+            );
+        }
     }
 
     #[test]

@@ -214,6 +214,9 @@ pub fn graph_of(
     ))
 }
 
+/// Scores of int8 proposals begin so.
+pub const INT8_SCORES: &str = "int8_propose_";
+
 /// Writes the bundle of `from` to `folder` with the proposals of `net` beside the follow graphs, which stay to the byte.
 ///
 /// # Errors
@@ -237,10 +240,12 @@ pub fn add_to_bundle(
         from.display()
     );
     let (contract, graph) = graph_of(net, decode, training, &files.manifest.licence)?;
-    files.manifest.scores.extend(scores.iter().cloned());
     // What was quantised was another head.
     bundle::remove_propose_int8(&mut files.manifest);
+    let scored = &mut files.manifest.scores;
+    scored.retain(|name, _| !name.starts_with(INT8_SCORES));
     files.propose_int8 = None;
+    files.manifest.scores.extend(scores.iter().cloned());
     for (name, bytes) in [
         (&contract.file, &graph.bytes),
         (&contract.probe_file, &graph.probe_json),
@@ -257,6 +262,7 @@ pub fn add_to_bundle(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
     use std::path::PathBuf;
 
     use roadhound_shared::propose::Proposals;
@@ -355,6 +361,18 @@ mod tests {
         assert!(!out.exists());
         let manifest = add(&digest, &shipped()).unwrap();
         assert_eq!(manifest.scores["propose_ap50"], 0.25);
+        // Of int8 graphs only those scores stay whose graphs do.
+        let of_int8 = |scores: &BTreeMap<String, f64>, prefix: &str| {
+            scores
+                .keys()
+                .filter(|name| name.starts_with(prefix))
+                .count()
+        };
+        let before = bundle::read(&shipped()).unwrap().manifest.scores;
+        assert!(of_int8(&before, INT8_SCORES) > 0);
+        assert_eq!(of_int8(&manifest.scores, INT8_SCORES), 0);
+        let follow = of_int8(&before, "int8_") - of_int8(&before, INT8_SCORES);
+        assert_eq!(of_int8(&manifest.scores, "int8_"), follow);
         for name in [
             "template.onnx",
             "search.onnx",

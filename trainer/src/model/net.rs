@@ -393,6 +393,20 @@ impl TrackerNet {
     /// # Shapes
     /// `template` `[N, t, t, C]`, `search` `[N, s, s, C]`; see [`SearchMaps`] for the result.
     pub fn heads(&self, template: &Tensor, search: &Tensor, pass: Pass) -> Result<SearchMaps> {
+        self.heads_and_identity(template, search, pass, pass)
+    }
+
+    /// The same, with another pass for the identity of cells: its layers see templates as well, and so twice as many maps.
+    ///
+    /// # Shapes
+    /// As [`TrackerNet::heads`].
+    pub fn heads_and_identity(
+        &self,
+        template: &Tensor,
+        search: &Tensor,
+        pass: Pass,
+        identity: Pass,
+    ) -> Result<SearchMaps> {
         let (n, side, _, c) = search.dims4()?;
         let (_, t, _, _) = template.dims4()?;
         let rounded = matches!(pass, Pass::TrainQuantised { .. });
@@ -428,7 +442,7 @@ impl TrackerNet {
         let pooled = Tensor::cat(&[&ops::global_max_pool(&x)?, &x.mean((1, 2))?], 1)?;
         let pooled = pooled.reshape((n, 1, 1, pooled.dim(1)?))?;
         let presence_logits = self.presence.forward(&pooled)?.reshape(n)?;
-        let embedding = self.embed_cells(search, pass)?;
+        let embedding = self.embed_cells(search, identity)?;
         Ok(SearchMaps {
             score_logits,
             box_ltrb_px,

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layers::{ConvBn, ConvShape, FoldedConv, Head, Pass};
 use super::net::{FoldedBlock, ModelConfig, TrackerNet, unit_norm};
+use crate::ops;
 use crate::params::{ParamBuilder, Params};
 
 /// Distances that `exp(0)` of the box head means: half the side of a middling car.
@@ -220,18 +221,31 @@ impl ProposeNet {
         self.config.backbone.stride() as f32 / SUB_CELLS as f32
     }
 
-    /// The whole network; no gradient reaches the backbone, which computes as in evaluation.
+    /// What the head reads of the backbone, which computes as in evaluation; no gradient reaches it. Where the pass is that of
+    /// the quantised graph, both maps are bytes, as the head will get them.
+    fn taps(&self, frames: &Tensor, pass: Pass) -> Result<(Tensor, Tensor)> {
+        let (fine, coarse) = self.backbone.taps(frames, Pass::Eval)?;
+        let (fine, coarse) = (fine.detach(), coarse.detach());
+        match pass {
+            Pass::TrainQuantised { .. } => Ok((
+                ops::fake_quantise_batch(&fine, true)?,
+                ops::fake_quantise_batch(&coarse, true)?,
+            )),
+            _ => Ok((fine, coarse)),
+        }
+    }
+
+    /// The whole network; see [`ProposeNet::taps`] for the backbone.
     ///
     /// # Shapes
     /// `frames` `[N, height, width, 3]`; see [`ProposeMaps`] for the result.
     pub fn forward(&self, frames: &Tensor, pass: Pass) -> Result<ProposeMaps> {
-        let (fine, coarse) = self.backbone.taps(frames, Pass::Eval)?;
-        let mut fine = fine.detach();
+        let (mut fine, coarse) = self.taps(frames, pass)?;
         for conv in &self.fine {
             fine = conv.forward(&fine, None, pass)?;
         }
         let fine = self.down.forward(&fine, None, pass)?;
-        let joined = Tensor::cat(&[&fine, &coarse.detach()], D::Minus1)?;
+        let joined = Tensor::cat(&[&fine, &coarse], D::Minus1)?;
         let mut x = self.mix.forward(&joined, None, pass)?;
         for conv in &self.trunk {
             x = conv.forward(&x, None, pass)?;
@@ -413,6 +427,28 @@ mod tests {
         let features = net.backbone().features(&frames, Pass::Eval).unwrap();
         let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(values(&coarse), values(&features));
+    }
+
+    #[test]
+    fn the_head_reads_bytes_where_it_learns_as_the_quantised_graph_will_compute() {
+        let net = tiny();
+        let frames = ramp((2, 16, 24, 3));
+        let precision = Precision::F32;
+        let of = |pass| {
+            let (fine, coarse) = net.taps(&frames, pass).unwrap();
+            [fine, coarse].map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+        };
+        let plain = of(Pass::TrainFrozen { precision });
+        let rounded = of(Pass::TrainQuantised { precision });
+        for (plain, rounded) in plain.iter().zip(&rounded) {
+            let step = plain.iter().fold(0.0f32, |m, v| m.max(*v)) / 255.0;
+            assert_ne!(plain, rounded);
+            for (plain, rounded) in plain.iter().zip(rounded) {
+                assert!((plain - rounded).abs() <= 0.51 * step, "{plain} {rounded}");
+                let bytes = rounded / step;
+                assert!((bytes - bytes.round()).abs() < 1e-2, "{bytes}");
+            }
+        }
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Chosen {
         &self.trials[self.chosen]
     }
 
-    /// Noise of every layer on samples that nothing was chosen by.
+    /// Noise of every layer on these samples. Those that bytes were calibrated on would have too little of it.
     ///
     /// # Errors
     /// Those of the graphs.

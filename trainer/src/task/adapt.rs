@@ -524,15 +524,19 @@ impl Task for AdaptTask {
     fn validate(&mut self, snapshot: &Snapshot) -> anyhow::Result<Vec<(&'static str, f64)>> {
         let found = self.measure(snapshot)?;
         let keeps = found.source_auc >= self.before.source_auc - self.select.most_source_loss;
+        let told = |figure: Option<f64>| figure.unwrap_or(f64::NAN);
         Ok(vec![
-            ("agreement", found.agreement),
-            ("presence", found.presence),
-            ("entropy", found.entropy),
-            ("proxy_a", found.proxy_a.unwrap_or(f64::NAN)),
-            ("mmd", found.mmd.unwrap_or(f64::NAN)),
+            ("agreement", told(found.agreement)),
+            ("presence", told(found.presence)),
+            ("entropy", told(found.entropy)),
+            ("proxy_a", told(found.proxy_a)),
+            ("mmd", told(found.mmd)),
             ("source_auc", found.source_auc),
-            // What loses the source stands behind everything that does not.
-            ("choice", found.agreement - f64::from(u8::from(!keeps))),
+            // What loses the source stands behind everything that does not, and what nothing is known of behind that.
+            (
+                "choice",
+                found.agreement.unwrap_or(-1.0) - f64::from(u8::from(!keeps)),
+            ),
         ])
     }
 

@@ -227,11 +227,13 @@ impl TrackTask {
     fn walk(&self, net: &TrackerNet, batches: &[Batch], pass: impl Fn(f32) -> Pass) -> Result<()> {
         let mean_of = |calls: usize| pass(1.0 / calls as f32);
         for (before, batch) in batches.iter().enumerate() {
-            // Templates and search crops pass through the same backbone, and count alike in its statistics.
-            let template = self.template(net, batch, mean_of(2 * before + 1))?;
+            // Templates and search crops pass through the same backbone and the same identity, and count alike in their
+            // statistics; what compares them is passed once a batch.
+            let (first, second) = (mean_of(2 * before + 1), mean_of(2 * before + 2));
+            let template = self.template(net, batch, first)?;
             let crops = self.images(&batch.search_rgb, net.config().search_px)?;
-            let search = net.features(&crops, mean_of(2 * before + 2))?;
-            net.heads(&template.mixed, &search, mean_of(before + 1))?;
+            let search = net.features(&crops, second)?;
+            net.heads_and_identity(&template.mixed, &search, mean_of(before + 1), second)?;
         }
         Ok(())
     }
@@ -562,4 +564,61 @@ pub(crate) fn rank_auc(present: &[f64], absent: &[f64]) -> f64 {
         })
         .sum();
     wins / (present.len() * absent.len()).max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::model::ModelConfig;
+
+    /// Running moments of the identity's first layer.
+    fn moments(net: &TrackerNet) -> Vec<f32> {
+        let values = net.params().snapshot().unwrap().values;
+        ["running_mean", "running_var"]
+            .iter()
+            .flat_map(|of| values[&format!("embed.hidden.bn.{of}")].clone())
+            .collect()
+    }
+
+    #[test]
+    fn templates_and_search_crops_count_alike_in_the_statistics_of_identity() {
+        let config = ModelConfig::tiny();
+        let task = || {
+            let born = || TrackerNet::new(&config, 4, &Device::Cpu).unwrap();
+            let (loss, precision) = (LossConfig::default(), Precision::F32);
+            TrackTask::new(born(), born(), loss, precision, 1, &Device::Cpu, vec![])
+        };
+        let mut batches = [5, 6].map(|seed| {
+            let (template_px, search_px) = (config.template_px, config.search_px);
+            Batch::noise(seed, 4, template_px, search_px)
+        });
+        // So that the four maps have moments of their own.
+        batches[0].template_rgb.iter_mut().for_each(|v| *v /= 4);
+        batches[1].search_rgb.iter_mut().for_each(|v| *v /= 2);
+        let mut each: Vec<Vec<f32>> = Vec::new();
+        for batch in &batches {
+            let once = Pass::Rebase { weight: 1.0 };
+            let seen = task();
+            let look = seen.look(batch, Pass::Eval).unwrap();
+            let net = seen.net();
+            net.embed_template(&look.template, once).unwrap();
+            each.push(moments(net));
+            let (template, search) = (&look.template, &look.search);
+            net.heads_and_identity(template, search, Pass::Eval, once)
+                .unwrap();
+            each.push(moments(net));
+        }
+        let settled = task();
+        settled.settle(&batches).unwrap();
+        for (k, found) in moments(settled.net()).into_iter().enumerate() {
+            let mean = each.iter().map(|moments| moments[k]).sum::<f32>() / 4.0;
+            let spread = each.iter().map(|m| (m[k] - mean).abs()).fold(0.0, f32::max);
+            // Sums in another order; the weights of before were off by a twelfth of a map.
+            assert!(
+                (found - mean).abs() <= 1e-3 * spread + 1e-5,
+                "{k}: {found}, expected {mean} of {each:?}"
+            );
+        }
+    }
 }

@@ -28,8 +28,9 @@ use roadhound_shared::watch::{Cadence, Detection, LooksMetric, Scores, Watch, Wa
 
 use super::gain::Gain;
 use super::refuse_evaluation_frames;
+use crate::adapt::clips::by_number;
 use crate::data::clip::folders;
-use crate::data::{list_images, otb};
+use crate::data::{DataError, list_images, otb};
 use crate::{evaluate, many};
 
 /// Thresholds that are tried.
@@ -101,6 +102,11 @@ pub struct Watched {
     rule: JudgingRule,
 }
 
+/// Pictures of a clip, in order.
+fn frames_of(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    Ok(by_number(list_images(&folder.join("img"))?))
+}
+
 impl Watched {
     /// Looks at a clip in MOTChallenge's layout, on the frames that `config` says.
     ///
@@ -111,7 +117,7 @@ impl Watched {
         finder: &mut Finder<N>,
         config: &WatchConfig,
     ) -> Result<Self> {
-        let frames = list_images(&folder.join("img"))?;
+        let frames = frames_of(folder)?;
         let fps = otb::frame_rate(&folder.join("seqinfo.ini"))?;
         let (truth, rule) = many::road_users(folder, frames.len())?;
         let mut watched = Self {
@@ -436,6 +442,18 @@ pub(super) mod tests {
         assert!(found.gain.is_real(), "{}", found.verdict());
         let line = found.csv().lines().count();
         assert_eq!(line, 1 + found.choices.len());
+    }
+
+    #[test]
+    fn frames_without_leading_zeros_are_looked_at_in_the_order_of_their_numbers() {
+        let clip = tempfile::tempdir().unwrap();
+        std::fs::create_dir(clip.path().join("img")).unwrap();
+        let names = ["8.png", "9.png", "10.png"];
+        for name in names {
+            std::fs::write(clip.path().join("img").join(name), "").unwrap();
+        }
+        let frames = frames_of(clip.path()).unwrap();
+        assert_eq!(frames, names.map(|name| clip.path().join("img").join(name)));
     }
 
     #[test]
