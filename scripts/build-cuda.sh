@@ -22,9 +22,8 @@ target=$(cd "$target" && pwd)
 
 # From here on every path of the toolkit is below $toolkit, whoever made it.
 fetch_toolkit() {
-    local toolkit=$1 wheels
-    wheels=$(mktemp -d)
-    trap 'rm -rf "$wheels"' RETURN
+    local toolkit=$1 wheels=$scratch/wheels
+    mkdir "$wheels"
     python3 -m pip download --quiet --no-deps --only-binary=:all: --dest "$wheels" \
         nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85 \
         nvidia-cuda-runtime==13.0.96 nvidia-cuda-nvrtc==13.0.88 nvidia-cublas==13.1.0.3 nvidia-curand==10.4.0.35
@@ -61,15 +60,13 @@ PY
 # libcuda belongs to the driver and is in no wheel. A stand-in with its function names is enough to link against; each
 # answers CUDA_ERROR_NO_DEVICE, so with its folder in LD_LIBRARY_PATH programs start and say that there is no GPU.
 make_driver_stub() {
-    local toolkit=$1 stub
-    stub=$(mktemp --suffix=.c)
+    local toolkit=$1 stub=$scratch/stub.c
     # Every word that begins like a function: the header renames many of them by macros (`cuMemAlloc_v2`).
     grep -hoE '\bcu[A-Z][A-Za-z0-9_]*' "$toolkit/include/cuda.h" | sort -u |
         sed 's/.*/int &(void) { return 100; }/' >"$stub"
     mkdir -p "$toolkit/lib/stubs"
     cc -shared -fPIC -Wl,-soname,libcuda.so.1 -o "$toolkit/lib/stubs/libcuda.so.1" "$stub"
     ln -sfn libcuda.so.1 "$toolkit/lib/stubs/libcuda.so"
-    rm -f "$stub"
 }
 
 if [ -n "${CUDA_HOME:-}" ] && [ -x "$CUDA_HOME/bin/nvcc" ]; then
@@ -79,8 +76,13 @@ else
     if [ ! -e "$toolkit/complete" ]; then
         echo "build-cuda: fetching nvcc and libraries into $toolkit" >&2
         rm -rf "$toolkit"
+        # 1 GB of wheels: also gone where a step fails, which ends the script without returning from its functions.
+        scratch=$(mktemp -d)
+        trap 'rm -rf "$scratch"' EXIT
         fetch_toolkit "$toolkit"
         make_driver_stub "$toolkit"
+        # `exec` below is no exit.
+        rm -rf "$scratch"
         touch "$toolkit/complete"
     fi
 fi

@@ -8,9 +8,18 @@ if [ "$(uname -s)" != Linux ] || ! echo '#include <linux/videodev2.h>' | ${CC:-c
     echo "passed over: no linux/videodev2.h (Debian: apt-get install linux-libc-dev)"
     exit 0
 fi
-if [ -z "${LIBCLANG_PATH:-}" ] && ! ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib*/libclang*.so* /usr/lib/*/libclang*.so* \
-    2>/dev/null | grep -qv libclang-cpp; then
-    venv="${TMPDIR:-/tmp}/roadhound-libclang"
+# The libraries below $1 (/usr, but for tests): any of these places is enough. libclang-cpp is another library.
+installed_libclang() {
+    local place
+    for place in 'lib/llvm-*/lib' 'lib*' 'lib/*'; do
+        compgen -G "$1/$place/libclang*.so*" || true
+    done | sed '/libclang-cpp/d'
+}
+if [ -z "${LIBCLANG_PATH:-}" ] && [ -z "$(installed_libclang "${ROADHOUND_USR:-/usr}")" ]; then
+    # Where the build puts its own things: a folder in /tmp could be anybody's.
+    venv=${CARGO_TARGET_DIR:-target}/libclang-venv
+    mkdir -p "$venv"
+    venv=$(cd "$venv" && pwd)
     if python3 -m venv "$venv" 2>/dev/null && "$venv/bin/pip" install --quiet libclang; then
         LIBCLANG_PATH=$(dirname "$(find "$venv" -name 'libclang*.so*' | head -1)")
         # The package has the library alone; the compiler's own headers stand in for clang's.

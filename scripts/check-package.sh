@@ -9,7 +9,9 @@ skip() { echo "check-package: skipped: $*" >&2; exit 77; }
 command -v dpkg >/dev/null || skip "no dpkg"
 [ "$(id -u)" = 0 ] || skip "only root installs packages"
 root=$(mktemp -d)
-trap 'rm -rf "$root"' EXIT
+# What is written for the checks is not below the root, where purging may leave nothing.
+scratch=$(mktemp -d)
+trap 'rm -rf "$root" "$scratch"' EXIT
 mkdir -p "$root/var/lib/dpkg/updates" "$root/var/lib/dpkg/info"
 touch "$root/var/lib/dpkg/status"
 # The empty root has no C library, no shell for the scripts, and may be another processor's.
@@ -34,8 +36,8 @@ if command -v systemd-analyze >/dev/null; then
     sed -n 's/^Exec[A-Za-z]*=\([^ ]*\) .*/\1/p' "$unit" | grep '^/usr/bin/roadhound' | sort -u | while read -r path; do
         [ -x "$root$path" ] || fail "the unit names $path, which is not in the package"
     done
-    sed "s|/usr/bin/roadhound|$root/usr/bin/roadhound|" "$unit" >"$root/roadhound.service"
-    said=$(systemd-analyze verify --man=no "$root/roadhound.service" 2>&1) || fail "unit: $said"
+    sed "s|/usr/bin/roadhound|$root/usr/bin/roadhound|" "$unit" >"$scratch/roadhound.service"
+    said=$(systemd-analyze verify --man=no "$scratch/roadhound.service" 2>&1) || fail "unit: $said"
     [ -z "$said" ] || fail "unit: $said"
     echo "unit: good"
 fi
@@ -62,6 +64,6 @@ run_dpkg --remove roadhound >"$root/log" || { cat "$root/log" >&2; fail "cannot 
 [ ! -e "$root/usr/bin/roadhound" ] || fail "removed, and the program is there"
 [ -e "$root/etc/roadhound/roadhound.toml" ] || fail "removed, and the configuration is gone"
 run_dpkg --purge roadhound >"$root/log" || { cat "$root/log" >&2; fail "cannot be purged"; }
-left=$(find "$root" -path '*roadhound*' ! -name roadhound.service -print)
+left=$(cd "$root" && find . -path '*roadhound*' -print)
 [ -z "$left" ] || fail "purged, and there is still $left"
 echo "installed, upgraded, removed and purged: good"

@@ -134,6 +134,16 @@ def run_ours(program, model, clip, outs, precision):
     return took
 
 
+def emptied(folder, is_ours):
+    """The folder with nothing in it: what an earlier call left would be scored as well. What no call left is nobody's to delete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.iterdir()):
+        if not is_ours(path):
+            sys.exit(f"compare-watch.py: {path}: not of an earlier comparison, choose another --out")
+        path.unlink()
+    return folder
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--roadhound", default="target/release/roadhound")
@@ -154,12 +164,9 @@ def main():
 
     auto = detector_module()
     clips = [options.shared / "data/sequences" / name for name in options.clips.split(",")]
-    truth = options.out / "truth"
-    truth.mkdir(parents=True, exist_ok=True)
+    truth = emptied(options.out / "truth", Path.is_symlink)
     for clip in clips:
-        link = truth / clip.name
-        if not link.exists():
-            link.symlink_to(clip.resolve())
+        (truth / clip.name).symlink_to(clip.resolve())
     peer = options.shared / "data/peers/yolox_nano/yolox_nano.onnx"
     # What is run, and the names of its results.
     named = {"yolox f32 + ByteTrack": [f"yolox f32 + ByteTrack{t}" for t in THRESHOLDS]}
@@ -176,12 +183,12 @@ def main():
 
     took = {name: [] for name in entries}
     folder = {name: options.out / name.replace(",", "").replace(" ", "-") for names in named.values() for name in names}
+    for results in folder.values():
+        emptied(results, lambda path: path.suffix in (".txt", ".time") and not path.is_dir())
     for _ in range(options.rounds):
         for clip in clips:
             for name, run in entries.items():
                 outs = [folder[result] / f"{clip.name}.txt" for result in named[name]]
-                for out in outs:
-                    out.parent.mkdir(exist_ok=True)
                 # The first frame warms the caches.
                 took[name] += run(clip, outs)[1:]
     for name, results in named.items():

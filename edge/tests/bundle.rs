@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 
 use common::{
-    Proto, check_refused, contract, good_bundle, search_onnx, template_onnx, write_bundle,
+    Proto, check_refused, contract, good_bundle, panics, search_onnx, template_onnx, write_bundle,
     write_images,
 };
 use proptest::prelude::*;
@@ -187,7 +187,10 @@ proptest! {
         let head = at.index(end);
         bytes[head] = value;
         let kept = (bytes.len() as f64 * kept) as usize;
-        let _ = TractNetwork::load(&c, &bytes, &search_onnx(&c), 1);
-        let _ = TractNetwork::load(&c, &bytes[..kept], &search_onnx(&c), 1);
+        let ((), places) = panics::of_ours(|| {
+            let _ = TractNetwork::load(&c, &bytes, &search_onnx(&c), 1);
+            let _ = TractNetwork::load(&c, &bytes[..kept], &search_onnx(&c), 1);
+        });
+        prop_assert!(places.is_empty(), "caught, but ours: {places:?}");
     }
 }

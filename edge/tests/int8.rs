@@ -516,6 +516,120 @@ fn only_a_convolution_is_observed_and_once_and_by_as_many_references_as_it_has_c
     assert_eq!(said, "adjustments: 2, expected 3");
 }
 
+/// A 1x1 convolution of so many channels to one.
+fn pointwise(from: usize, pads: [usize; 4], strides: [usize; 2]) -> Convolution {
+    let params = QuantParams::new(1.0, 0).unwrap();
+    Convolution {
+        weights: vec![1; from],
+        bias: None,
+        channels: 1,
+        kernel: [1, 1],
+        strides,
+        dilations: [1, 1],
+        pads,
+        input: params,
+        weight_scales: vec![1.0],
+        output: params,
+    }
+}
+
+/// Two readers of a map of one cell: one pads far above, the other far to the left, each a map that can be.
+fn padded_both_ways(graph: &mut Graph, x: Value, cells: usize) {
+    let channels = graph.shape(x).channels;
+    for (pads, strides) in [
+        ([cells, 0, 0, 0], [2 * cells, 1]),
+        ([0, cells, 0, 0], [1, 2 * cells]),
+    ] {
+        let y = graph
+            .convolve(x, &pointwise(channels, pads, strides))
+            .unwrap();
+        graph.output(y, Layout::Planar, Number::U8).unwrap();
+    }
+}
+
+#[test]
+fn a_map_whose_readers_pad_it_to_too_much_together_is_refused() {
+    for cells in [(1 << 19) - 32, (1 << 24) - 1] {
+        for path in Path::available() {
+            let mut graph = Graph::new();
+            let shape = Shape::new(4, 1, 1).unwrap();
+            let x = graph.input(shape, Layout::Planar, Number::U8).unwrap();
+            padded_both_ways(&mut graph, x, cells);
+            let refused = graph.plan(path, 1).unwrap_err();
+            let expected = PlanError::Size {
+                channels: 4,
+                height: cells + 1,
+                width: cells + 1,
+            };
+            assert_eq!(refused, expected);
+        }
+    }
+}
+
+/// 2^24 rows, as many columns and 2^16 channels are 2^64 bytes, which 64 bits count as none.
+#[test]
+fn the_padding_of_a_part_is_counted_with_all_channels_of_its_concatenation() {
+    for path in Path::available() {
+        let mut graph = Graph::new();
+        let mut input = |channels| {
+            let shape = Shape::new(channels, 1, 1).unwrap();
+            graph.input(shape, Layout::Planar, Number::U8).unwrap()
+        };
+        let (x, rest) = (input(4), input(65535));
+        let part = graph.convolve(x, &pointwise(4, [0; 4], [1, 1])).unwrap();
+        padded_both_ways(&mut graph, part, (1 << 24) - 1);
+        let whole = graph.concat(&[part, rest]).unwrap();
+        graph.output(whole, Layout::Planar, Number::U8).unwrap();
+        let refused = graph.plan(path, 1).unwrap_err();
+        let expected = PlanError::Size {
+            channels: 1 << 16,
+            height: 1 << 24,
+            width: 1 << 24,
+        };
+        assert_eq!(refused, expected);
+    }
+}
+
+#[test]
+fn a_program_that_takes_more_than_a_gibibyte_is_refused_before_memory_is_asked_for() {
+    let shape = |height, width| Shape::new(1, height, width).unwrap();
+    let params = QuantParams::new(1.0, 0).unwrap();
+    let input = |graph: &mut Graph, shape| graph.input(shape, Layout::Planar, Number::U8).unwrap();
+    // Many large maps that are needed at the same time.
+    let mut maps = Graph::new();
+    let x = input(&mut maps, shape(8192, 8192));
+    let parts: Vec<Value> = (0..20)
+        .map(|_| maps.crop(x, (0, 0), (8192, 8191)).unwrap())
+        .collect();
+    let add = QuantisedAdd::new(params, params, params);
+    let sum = parts
+        .iter()
+        .skip(1)
+        .fold(parts[0], |sum, part| maps.add(sum, *part, add).unwrap());
+    let sum = maps.crop(sum, (0, 0), (1, 1)).unwrap();
+    maps.output(sum, Layout::Planar, Number::U8).unwrap();
+    // Results that leave as four bytes a number.
+    let mut results = Graph::new();
+    let templates = input(&mut results, shape(2048, 2048));
+    let cells = input(&mut results, shape(4, 4));
+    let product = results
+        .correlate((templates, params), (cells, params), params)
+        .unwrap();
+    for _ in 0..5 {
+        results
+            .output(product, Layout::Planar, Number::F32(params))
+            .unwrap();
+    }
+    for (what, graph) in [("maps", maps), ("results", results)] {
+        for path in Path::available() {
+            match graph.clone().plan(path, 1) {
+                Err(PlanError::Memory { bytes }) => assert!(bytes > 1 << 30, "{what}: {bytes}"),
+                other => panic!("{what} on {path}: {other:?}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn numbers_leave_in_either_layout() {
     let params = QuantParams::new(0.25, 7).unwrap();

@@ -4,10 +4,11 @@
 
 mod common;
 
-use common::{constant_of, contract, ints, model, node, search_onnx, value_info};
+use common::{constant_of, contract, ints, model, node, panics, search_onnx, value_info};
 use proptest::prelude::*;
 use roadhound_edge::infer::{InferError, Int8, TractNetwork};
-use roadhound_edge::int8::Path;
+use roadhound_edge::int8::{Graph, Layout, Number, Path, Shape};
+use roadhound_host::guard::quietly;
 use roadhound_shared::network::{FollowNetwork, TemplateOutputs};
 
 /// Name, dimensions, ONNX type, bytes.
@@ -306,6 +307,24 @@ fn a_transposition_that_names_an_axis_twice_is_refused() {
     }
 }
 
+#[test]
+fn a_panic_of_our_own_is_seen_behind_the_guard_and_somebody_elses_is_not_taken_for_one() {
+    let mut graph = Graph::new();
+    let shape = Shape::new(1, 1, 1).unwrap();
+    let value = graph.input(shape, Layout::Planar, Number::U8).unwrap();
+    // A value of another graph, which no file can ask for.
+    let (caught, places) = panics::of_ours(|| quietly(|| Graph::new().shape(value)));
+    assert!(caught.is_err());
+    assert!(
+        places.len() == 1 && places[0].contains("int8/graph.rs"),
+        "{places:?}"
+    );
+    let (caught, places) = panics::of_ours(|| quietly(|| Vec::<u8>::new()[0]));
+    assert!(caught.is_err() && places.is_empty(), "{places:?}");
+    let (caught, places) = panics::of_ours(|| quietly(|| graph.shape(value)));
+    assert!(caught.is_ok() && places.is_empty(), "{places:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
@@ -319,6 +338,7 @@ proptest! {
             let place = if place < 1300 { place } else { len - 1 - (place - 1300) };
             bytes[place] = value;
         }
-        let _ = features(&bytes, Int8::Kernels(Path::detect()), 1);
+        let (_, places) = panics::of_ours(|| features(&bytes, Int8::Kernels(Path::detect()), 1));
+        prop_assert!(places.is_empty(), "caught, but ours: {places:?}");
     }
 }

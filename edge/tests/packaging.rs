@@ -119,6 +119,36 @@ fn the_shell_completes_what_the_program_knows() {
     );
 }
 
+/// `RestartPreventExitStatus` is about the program itself: a command before it that failed would be tried again for ever.
+#[test]
+fn a_mistake_in_the_configuration_ends_the_service_and_is_not_tried_again() {
+    let unit = text("roadhound.service");
+    let setting = |name: &str| -> Vec<&str> {
+        let lines = unit.lines().filter_map(|line| line.split_once('='));
+        lines
+            .filter(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+            .collect()
+    };
+    let commands = unit.lines().filter_map(|line| line.split_once('='));
+    let started: Vec<&str> = commands
+        .map(|(key, _)| key)
+        .filter(|key| key.starts_with("Exec") && *key != "ExecReload")
+        .collect();
+    assert_eq!(started, ["ExecStart"]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("roadhound.toml");
+    std::fs::write(&config, "[camera.rendered]\nfps = -1.0\n").unwrap();
+    let command = setting("ExecStart")[0].replace(
+        "/etc/roadhound/roadhound.toml",
+        &config.display().to_string(),
+    );
+    let arguments: Vec<&str> = command.split_whitespace().skip(1).collect();
+    let ended = roadhound(&arguments).status.code().unwrap().to_string();
+    assert_eq!(setting("RestartPreventExitStatus"), [ended.as_str()]);
+}
+
 #[test]
 fn systemd_has_nothing_to_say_about_the_unit() {
     // The unit names the program where the package puts it; here it is somewhere else.

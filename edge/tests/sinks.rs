@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::program::{PATIENCE, film};
@@ -13,8 +14,14 @@ use common::stuck::{
     from_environment, until_they_are_stuck,
 };
 
+/// Two programs are compared that need the machine to themselves: the tests of this file take turns.
+static ALONE: Mutex<()> = Mutex::new(());
+/// A neighbour that comes and goes can spoil one comparison; sinks that cost something spoil each.
+const ATTEMPTS: usize = 3;
+
 #[test]
 fn at_the_pace_of_a_camera_as_many_frames_are_tracked_with_stuck_sinks_as_without_any() {
+    let _turn = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let seconds: u64 = from_environment("ROADHOUND_SINK_SECONDS", 8);
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
@@ -22,25 +29,36 @@ fn at_the_pace_of_a_camera_as_many_frames_are_tracked_with_stuck_sinks_as_withou
     let free = Board::start(at, "free", "", target, "");
     let mut stuck = Board::start(at, "stuck", "", target, &dead_sinks(at));
     let full = until_they_are_stuck(&stuck);
-    let before = [&free, &stuck].map(Board::tracked);
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(seconds) {
-        stuck.get_stuck(BROWSERS);
-        std::thread::sleep(Duration::from_millis(500));
+    let mut said = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let before = [&free, &stuck].map(Board::tracked);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(seconds) {
+            stuck.get_stuck(BROWSERS);
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let played = 30.0 * began.elapsed().as_secs_f64();
+        let [a, b] =
+            [(&free, before[0]), (&stuck, before[1])].map(|(board, n)| board.tracked() - n);
+        check_that_they_stayed_stuck(&stuck, full);
+        println!(
+            "of {played:.0} frames at 30 a second {a} were tracked without sinks and {b} with stuck ones: {:.4} of them",
+            b / a
+        );
+        if a <= 0.9 * played {
+            said.push(format!("{a} of {played:.0} frames: too busy to tell"));
+        } else if (b / a - 1.0).abs() >= MOST {
+            said.push(format!("{b} frames, {a} without sinks"));
+        } else {
+            return;
+        }
     }
-    let played = 30.0 * began.elapsed().as_secs_f64();
-    let [a, b] = [(&free, before[0]), (&stuck, before[1])].map(|(board, n)| board.tracked() - n);
-    check_that_they_stayed_stuck(&stuck, full);
-    println!(
-        "of {played:.0} frames at 30 a second {a} were tracked without sinks and {b} with stuck ones: {:.4} of them",
-        b / a
-    );
-    assert!(a > 0.9 * played, "{a} of {played} frames: too busy to tell");
-    assert!((b / a - 1.0).abs() < MOST, "{b} frames, {a} without sinks");
+    panic!("{}", said.join("; "));
 }
 
 #[test]
 fn as_fast_as_it_goes_frames_are_tracked_on_while_sinks_and_browsers_take_nothing() {
+    let _turn = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let target = film(&at.join("drive.rgb"), SIZE_PX, DRIVE_FRAMES)[0].unwrap();

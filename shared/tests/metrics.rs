@@ -128,22 +128,23 @@ fn pooling_weighs_frames_and_the_mean_weighs_runs() {
 
 #[test]
 fn centres_of_pixels_and_of_edges_give_the_same_distance() {
-    // pytracking's (w - 1) / 2 takes the same half pixel off both centres.
-    for (a, b) in [
-        (TRUTH, HALF_OFF),
-        (TRUTH, ScoreBox::new(80.5, 93.25, 55.0, 13.5)),
-    ] {
-        let center = |b: &ScoreBox, less: f64| {
-            (
-                b.x_px + (b.w_px - less) / 2.0,
-                b.y_px + (b.h_px - less) / 2.0,
-            )
-        };
-        let distance = |less: f64| {
-            let ((ax, ay), (bx, by)) = (center(&a, less), center(&b, less));
-            (ax - bx).hypot(ay - by)
-        };
-        close(distance(0.0), distance(1.0));
+    // pytracking's centres are at x + (w - 1) / 2, which takes the same half pixel off both. Boxes whose centres are, by
+    // that, just within 20 px and just beyond are so here.
+    let half = |length: f64| (length - 1.0) / 2.0;
+    let truth = (TRUTH.x_px + half(TRUTH.w_px), TRUTH.y_px + half(TRUTH.h_px));
+    for (w, h) in [(40.0, 20.0), (55.0, 13.5), (1.0, 90.0)] {
+        for (sx, sy) in [(0.6, 0.8), (-0.6, 0.8), (0.8, -0.6), (-0.8, -0.6)] {
+            for (off, precise) in [(19.875, 1.0), (20.125, 0.0)] {
+                let (x, y) = (truth.0 + sx * off, truth.1 + sy * off);
+                let found = ScoreBox::new(x - half(w), y - half(h), w, h);
+                let run = score(
+                    &[Some(TRUTH); 2],
+                    &[Some(TRUTH), Some(found)],
+                    &Convention::default(),
+                );
+                assert_eq!(run.precision_20px, precise, "{found:?}");
+            }
+        }
     }
 }
 

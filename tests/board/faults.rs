@@ -165,6 +165,28 @@ fn every_error_of_the_driver_is_survived() {
     assert_eq!(before[0], after[0], "open files");
 }
 
+/// Without requests, which no camera needs, `vivid` starts once it has two buffers, as cameras of boards do with theirs.
+#[test]
+fn a_driver_that_starts_with_all_its_buffers_and_not_before_delivers() {
+    let Some(session) = vivid_session() else {
+        return;
+    };
+    configure_white(&session, 30, "");
+    let config = session.read("roadhound.toml");
+    let two = config.replace("width_px = 320", "buffers = 2\nwidth_px = 320");
+    assert_ne!(two, config);
+    session.write("roadhound.toml", two);
+    let start = START_WHITE.replace("load_vivid", "load_vivid supports_requests=0");
+    session.run(&format!("{start}{END}"), 1_800);
+    let prom = session.read("roadhound.prom");
+    let lines = session.lines("track.jsonl");
+    println!("{} frames with two buffers", lines.len());
+    assert_eq!(lines.last().unwrap()["phase"], "tracking");
+    for cause in ["stalled", "io", "gone"] {
+        assert_eq!(closed(&prom, cause), 0.0, "{prom}");
+    }
+}
+
 #[test]
 fn a_camera_that_comes_back_with_another_size_is_followed_in_on() {
     let Some(session) = vivid_session() else {

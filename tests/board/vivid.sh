@@ -6,9 +6,10 @@ camera=$PWD/camera
 # What a job does to a camera before the program can open it.
 prepare() { :; }
 
-# Two inputs, a webcam (0) and HDMI (1), and an HDMI output that can be looped back into the latter.
+# Two inputs, a webcam (0) and HDMI (1), and an HDMI output that can be looped back into the latter. Arguments are more
+# parameters of the driver.
 load_vivid() {
-    modprobe vivid n_devs=1 node_types=0x101 num_inputs=2 input_types=0xC num_outputs=1 output_types=0x1 no_error_inj=0
+    modprobe vivid n_devs=1 node_types=0x101 num_inputs=2 input_types=0xC num_outputs=1 output_types=0x1 no_error_inj=0 "$@"
     connect
 }
 unplug() {

@@ -41,7 +41,7 @@ impl Run {
         while began.elapsed() < TURN && self.inputs - before < most {
             let input = mutate(&self.seeds, &mut self.dice);
             let begun = Instant::now();
-            let outcome = std::panic::catch_unwind(|| (self.target.run)(&input));
+            let outcome = std::panic::catch_unwind(|| self.target.feed(&input));
             let took = begun.elapsed();
             if outcome.is_err() || took > MOST_TIME {
                 let (name, count) = (self.target.name, self.inputs);

@@ -9,15 +9,20 @@
 //! Readers of folders take several files in one input, apart by zero bytes, in the order of their seeds.
 
 mod board;
+mod graphs;
 pub mod mutate;
+#[path = "../../edge/tests/common/panics.rs"]
+mod panics;
 
 use std::path::Path;
 
+pub use graphs::load_seeds;
 use roadhound_edge::capture::dump::Times;
 use roadhound_edge::config::RunConfig;
 use roadhound_edge::infer::TractNetwork;
 use roadhound_edge::source::{Options, RawLayout, open};
-use roadhound_shared::contract::{BundleManifest, FollowContract, FollowSizes, Probe, sha256_hex};
+use roadhound_edge::watch::config::WatchFile;
+use roadhound_shared::contract::{BundleManifest, FollowContract, FollowSizes, sha256_hex};
 use roadhound_shared::frame::{FrameView, PixelFormat, Timestamp};
 use roadhound_shared::geometry::BoxXywh;
 use roadhound_shared::network::{FollowNetwork, SearchOutputs, TemplateOutputs};
@@ -26,25 +31,34 @@ use roadhound_shared::preprocess::{
 };
 use roadhound_shared::tracker::{Tracker, TrackerConfig};
 use roadhound_shared::world::{Region, WorldConfig};
+use roadhound_trainer::adapt::config::AdaptRun;
+use roadhound_trainer::autoencoder::AutoencoderRun;
 use roadhound_trainer::checkpoint::Checkpoint;
 use roadhound_trainer::config::{SystemConfig, TrackerRun};
+use roadhound_trainer::dann::DannRun;
 use roadhound_trainer::data::layout::Layout;
 use roadhound_trainer::data::store::ImageStore;
 use roadhound_trainer::data::{PackKind, ReadConfig, read_pack, truth as truth_table};
+use roadhound_trainer::disentangle::DisentangleRun;
 use roadhound_trainer::export::interpret::{Graph, OnnxNetwork};
 use roadhound_trainer::export::onnx::{Attribute, GraphBuilder};
 use roadhound_trainer::export::package;
+use roadhound_trainer::familiarity::FamiliarityRun;
+use roadhound_trainer::gan::GanRun;
 use roadhound_trainer::labelled::{
     LabelledError, Samples, Shape, Values, folder, idx as idx_format, npz as npz_format, table,
 };
+use roadhound_trainer::many::{self, ManyRules};
 use roadhound_trainer::metric::MetricRun;
 use roadhound_trainer::metric::pairs::PairSets;
+use roadhound_trainer::propose::ProposeRun;
 use roadhound_trainer::quantise::chain::{Chain, ChainSamples, pixel_params};
 use roadhound_trainer::quantise::equalise::equalise;
 use roadhound_trainer::quantise::observe::Observer;
 use roadhound_trainer::quantise::weights::Rounding;
 use roadhound_trainer::quantise::{Corrections, Seen, Settings, quantised};
 use roadhound_trainer::report::page_of;
+use roadhound_trainer::siamese::SiameseRun;
 use roadhound_trainer::tune::space::Space;
 
 /// One thing to fuzz.
@@ -59,16 +73,44 @@ pub struct Target {
     pub smoke_rounds: usize,
 }
 
+impl Target {
+    /// Hands it an input. Panics of our own code count where a reader of somebody else's files was in the middle of it, and the
+    /// guard around that has made an error of them.
+    pub fn feed(&self, data: &[u8]) {
+        let ((), places) = panics::of_ours(|| (self.run)(data));
+        assert!(places.is_empty(), "caught, but ours: {places:?}");
+    }
+}
+
 /// All of them.
 pub const TARGETS: &[Target] = &[
     target("manifest", manifest, manifest_seeds, 300),
-    target("probe", probe, probe_seeds, 300),
+    target("probe", graphs::probe, graphs::probe_seeds, 300),
+    target(
+        "adaptation",
+        graphs::adaptation,
+        graphs::adaptation_seeds,
+        300,
+    ),
     target("onnx_edge", onnx_edge, onnx_seeds, 40),
     target("onnx_trainer", onnx_trainer, onnx_seeds, 60),
     target("onnx_int8", onnx_int8, int8_seeds, 60),
+    target(
+        "onnx_propose",
+        graphs::onnx_propose,
+        graphs::onnx_propose_seeds,
+        60,
+    ),
+    target(
+        "onnx_familiarity",
+        graphs::onnx_familiarity,
+        graphs::onnx_familiarity_seeds,
+        60,
+    ),
     target("quantise", quantise, quantise_seeds, 60),
     target("configuration", configuration, configuration_seeds, 300),
     target("board_config", board_config, board_config_seeds, 300),
+    target("watch_config", watch_config, watch_config_seeds, 300),
     target("dump_times", dump_times, dump_times_seeds, 200),
     target(
         "live_frame",
@@ -97,6 +139,7 @@ pub const TARGETS: &[Target] = &[
     target("bdd100k", bdd100k, bdd100k_seeds, 200),
     target("voc", voc, voc_seeds, 200),
     target("coco", coco, coco_seeds, 200),
+    target("results", results, results_seeds, 100),
     target("truth", truth, truth_seeds, 200),
     target("idx", idx, idx_seeds, 200),
     target("npz", npz, npz_seeds, 200),
@@ -177,16 +220,6 @@ impl FollowNetwork for Zeros {
     ) -> Result<(), Self::Error> {
         Ok(())
     }
-}
-
-fn probe(data: &[u8]) {
-    if let (Ok(probe), Some(contract)) = (serde_json::from_slice::<Probe>(data), contract()) {
-        let _ = probe.replay(&mut Zeros, &contract);
-    }
-}
-
-fn probe_seeds() -> Vec<Vec<u8>> {
-    vec![shipped("probe.json")]
 }
 
 /// A small network: a few cells, so that a run takes microseconds.
@@ -432,13 +465,15 @@ fn configuration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    match MetricRun::parse(text) {
-        Ok(run) => assert!(
-            run.to_toml()
-                .is_ok_and(|text| MetricRun::parse(&text).is_ok())
-        ),
-        Err(error) => assert!(!error.to_string().contains('\n'), "two lines: {error}"),
-    }
+    system::<AdaptRun>(text);
+    system::<AutoencoderRun>(text);
+    system::<DannRun>(text);
+    system::<DisentangleRun>(text);
+    system::<FamiliarityRun>(text);
+    system::<GanRun>(text);
+    system::<MetricRun>(text);
+    system::<ProposeRun>(text);
+    system::<SiameseRun>(text);
     if let Ok(run) = TrackerRun::parse(text) {
         let _ = run.data.validate();
         let _ = run.sampler.validate();
@@ -454,6 +489,17 @@ fn configuration(data: &[u8]) {
     }
 }
 
+fn system<C: SystemConfig>(text: &str) {
+    match C::parse(text) {
+        Ok(run) => {
+            let again = run.to_toml().map(|text| C::parse(&text).map(|_| ()));
+            assert!(matches!(again, Ok(Ok(()))), "{again:?}");
+        }
+        Err(error) => assert!(!error.to_string().contains('\n'), "two lines: {error}"),
+    }
+}
+
+/// Those that models were trained by among them: each system has one.
 fn configuration_seeds() -> Vec<Vec<u8>> {
     let mut seeds = vec![
         TrackerRun::parse("")
@@ -463,7 +509,20 @@ fn configuration_seeds() -> Vec<Vec<u8>> {
             .into_bytes(),
     ];
     seeds.push(b"seed = 3\n[train]\nbatch = 8\n[[data.packs]]\nname = \"a\"\nkind = \"voc\"\nweight = 1.0\nread = { list = \"train.txt\" }\n".to_vec());
-    seeds.push(include_bytes!("../../configs/metric-wine.toml").to_vec());
+    for name in [
+        "adapt-bdd100k-idd",
+        "dann-mnist-usps",
+        "disentangle-factors",
+        "familiarity",
+        "gan-ring",
+        "metric-wine",
+        "propose",
+        "robust-vae-mnist",
+        "siamese-mnist",
+    ] {
+        let path = crate::workspace().join(format!("configs/{name}.toml"));
+        seeds.push(std::fs::read(path).unwrap_or_default());
+    }
     let metric = MetricRun::default().to_toml();
     seeds.push(metric.unwrap_or_default().into_bytes());
     seeds
@@ -492,6 +551,28 @@ fn board_config_seeds() -> Vec<Vec<u8>> {
         sample.as_bytes().to_vec(),
         one_camera.into_bytes(),
         b"[camera.rendered]\nfps = 30.0\n[sinks.mqtt]\nhost = \"a\"\n".to_vec(),
+    ]
+}
+
+/// As of the board's configuration.
+fn watch_config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    match WatchFile::parse(text) {
+        Err(e) => assert!(!e.to_string().contains('\n'), "two lines: {e}"),
+        Ok(file) => {
+            let written = toml::to_string(&file).expect("what was read can be written");
+            assert_eq!(WatchFile::parse(&written).as_ref(), Ok(&file));
+        }
+    }
+}
+
+fn watch_config_seeds() -> Vec<Vec<u8>> {
+    let sample = include_str!("../../packaging/watch.toml");
+    vec![
+        sample.as_bytes().to_vec(),
+        sample.replace("#:", "").into_bytes(),
     ]
 }
 
@@ -1081,6 +1162,57 @@ fn coco_seeds() -> Vec<Vec<u8>> {
     joined(&[
         r#"{"videos":[{"id":5,"name":"v","fps":10}],"images":[{"id":1,"file_name":"a.jpg","width":64,"height":48,"video_id":5,"frame_id":0},{"id":2,"file_name":"b.jpg"}],"annotations":[{"id":1,"image_id":1,"category_id":3,"bbox":[1,2,30,40],"instance_id":7,"occluded":false},{"id":2,"image_id":2,"category_id":3,"bbox":[1,2,3,4],"iscrowd":1,"segmentation":{"counts":[1],"size":[2,2]}}],"categories":[{"id":3,"name":"car"}]}"#,
     ])
+}
+
+/// Truth, results, and how long the sequence is, in every layout that results can have: figures, or the file at fault.
+fn results(data: &[u8]) {
+    let [truth, found, info] = parts(data);
+    let files: &[(&str, &[u8])] = &[
+        ("mot/a/gt/gt.txt", truth),
+        ("mot/a/seqinfo.ini", info),
+        ("clips/a/gt.txt", truth),
+        ("kitti/label_02/a.txt", truth),
+        ("results/a.txt", found),
+    ];
+    let cases = [
+        (
+            "mot",
+            &[ManyRules::Mot15, ManyRules::Mot17, ManyRules::Mot20][..],
+        ),
+        ("clips", &[ManyRules::RoadUsers]),
+        ("kitti", &[ManyRules::KittiCar, ManyRules::KittiPedestrian]),
+    ];
+    with_files(files, |folder| {
+        for (layout, rules) in cases {
+            let truth = folder.join(layout);
+            let _ = ManyRules::of(&truth);
+            for &rules in rules {
+                match many::evaluate(&folder.join("results"), &truth, rules) {
+                    Ok(scores) => assert_eq!(scores.len(), 2),
+                    Err(error) => {
+                        let line = error.to_string();
+                        assert!(
+                            line.contains(&*folder.to_string_lossy()) && !line.contains('\n'),
+                            "{line}"
+                        );
+                    }
+                }
+            }
+        }
+    });
+}
+
+fn results_seeds() -> Vec<Vec<u8>> {
+    let mot = joined(&[
+        "1,1,10,20,30,40,1,1,1\n2,1,12,20,30,40,1,1,0.5\n2,900,50,20,9,9,1,7,1\n",
+        "1,4,11,20,30,40,0.9,-1,-1,-1\n2,4,12,21,30,40,0.8,-1,-1,-1\n",
+        "[Sequence]\nframeRate=25\nseqLength=3\n",
+    ]);
+    let kitti = joined(&[
+        "0 2 Car 0 1 -1.7 296.7 161.7 455.2 292.3 2 1.8 4.4 -4.5 1.8 13.4 -2.1\n1 -1 DontCare -1 -1 -10 219 188 245 218 -1000 -1000 -1000 -10 -1 -1 -1\n",
+        "0 7 Car 0 0 -1.7 297.7 161.7 455.2 292.3 2 1.8 4.4 -4.5 1.8 13.4 -2.1 0.9\n",
+    ]);
+    [mot, kitti].concat()
 }
 
 // ---- the core

@@ -57,17 +57,18 @@ fn no_target_panics_or_hangs_on_seeds_regressions_and_mutations() {
             target.name
         );
         let started = Instant::now();
-        let mut inputs: Vec<Vec<u8>> = seeds.clone();
-        inputs.extend(regressions(target.name).into_iter().map(|(_, bytes)| bytes));
+        let crashed = regressions(target.name).into_iter().map(|(_, bytes)| bytes);
+        let known: Vec<Vec<u8>> = seeds.into_iter().chain(crashed).collect();
+        let mut inputs = known.clone();
         let mut dice = Dice::of(target.name, seed);
         let rounds = asked("ROADHOUND_FUZZ_ROUNDS").unwrap_or(target.smoke_rounds);
         for _ in 0..rounds {
-            inputs.push(mutate(&seeds, &mut dice));
+            inputs.push(mutate(&known, &mut dice));
         }
         let count = inputs.len();
         for (index, input) in inputs.into_iter().enumerate() {
             let begun = Instant::now();
-            let outcome = std::panic::catch_unwind(|| (target.run)(&input));
+            let outcome = std::panic::catch_unwind(|| target.feed(&input));
             let took = begun.elapsed();
             if outcome.is_err() || took > MOST_TIME {
                 let kept = std::env::temp_dir().join(format!("fuzz-{}-{index}", target.name));
@@ -85,6 +86,12 @@ fn no_target_panics_or_hangs_on_seeds_regressions_and_mutations() {
             started.elapsed().as_secs_f64()
         );
     }
+}
+
+#[test]
+fn seeds_of_graphs_can_be_loaded() {
+    let loaded = system_tests::fuzz::load_seeds();
+    assert_eq!(loaded, Ok(()));
 }
 
 #[test]

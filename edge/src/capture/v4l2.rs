@@ -6,6 +6,8 @@
 //!
 //! The binding is safe to call but fragile: it hands out buffers only through `next`, which gives the last one back first
 //! and must not be called again after it failed. Hence the polling before each call, and a stream that failed is closed.
+//! A driver may start only once it has all its buffers, so none is kept back for the first `next` to give: the first
+//! frame is taken to have one, and is not looked at.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,8 @@ use crate::config::V4l2Config;
 
 /// No driver has more buffers; V4L2 itself allows 32.
 const MOST_BUFFERS: usize = 64;
+/// One is read while the driver fills another.
+const LEAST_BUFFERS: usize = 2;
 
 const ENCODINGS: [(&[u8; 4], Encoding); 7] = [
     (b"YUYV", Encoding::Raw(PixelFormat::Yuyv)),
@@ -128,6 +132,7 @@ impl Opener for V4l2 {
             least_bytes: least_bytes(encoding, stride_bytes, agreed.width, agreed.height),
             stride_bytes,
             last_sequence: 0,
+            holds_buffer: false,
             stream: Some(stream),
             _device: device,
         };
@@ -261,6 +266,8 @@ struct Stream {
     stride_bytes: usize,
     /// The driver counts in 32 bits.
     last_sequence: u64,
+    /// A buffer is out of the driver, for `next` to give back.
+    holds_buffer: bool,
     stream: Option<MmapStream<'static>>,
     _device: Device,
 }
@@ -270,12 +277,12 @@ impl Stream {
         let Some(stream) = self.stream.as_mut() else {
             return Err(io::Error::from_raw_os_error(libc::ENODEV));
         };
-        // All but the first, which `next` will give to the driver; how many there are, only the driver knows. It refuses
-        // the one behind the last, and a driver with a single buffer the second.
-        for index in 1..MOST_BUFFERS {
+        // All of them; how many there are, only the driver knows. It refuses the one behind the last, and a driver with a
+        // single buffer, which could not fill one while another is read, the second.
+        for index in 0..MOST_BUFFERS {
             match CaptureStream::queue(stream, index) {
                 Ok(()) => {}
-                Err(e) if index == 1 => return Err(e),
+                Err(e) if index < LEAST_BUFFERS => return Err(e),
                 Err(_) => break,
             }
         }
@@ -306,6 +313,11 @@ impl LiveSource for Stream {
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(Poll::Nothing),
             Err(e) => return Err(failed(e)),
+        }
+        if !self.holds_buffer {
+            CaptureStream::dequeue(stream).map_err(failed)?;
+            self.holds_buffer = true;
+            return Ok(Poll::Nothing);
         }
         let (bytes, meta) = CaptureStream::next(stream).map_err(failed)?;
         let used = bytes.get(..meta.bytesused as usize).unwrap_or_default();

@@ -61,6 +61,12 @@ pub enum PlanError {
         /// Columns.
         width: usize,
     },
+    /// The program would take more memory than is meant for one.
+    #[error("a program of {bytes} bytes or more, expected at most 1073741824")]
+    Memory {
+        /// Counted until it was too much.
+        bytes: usize,
+    },
     /// Two things that belong together differ in their number.
     #[error("{what}: {found}, expected {expected}")]
     Mismatch {
@@ -531,7 +537,7 @@ impl Graph {
             expected: 1,
         })?;
         let first = self.shape(*first);
-        let mut channels = 0;
+        let mut channels = 0_usize;
         for part in parts {
             let shape = self.shape(*part);
             if (shape.height, shape.width) != (first.height, first.width) {
@@ -540,7 +546,7 @@ impl Graph {
                     b: shape.sides(),
                 });
             }
-            channels += shape.channels;
+            channels = channels.saturating_add(shape.channels);
         }
         let shape = Shape::new(channels, first.height, first.width)?;
         Ok(self.push(
@@ -579,7 +585,8 @@ impl Graph {
     /// Where the processor does not have the path it is the scalar one; [`Program::path`] says so.
     ///
     /// # Errors
-    /// Maps padded with two zero points; no threads.
+    /// Maps padded with two zero points, a map that is too large with the padding of all its readers, more memory than is
+    /// meant for a program; no threads.
     pub fn plan(self, path: Path, threads: usize) -> Result<Program, PlanError> {
         plan::plan(self, path, threads)
     }

@@ -14,6 +14,9 @@ use super::path::Path;
 use super::pool::{Barrier, Pool};
 use super::program::{End, Program};
 
+/// Most bytes of a program: arena, packed weights, offsets, and the numbers that it writes. Each of them follows from a
+/// file, running out of memory cannot be caught, and sums below this fit into 32 bits. Shipped graphs take a hundredth.
+const MOST_BYTES: usize = 1 << 30;
 /// Output rows of a band: its input stays in the first-level cache.
 const BAND_ROWS: usize = 8;
 /// Buffers and packed weights start at multiples of this.
@@ -256,6 +259,25 @@ struct Planner<'a> {
     /// Of every value, the buffer of its wide copy.
     wide: Vec<Option<usize>>,
     observed: &'a [(Value, Vec<Reference>)],
+    held: Held,
+}
+
+/// What a program takes so far, counted before it is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    bytes: usize,
+}
+
+impl Held {
+    /// So many of so many bytes each.
+    fn take(&mut self, count: usize, each: usize) -> Result<(), PlanError> {
+        self.bytes = self.bytes.saturating_add(count.saturating_mul(each));
+        if self.bytes <= MOST_BYTES {
+            Ok(())
+        } else {
+            Err(PlanError::Memory { bytes: self.bytes })
+        }
+    }
 }
 
 /// See [`Graph::plan`].
@@ -290,15 +312,17 @@ pub(super) fn plan(graph: Graph, path: Path, threads: usize) -> Result<Program, 
         wide: vec![None; nodes.len()],
         observed: &graph.observed,
         fates,
+        held: Held::default(),
     };
     planner.place();
     planner.reserve_halos()?;
-    planner.size_rooms();
+    planner.size_rooms()?;
     for at in 0..nodes.len() {
         planner.emit(at)?;
     }
     for (index, output) in graph.outputs.iter().enumerate() {
         let from = planner.map(output.value);
+        planner.held.take(from.shape.len(), size_of::<f32>())?;
         planner.push(Work::Write {
             from,
             output: index,
@@ -307,9 +331,13 @@ pub(super) fn plan(graph: Graph, path: Path, threads: usize) -> Result<Program, 
         });
     }
     let Planner {
-        mut buffers, steps, ..
+        mut buffers,
+        steps,
+        mut held,
+        ..
     } = planner;
-    let arena_bytes = allocate(&mut buffers);
+    let arena_bytes = allocate(&mut buffers)?;
+    held.take(arena_bytes, 1)?;
     let mut inputs = Vec::with_capacity(graph.inputs);
     for node in nodes {
         if let Origin::Input { number, .. } = &node.origin {
@@ -485,17 +513,23 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The rooms become the first buffers.
-    fn size_rooms(&mut self) {
+    /// The rooms become the first buffers. Each reader's padding was checked by itself; a room has the widest border of
+    /// all its readers on every side, and the channels of a whole concatenation.
+    fn size_rooms(&mut self) -> Result<(), PlanError> {
         for room in &self.rooms {
             let [top, left, bottom, right] = room.halo;
-            let bytes = (room.height + top + bottom) * (room.width + left + right) * room.pixel;
+            let padded = Shape::new(
+                room.pixel,
+                room.height + top + bottom,
+                room.width + left + right,
+            )?;
             self.buffers.push(Buffer {
                 offset: 0,
-                bytes,
+                bytes: padded.len(),
                 life: (usize::MAX, 0),
             });
         }
+        Ok(())
     }
 
     fn map(&self, value: Value) -> Map {
@@ -512,14 +546,24 @@ impl Planner<'_> {
         }
     }
 
-    /// A buffer for something else than maps.
-    fn scratch(&mut self, bytes: usize) -> usize {
+    /// A buffer for something else than maps: so many of so many bytes each.
+    fn scratch(&mut self, count: usize, each: usize) -> Result<usize, PlanError> {
+        let mut alone = Held::default();
+        alone.take(count, each)?;
         self.buffers.push(Buffer {
             offset: 0,
-            bytes,
+            bytes: alone.bytes,
             life: (usize::MAX, 0),
         });
-        self.buffers.len() - 1
+        Ok(self.buffers.len() - 1)
+    }
+
+    /// Where the first channel of every cell of a map is.
+    fn cell_offsets(&mut self, map: &Map) -> Result<Vec<u32>, PlanError> {
+        self.held.take(map.shape.cells(), size_of::<u32>())?;
+        (0..map.shape.height)
+            .flat_map(|y| (0..map.shape.width).map(move |x| offset(map.at(y, x))))
+            .collect()
     }
 
     fn push(&mut self, work: Work) {
@@ -583,7 +627,7 @@ impl Planner<'_> {
                         let map = self.map(other);
                         let residual = ResidualStep {
                             buffer: map.buffer,
-                            offsets: cell_offsets(&map),
+                            offsets: self.cell_offsets(&map)?,
                             add: *add,
                             sum_is_first: sum == *a,
                         };
@@ -606,12 +650,14 @@ impl Planner<'_> {
                 template_zero,
                 cell_zero,
                 requantise,
-            } => self.correlate(
-                value,
-                (*templates, *template_zero),
-                (*cells, *cell_zero),
-                *requantise,
-            ),
+            } => {
+                return self.correlate(
+                    value,
+                    (*templates, *template_zero),
+                    (*cells, *cell_zero),
+                    *requantise,
+                );
+            }
             Origin::Concat { parts } => {
                 let whole = self.map(value);
                 let mut channel = 0;
@@ -677,7 +723,13 @@ impl Planner<'_> {
             }
             _ => (None, self.map(x)),
         };
-        let packed = pack(&self.kernels, conv, input_shape.channels, &source);
+        let packed = pack(
+            &self.kernels,
+            conv,
+            input_shape.channels,
+            &source,
+            &mut self.held,
+        )?;
         let window = |y: usize, x: usize| {
             let (dy, dx) = if stem.is_some() {
                 (0, 0)
@@ -694,10 +746,12 @@ impl Planner<'_> {
         } else {
             out.height
         };
+        self.held.take(rows * out.width, size_of::<u32>())?;
         let input_offsets = (0..rows)
             .flat_map(|y| (0..out.width).map(move |x| (y, x)))
-            .map(|(y, x)| window(y, x) as u32)
-            .collect();
+            .map(|(y, x)| offset(window(y, x)))
+            .collect::<Result<_, _>>()?;
+        self.held.take(packed.padded, size_of::<f32>())?;
         let mut step = ConvStep {
             input: source.buffer,
             input_offsets,
@@ -714,23 +768,24 @@ impl Planner<'_> {
             zero_point: conv.output_zero,
             residual,
             output: output.buffer,
-            output_offsets: cell_offsets(&output),
+            output_offsets: self.cell_offsets(&output)?,
             watch: None,
         };
         let observed = self.observed.iter().position(|(value, _)| value.0 == at);
         if let Some(index) = observed {
             let watch = Watch::new(index, &self.observed[index].1, conv, &mut step)?;
+            self.held.take(watch.sample_bytes(), 1)?;
             step.watch = Some(Box::new(watch));
         }
         let Some((input, params)) = stem else {
-            step.input = self.widened(x, source.buffer);
+            step.input = self.widened(x, source.buffer)?;
             self.push(Work::Conv(Box::new(step)));
             return Ok(());
         };
         let band_rows = (rows - 1) * conv.strides[0] + conv.kernel[0];
         let narrow = (band_rows * source.row + SLACK_BYTES).next_multiple_of(ALIGNMENT);
         let band_bytes = narrow + if self.kernels.wide { 2 * narrow } else { 0 };
-        step.input = self.scratch(band_bytes * self.threads);
+        step.input = self.scratch(self.threads, band_bytes)?;
         let stem = Stem {
             input,
             params,
@@ -755,15 +810,15 @@ impl Planner<'_> {
         (templates, template_zero): (Value, u8),
         (cells, cell_zero): (Value, u8),
         requantise: Requantise,
-    ) {
+    ) -> Result<(), PlanError> {
         let kernels = self.kernels;
         let (t, c) = (self.map(templates), self.map(cells));
         let channels = t.shape.cells();
         let depth = c.shape.channels.next_multiple_of(kernels.step);
         let block = (kernels.block)(channels);
         let padded = channels.next_multiple_of(block);
-        let weights = self.scratch(padded * depth * kernels.input_bytes());
-        let bias = self.scratch(padded * 4);
+        let weights = self.scratch(padded, depth * kernels.input_bytes())?;
+        let bias = self.scratch(padded, size_of::<i32>())?;
         self.push(Work::Pack(Pack {
             templates: t,
             zero: template_zero,
@@ -774,7 +829,10 @@ impl Planner<'_> {
         }));
         // Weights are the templates' bytes less 128; what is left of the zero point goes with the sum of the cell.
         let factor = 128 - i32::from(template_zero);
-        let cell_bias = (factor != 0).then(|| self.scratch(c.shape.cells() * 4));
+        let cell_bias = match factor {
+            0 => None,
+            _ => Some(self.scratch(c.shape.cells(), size_of::<i32>())?),
+        };
         if let Some(to) = cell_bias {
             self.push(Work::Sum {
                 cells: c,
@@ -782,11 +840,14 @@ impl Planner<'_> {
                 to,
             });
         }
-        let input = self.widened(cells, c.buffer);
+        let input = self.widened(cells, c.buffer)?;
         let output = self.map(to);
+        self.held.take(padded, size_of::<f32>())?;
+        let input_offsets = self.cell_offsets(&c)?;
+        let output_offsets = self.cell_offsets(&output)?;
         self.push(Work::Conv(Box::new(ConvStep {
             input,
-            input_offsets: cell_offsets(&c),
+            input_offsets,
             runs: vec![0],
             steps: depth / kernels.step,
             weights: Operand::Buffer(weights),
@@ -800,28 +861,29 @@ impl Planner<'_> {
             zero_point: requantise.zero_point(),
             residual: None,
             output: output.buffer,
-            output_offsets: cell_offsets(&output),
+            output_offsets,
             watch: None,
         })));
+        Ok(())
     }
 
     /// The buffer that a convolution of this value reads: its own, or its copy with 16 bits a number.
-    fn widened(&mut self, value: Value, buffer: usize) -> usize {
+    fn widened(&mut self, value: Value, buffer: usize) -> Result<usize, PlanError> {
         if !self.kernels.wide {
-            return buffer;
+            return Ok(buffer);
         }
         if let Some(wide) = self.wide[value.0] {
-            return wide;
+            return Ok(wide);
         }
         let bytes = self.buffers[buffer].bytes;
-        let wide = self.scratch(2 * bytes);
+        let wide = self.scratch(bytes, 2)?;
         self.wide[value.0] = Some(wide);
         self.push(Work::Widen {
             from: buffer,
             to: wide,
             bytes,
         });
-        wide
+        Ok(wide)
     }
 }
 
@@ -861,10 +923,9 @@ fn written(work: &Work) -> Option<usize> {
     }
 }
 
-fn cell_offsets(map: &Map) -> Vec<u32> {
-    (0..map.shape.height)
-        .flat_map(|y| (0..map.shape.width).map(move |x| map.at(y, x) as u32))
-        .collect()
+/// A place in a buffer as kernels want it: cut off, it would be another place.
+fn offset(at: usize) -> Result<u32, PlanError> {
+    u32::try_from(at).map_err(|_| PlanError::Memory { bytes: at })
 }
 
 pub(super) fn multipliers(requantise: &[Requantise], channels: usize, block: usize) -> Vec<f32> {
@@ -881,28 +942,44 @@ struct Packed {
     runs: Vec<u32>,
     steps: usize,
     block: usize,
+    /// Output channels, rounded up to whole blocks.
+    padded: usize,
     weights: Aligned,
     bias: Aligned,
 }
 
-fn pack(kernels: &Kernels, conv: &Conv, in_channels: usize, source: &Map) -> Packed {
+fn pack(
+    kernels: &Kernels,
+    conv: &Conv,
+    in_channels: usize,
+    source: &Map,
+    held: &mut Held,
+) -> Result<Packed, PlanError> {
     let [kernel_rows, kernel_columns] = conv.kernel;
     let channels = conv.bias.len();
     // Neighbouring cells are neighbours in memory, but for a fourth byte beside three colours.
     let joined = conv.dilations[1] == 1
         && (source.pixel == in_channels || (source.pixel == 4 && in_channels == 3));
     let taps_in_run = if joined { kernel_columns } else { 1 };
-    let mut runs = Vec::new();
+    let run_bytes = ((taps_in_run - 1) * source.pixel + in_channels).next_multiple_of(kernels.step);
+    let run_count = kernel_rows * (kernel_columns / taps_in_run);
+    let block = (kernels.block)(channels);
+    let padded = channels.next_multiple_of(block);
+    // One weight can take a whole step in each channel of a block.
+    held.take(run_count, size_of::<u32>())?;
+    held.take(
+        run_count.saturating_mul(run_bytes).saturating_mul(padded),
+        kernels.input_bytes(),
+    )?;
+    held.take(padded, size_of::<i32>())?;
+    let mut runs = Vec::with_capacity(run_count);
     for ky in 0..kernel_rows {
         for kx in (0..kernel_columns).step_by(taps_in_run) {
             let at = ky * conv.dilations[0] * source.row + kx * conv.dilations[1] * source.pixel;
-            runs.push(at as u32);
+            runs.push(offset(at)?);
         }
     }
-    let run_bytes = ((taps_in_run - 1) * source.pixel + in_channels).next_multiple_of(kernels.step);
-    let depth = runs.len() * run_bytes;
-    let block = (kernels.block)(channels);
-    let padded = channels.next_multiple_of(block);
+    let depth = run_count * run_bytes;
     let mut weights = Aligned::zeros(padded * depth * kernels.input_bytes());
     let mut bias = Aligned::zeros(padded * 4);
     let taps = kernel_rows * kernel_columns;
@@ -931,18 +1008,19 @@ fn pack(kernels: &Kernels, conv: &Conv, in_channels: usize, source: &Map) -> Pac
             conv.bias[channel].wrapping_sub(kernels.seen(conv.input_zero).wrapping_mul(total));
         bias.bytes_mut()[4 * channel..4 * channel + 4].copy_from_slice(&start.to_ne_bytes());
     }
-    Packed {
+    Ok(Packed {
         runs,
         steps: run_bytes / kernels.step,
         block,
+        padded,
         weights,
         bias,
-    }
+    })
 }
 
 /// Gives every buffer its place: the largest first, each as far to the front as those that live with it allow.
-/// Returns the length of the arena.
-fn allocate(buffers: &mut [Buffer]) -> usize {
+/// Returns the length of the arena, or that it is longer than a program may be.
+fn allocate(buffers: &mut [Buffer]) -> Result<usize, PlanError> {
     let mut order: Vec<usize> = (0..buffers.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(buffers[i].bytes));
     let mut placed: Vec<usize> = Vec::with_capacity(buffers.len());
@@ -967,7 +1045,11 @@ fn allocate(buffers: &mut [Buffer]) -> usize {
         }
         buffers[index].offset = offset;
         end = end.max(offset + length);
+        // Checked here, so that no later sum can overflow: a buffer alone is no longer than a program.
+        if end > MOST_BYTES {
+            return Err(PlanError::Memory { bytes: end });
+        }
         placed.push(index);
     }
-    end
+    Ok(end)
 }

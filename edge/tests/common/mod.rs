@@ -4,6 +4,7 @@
 //! score and box are constant, so the window of the tracker keeps the box in place.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod panics;
 pub mod program;
 pub mod stuck;
 

@@ -2,6 +2,6 @@
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     if let Some(target) = system_tests::fuzz::find("dump_times") {
-        (target.run)(data);
+        target.feed(data);
     }
 });

@@ -2,6 +2,6 @@
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     if let Some(target) = system_tests::fuzz::find("quantise") {
-        (target.run)(data);
+        target.feed(data);
     }
 });

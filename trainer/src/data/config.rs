@@ -41,7 +41,7 @@ impl PackKind {
     /// Keys of [`ReadConfig`] that a reader heeds; the others are refused, since they would do nothing.
     fn read_keys(self) -> &'static [&'static str] {
         match self {
-Self::Stills => &["classes"],
+            Self::Stills => &["classes"],
             Self::Video => &["classes", "fps"],
             Self::Yolo => &["class_names", "classes", "images", "labels"],
             Self::Lasot | Self::Got10k | Self::Mot | Self::TrackingNet => {

@@ -44,7 +44,9 @@ unsafe fn finish<const VECTORS: usize>(
             .add(*job.output_offsets.get_unchecked(cell) as usize + first);
         if VECTORS == 1 {
             let bytes = vqmovn_s16(vcombine_s16(words[0], words[0]));
-            vst1_lane_u32::<0>(to.cast(), vreinterpret_u32_s8(bytes));
+            // A cell starts at any byte, and a store of a lane wants four of them aligned.
+            let four = vget_lane_u32::<0>(vreinterpret_u32_s8(bytes));
+            to.cast::<u32>().write_unaligned(four);
         }
         for v in (0..VECTORS / 2 * 2).step_by(2) {
             let bytes = vqmovn_s16(vcombine_s16(words[v], words[v + 1]));
