@@ -115,7 +115,7 @@ pub struct Line {
 /// Whether the camera shows what was learned, as it is sent and stored.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct FamiliarityLine {
-    /// `familiar` or `unfamiliar`: a covered, smeared or blinded lens, or a place unlike any.
+    /// `familiar` or `unfamiliar`: a lens that is covered, smeared or blinded. A camera that is turned, or in a room, is seldom told.
     pub health: &'static str,
     /// How far the frame lies from what was learned.
     pub distance: f32,

@@ -1,4 +1,4 @@
-//! Whether the camera shows what was learned: a covered, smeared or blinded lens, or a place unlike any.
+//! Whether the camera shows what was learned: a lens that is covered, smeared or blinded. A camera that is turned, or in a room, is seldom told.
 //!
 //! In: a frame every second or so, through `familiarity.onnx` (a small variational autoencoder of frames). Out: how far the
 //! frame lies from what was learned, and, by time and with hysteresis, whether that is an alarm.

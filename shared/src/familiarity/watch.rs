@@ -18,7 +18,7 @@ pub enum Health {
     Unknown,
     /// What was learned, or something like it.
     Familiar,
-    /// Something else: a covered, smeared or blinded lens, or a place unlike any.
+    /// Something else: a lens that is covered, smeared or blinded. A camera that is turned, or in a room, is seldom told.
     Unfamiliar {
         /// When the first of the frames was taken.
         since: Timestamp,

@@ -158,6 +158,11 @@ impl Default for FamiliarityRun {
 }
 
 impl FamiliarityRun {
+    /// Width by height of the picture that is looked at.
+    pub fn aspect(&self) -> f32 {
+        self.width_px as f32 / self.height_px as f32
+    }
+
     /// The picture that is looked at.
     pub fn size(&self) -> CropSize {
         CropSize {

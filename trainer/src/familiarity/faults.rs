@@ -1,12 +1,13 @@
-//! A lens that is covered, smeared or blinded, on frames that are not.
+//! A lens that is covered, smeared or blinded, and a camera that looks elsewhere, on frames that are not.
 //!
 //! In: a frame, and random streams for what is wrong and for the grain. Out: the frame as the camera would show it: the same
-//! first stream is the same hand on the lens, the same lamps. For scoring alone.
+//! first stream is the same hand on the lens, the same lamps, the same turn. For scoring alone.
 
 use image::{Rgb, RgbImage};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use super::elsewhere::{any_turn, room, turned};
 use crate::params::normal;
 
 /// What is wrong with the picture.
@@ -18,11 +19,24 @@ pub enum Fault {
     Blurred,
     /// At night, with lamps that shine into the lens.
     NightGlare,
+    /// Off its mount, and turned by at least [`TURN_DEGREES`].
+    Turned,
+    /// Into a room: no road at all.
+    Elsewhere,
 }
+
+/// A camera that still hangs straight is turned by less: kerbs slope and roads bank.
+const TURN_DEGREES: f32 = 60.0;
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Covered, Self::Blurred, Self::NightGlare];
+    pub const ALL: [Self; 5] = [
+        Self::Covered,
+        Self::Blurred,
+        Self::NightGlare,
+        Self::Turned,
+        Self::Elsewhere,
+    ];
 
     /// Its name in a report.
     pub fn name(self) -> &'static str {
@@ -30,15 +44,25 @@ impl Fault {
             Self::Covered => "covered",
             Self::Blurred => "blurred",
             Self::NightGlare => "night_glare",
+            Self::Turned => "turned",
+            Self::Elsewhere => "elsewhere",
         }
     }
 
-    /// The frame with the fault.
-    pub fn apply(self, frame: &RgbImage, rng: &mut ChaCha8Rng, grain: &mut ChaCha8Rng) -> RgbImage {
+    /// The frame with the fault; `aspect`, width by height, is that of the crop that will be taken of it.
+    pub fn apply(
+        self,
+        frame: &RgbImage,
+        aspect: f32,
+        rng: &mut ChaCha8Rng,
+        grain: &mut ChaCha8Rng,
+    ) -> RgbImage {
         match self {
             Self::Covered => covered(frame, rng, grain),
             Self::Blurred => blurred(frame, rng, grain),
             Self::NightGlare => night_glare(frame, rng, grain),
+            Self::Turned => turned(frame, any_turn(TURN_DEGREES, rng), aspect),
+            Self::Elsewhere => room(frame.dimensions(), rng, grain),
         }
     }
 }
@@ -177,7 +201,7 @@ mod tests {
             let of = |fault: Fault| {
                 let with = |grain: u64| {
                     let [mut rng, mut grain] = [seed, grain].map(ChaCha8Rng::seed_from_u64);
-                    fault.apply(&checks(), &mut rng, &mut grain)
+                    fault.apply(&checks(), 160.0 / 90.0, &mut rng, &mut grain)
                 };
                 let picture = with(99);
                 assert_eq!(picture, with(99));

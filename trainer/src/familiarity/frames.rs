@@ -16,7 +16,7 @@ use roadhound_shared::world::{Region, Scratch, Sequence, WorldConfig};
 use super::FamiliarityRun;
 use super::faults::Fault;
 use crate::data::clip::folders;
-use crate::data::list_images;
+use crate::data::{list_images, otb};
 use crate::epochs::rng_at;
 use crate::evaluate;
 use crate::gap::pictures::PictureSet;
@@ -273,7 +273,7 @@ fn with_faults(run: &FamiliarityRun, frame: &RgbImage, index: u64) -> Result<Vec
     let mut found = vec![whole(frame, run.size())?];
     for fault in Fault::ALL {
         found.push(whole(
-            &fault.apply(frame, &mut rng, &mut grain),
+            &fault.apply(frame, run.aspect(), &mut rng, &mut grain),
             run.size(),
         )?);
     }
@@ -364,7 +364,7 @@ pub fn held(
             let mut rng = rng_at(run.seed, HELD, clip_index);
             let mut grain = rng_at(run.seed, GRAIN, HELD << 32 | clip_index << 16 | k as u64);
             whole(
-                &fault.apply(&opened(path)?, &mut rng, &mut grain),
+                &fault.apply(&opened(path)?, run.aspect(), &mut rng, &mut grain),
                 run.size(),
             )
         })
@@ -372,16 +372,31 @@ pub fn held(
     plain(run.shape(), crops.concat())
 }
 
-/// Clips below a folder, by name, with the pictures of each.
+/// A clip that nothing is learned from.
+pub struct WatchedClip {
+    /// Its folder's.
+    pub name: String,
+    /// In order.
+    pub pictures: Vec<PathBuf>,
+    /// Time between two of them: what `seqinfo.ini` says, or a thirtieth of a second.
+    pub micros_per_picture: u64,
+}
+
+/// Clips below a folder, by name.
 ///
 /// # Errors
 /// A folder that cannot be read, or holds no clip.
-pub fn clips(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
+pub fn clips(folder: &Path) -> Result<Vec<WatchedClip>> {
     let mut found = Vec::new();
     for clip in folders(folder)? {
         let images = clip.folder.join("img");
         if images.is_dir() {
-            found.push((clip.name, list_images(&images)?));
+            let fps = otb::frame_rate(&clip.folder.join("seqinfo.ini"))?;
+            found.push(WatchedClip {
+                name: clip.name,
+                pictures: list_images(&images)?,
+                micros_per_picture: (1e6 / fps).max(1.0) as u64,
+            });
         }
     }
     match found.is_empty() {
@@ -474,6 +489,17 @@ mod tests {
         assert!(one.row(0) != one.row(1), "the grain is another");
         assert!((lights[0] - lights[1]).abs() < 0.01, "{lights:?}");
         assert!((lights[0] - lights[2]).abs() > 0.01, "{lights:?}");
+        for (name, info) in [("a", Some("[Sequence]\nframeRate=10\n")), ("b", None)] {
+            let clip = folder.path().join("clips").join(name);
+            std::fs::create_dir_all(clip.join("img")).unwrap();
+            std::fs::copy(&path, clip.join("img/1.png")).unwrap();
+            if let Some(info) = info {
+                std::fs::write(clip.join("seqinfo.ini"), info).unwrap();
+            }
+        }
+        let found = clips(&folder.path().join("clips")).unwrap();
+        let rates: Vec<u64> = found.iter().map(|clip| clip.micros_per_picture).collect();
+        assert_eq!(rates, [100_000, 33_333]);
         let none = FamiliarityRun {
             frames: crate::familiarity::config::FramesConfig {
                 packs: vec!["nothing".into()],

@@ -45,6 +45,8 @@ pub const SMALLEST_DETAIL: f32 = 2.56e-22;
 pub const BORDER_PX: usize = 2;
 /// Ways in which a picture can be unlike.
 pub const PARTS: usize = 4;
+/// What they are called. The first two are the network's; the others are of the picture alone.
+pub const PART_NAMES: [&str; PARTS] = ["code", "error", "detail everywhere", "sharpest detail"];
 /// Share of the mean variance that is added to every one: what hardly varies must not decide alone.
 const RIDGE: f64 = 1e-3;
 /// The least way from what is usual to what still is: of logarithms, and far below any that was seen.

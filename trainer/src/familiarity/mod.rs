@@ -5,7 +5,8 @@
 //! ([`roadhound_shared::familiarity`] runs it), and what it says of faults that it never saw.
 //!
 //! - [`frames`]: frames to learn from and to score on, as the board will crop them.
-//! - [`faults`]: a lens covered, smeared or blinded. For the score alone: nothing is learned from them.
+//! - [`faults`]: a lens covered, smeared or blinded, and a camera that looks [`elsewhere`]. For the score alone: nothing is
+//!   learned from them.
 //! - [`measure`]: a code, the error of what comes back from it and the picture's detail, each by itself, and the largest.
 //! - [`scores`]: ROC against faults, thresholds, alarms on clips.
 //! - [`export`]: the graph, and the bundle with it.
@@ -14,6 +15,7 @@
 //! says nothing. How much fine detail the picture has does, and so does a code far from all others.
 
 pub mod config;
+pub mod elsewhere;
 pub mod export;
 pub mod faults;
 pub mod frames;

@@ -9,7 +9,7 @@ use roadhound_shared::familiarity::{AlarmConfig, FamiliarityWatch};
 use roadhound_shared::frame::Timestamp;
 
 use super::config::ThresholdConfig;
-use super::measure::{Errors, Statistics};
+use super::measure::{Errors, PARTS, Statistics};
 use crate::labelled::Samples;
 use crate::model::Pass;
 use crate::report::panels::NamedPoints;
@@ -38,6 +38,28 @@ pub fn look(net: &AutoencoderNet, samples: &Samples) -> Result<(Vec<Vec<f32>>, V
     Ok((codes, errors))
 }
 
+/// [Parts](Statistics::parts) of the distances of samples.
+///
+/// # Errors
+/// If an operator fails.
+pub fn parts(
+    net: &AutoencoderNet,
+    statistics: &Statistics,
+    samples: &Samples,
+) -> Result<Vec<[f32; PARTS]>> {
+    let (codes, errors) = look(net, samples)?;
+    let pairs = codes.iter().zip(&errors);
+    Ok(pairs
+        .map(|(code, errors)| statistics.parts(code, errors))
+        .collect())
+}
+
+/// The distance that each has: the largest part.
+pub fn largest(parts: &[[f32; PARTS]]) -> Vec<f32> {
+    let largest = |parts: &[f32; PARTS]| parts.iter().copied().fold(f32::MIN, f32::max);
+    parts.iter().map(largest).collect()
+}
+
 /// Distances of samples.
 ///
 /// # Errors
@@ -47,11 +69,19 @@ pub fn distances(
     statistics: &Statistics,
     samples: &Samples,
 ) -> Result<Vec<f32>> {
-    let (codes, errors) = look(net, samples)?;
-    let pairs = codes.iter().zip(&errors);
-    Ok(pairs
-        .map(|(code, errors)| statistics.distance(code, errors))
-        .collect())
+    Ok(largest(&parts(net, statistics, samples)?))
+}
+
+/// What each part would tell by itself, at the same threshold.
+pub fn told_by_part(
+    faulted: &[[f32; PARTS]],
+    normal: &[[f32; PARTS]],
+    alarm: &AlarmConfig,
+) -> [Told; PARTS] {
+    std::array::from_fn(|part| {
+        let of = |all: &[[f32; PARTS]]| -> Vec<f32> { all.iter().map(|p| p[part]).collect() };
+        told(&of(faulted), &of(normal), alarm)
+    })
 }
 
 /// The value below which this share of the values lies.
@@ -245,6 +275,19 @@ mod tests {
             curve,
             [(0.0, 0.0), (0.0, 0.5), (0.5, 0.5), (0.5, 1.0), (1.0, 1.0)]
         );
+    }
+
+    #[test]
+    fn each_part_is_told_by_itself_and_the_distance_is_the_largest() {
+        let alarm = alarm(&[vec![1.0]], &CONFIG);
+        let normal = [[0.5, 0.1, 0.0, 1.0], [0.4, 0.3, -2.0, 0.2]];
+        let faulted = [[0.1, 9.0, -1.0, 1.1], [0.6, 1.0, -3.0, 2.5]];
+        assert_eq!(largest(&faulted), [9.0, 2.5]);
+        let found = told_by_part(&faulted, &normal, &alarm);
+        let areas = found.each_ref().map(|told| told.auc);
+        assert_eq!(areas, [0.5, 1.0, 0.25, 1.0]);
+        let caught = found.map(|told| told.caught);
+        assert_eq!(caught, [0.0, 0.5, 0.0, 0.5]);
     }
 
     #[test]
