@@ -313,8 +313,9 @@ fn say(findings: &Findings) {
         if !fault.held.is_empty() {
             let (told, seconds) = fault.on_clips();
             log::info!(
-                "{name} on clips: told on {told} of {}, after {seconds:.2} s in the middle",
-                fault.held.len()
+                "{name} on clips: told on {told} of {}, after {} s in the middle",
+                fault.held.len(),
+                or_dash(seconds)
             );
         }
     }
@@ -327,6 +328,14 @@ fn say(findings: &Findings) {
             clip.largest,
             100.0 * clip.beyond
         );
+    }
+}
+
+/// A time, or a dash where there is none.
+fn or_dash(seconds: f32) -> String {
+    match seconds.is_nan() {
+        true => "-".into(),
+        false => format!("{seconds:.2}"),
     }
 }
 
@@ -438,7 +447,7 @@ fn show(findings: &Findings, spoiled: &Faulted, learn: &LearnArguments) -> Resul
                 fault.name.to_owned(),
                 fault.held.len().to_string(),
                 told.to_string(),
-                number(seconds),
+                or_dash(seconds),
             ]
         });
         shown.push(Panel::Table {
