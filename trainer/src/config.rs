@@ -254,9 +254,9 @@ impl TrackerRun {
             ("template_context", sampler.template_context, 1.0),
             ("search_context", sampler.search_context, ratio),
         ] {
-            let off = (f64::from(context) - expected).abs();
+            let off = (f64::from(context) - expected).abs() / expected;
             // What is not a number is off.
-            if !(off <= CONTEXT_TOLERANCE * expected) {
+            if !(0.0..=CONTEXT_TOLERANCE).contains(&off) {
                 return Err(ConfigError::Value(format!(
                     "sampler.{name} is {context}, expected {expected}: with model.template_px {} and model.search_px {} the board shows that much",
                     model.template_px, model.search_px
