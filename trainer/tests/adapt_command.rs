@@ -103,7 +103,7 @@ fn write_bundle(root: &Path) {
     );
     done(
         root,
-        "propose --config propose.toml --data . --backbone plain --out propose --scenes 120 --quiet",
+        "propose --config propose.toml --data . --backbone plain --out propose --scenes 240 --quiet",
     );
     done(
         root,
