@@ -26,7 +26,7 @@ pub enum Fault {
 }
 
 /// A camera that still hangs straight is turned by less: kerbs slope and roads bank.
-const TURN_DEGREES: f32 = 60.0;
+pub const TURN_DEGREES: f32 = 60.0;
 
 impl Fault {
     /// All of them.

@@ -235,7 +235,7 @@ impl ProposeNet {
         }
     }
 
-    /// The whole network; see [`ProposeNet::taps`] for the backbone.
+    /// The whole network; the backbone is computed in evaluation.
     ///
     /// # Shapes
     /// `frames` `[N, height, width, 3]`; see [`ProposeMaps`] for the result.
